@@ -1,0 +1,121 @@
+"""What both roles share: the state, the framer, the timers, and how a connection ends.
+
+Commands only queue.  Where one of them brings something to report (a close with nothing left to wait for),
+the events wait, and ``next_timeout()`` says "now": the driver's next call delivers them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from ._framing import Deframer
+from ._state import TRANSITIONS, Cause, State
+from ._timers import Slot, Timers
+from .errors import Fault, LocalProtocolError, RemoteProtocolError
+from .events import ConnectionClosed, Event
+
+
+class Connection(ABC):
+    """The common part of :class:`~dot_proto.ClientConnection` and :class:`~dot_proto.ServerConnection`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._deframer = Deframer()
+        self._timers = Timers()
+        self._undelivered: list[Event] = []
+        self._undelivered_since = math.inf
+        self._draining_for: Cause | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the connection stands."""
+        return self._state
+
+    def next_timeout(self) -> float | None:
+        """When :meth:`handle_timeout` is to be called, on the caller's clock in seconds; ``None``: never.
+
+        A time that has passed means: at once.  It may be a little early (the query that it was for has been
+        answered meanwhile), never late.
+        """
+        deadline = min(self._timers.earliest(), self._undelivered_since, self._next_query_deadline())
+        return None if deadline == math.inf else deadline
+
+    def fail(self, error: RemoteProtocolError, *, now: float) -> list[Event]:
+        """TLS or the transport has failed: every query gets its fate, and the connection is closed."""
+        events = self._delivered()
+        if not self._has_ended():
+            self._end(Cause.TRANSPORT_FAILED, error, events)
+        return events
+
+    @abstractmethod
+    def _next_query_deadline(self) -> float:
+        """The earliest deadline of a query, or infinity."""
+
+    @abstractmethod
+    def _nothing_owed(self) -> bool:
+        """Whether a graceful close has nothing to wait for."""
+
+    @abstractmethod
+    def _lose_queries(self, cause: Cause, events: list[Event]) -> None:
+        """The connection has ended: give every query that has none its fate."""
+
+    def _delivered(self) -> list[Event]:
+        """The events that commands have left, now that a verb delivers them; the start of every verb's list."""
+        events, self._undelivered = self._undelivered, []
+        self._undelivered_since = math.inf
+        return events
+
+    def _has_ended(self) -> bool:
+        return self._state is State.CLOSED
+
+    def _move(self, cause: Cause) -> None:
+        self._state = TRANSITIONS[self._state, cause]
+
+    def _drain(self, cause: Cause, deadline: float) -> None:
+        """No new queries from here on; the end will be put down to the first cause that asked for it."""
+        self._move(cause)
+        self._draining_for = self._draining_for or cause
+        self._timers.stop(Slot.IDLE)
+        self._timers.set(Slot.CLOSE, min(deadline, self._timers.deadline(Slot.CLOSE)))
+
+    def _end_if_drained(self, events: list[Event]) -> None:
+        if self._state is State.DRAINING and self._nothing_owed():
+            self._end(Cause.DRAINED, None, events)
+
+    def _settle(self, now: float) -> None:
+        """After a command: if it left nothing to wait for, the end is delivered by the next verb."""
+        self._end_if_drained(self._undelivered)
+        if self._undelivered:
+            self._undelivered_since = now
+
+    def _end(self, cause: Cause, error: RemoteProtocolError | None, events: list[Event]) -> None:
+        self._move(cause)
+        self._lose_queries(cause, events)
+        self._timers.clear()
+        if cause is Cause.DRAINED and self._draining_for is not None:
+            cause = self._draining_for
+        events.append(ConnectionClosed(cause, error))
+
+    def _end_of_stream_error(self, orderly: bool) -> RemoteProtocolError | None:
+        """What the end of the stream, right here, says about the peer (RFC 8446, section 6.1)."""
+        if self._deframer.mid_message:
+            return RemoteProtocolError("the stream ended inside a message", Fault.TRUNCATED)
+        if not orderly:
+            return RemoteProtocolError("the peer closed TCP without TLS close_notify", Fault.NO_CLOSE_NOTIFY)
+        return None
+
+    def _end_of_bad_frame(self, events: list[Event]) -> None:
+        error = RemoteProtocolError("a length prefix below 12, the size of a DNS header", Fault.SHORT_FRAME)
+        self._end(Cause.PEER_FAULT, error, events)
+
+    def _end_of_strays(self, limit: int, events: list[Event]) -> None:
+        error = RemoteProtocolError(f"more than {limit} messages in a row that belong to nothing", Fault.TOO_MANY_STRAYS)
+        self._end(Cause.PEER_FAULT, error, events)
+
+
+def check_seconds(name: str, seconds: float) -> float:
+    """Seconds, if they are a number and not negative; raises :class:`~dot_proto.LocalProtocolError` otherwise."""
+    if not seconds >= 0:
+        raise LocalProtocolError(f"{name} is {seconds} seconds; it must be 0 or more")
+    return seconds

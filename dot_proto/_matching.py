@@ -1,0 +1,181 @@
+"""Message ids, queries that await an answer, and whether a message is that answer.
+
+RFC 7766, sections 6.2.1 and 7; RFC 5452, section 9.  Ids are drawn at random from the whole range by an injected
+source.  A query that was given up keeps its id: its answer may still come, and must not be taken for the
+answer to another query.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ._message import HEADER, NOERROR, NXDOMAIN, QR, QUERY, walk
+from .errors import LocalProtocolError
+from .events import DiscardReason
+
+IDS: Final = 65_536
+"How many message ids there are (RFC 1035, section 4.1.1)."
+
+_DRAWN: Final = struct.Struct("!256H")
+"Ids taken from the source of randomness at a time: one call for many queries."
+
+
+class Query:
+    """A query on its way, from ``send_query`` to its fate."""
+
+    __slots__ = (
+        "asked_at",
+        "caller_id",
+        "deadline",
+        "flags",
+        "handle",
+        "has_answers",
+        "has_keepalive",
+        "is_multiple",
+        "question",
+        "question_count",
+        "timeout",
+        "wire_id",
+    )
+
+    def __init__(self, handle: int, wire_id: int, message: bytes, question_end: int, now: float, timeout: float) -> None:
+        self.handle = handle
+        self.wire_id = wire_id
+        self.caller_id = message[:2]
+        self.flags = QR | (message[2] & 0x78) << 8
+        "QR and opcode as the response must bear them."
+        self.question_count = message[5]
+        self.question = message[12:question_end]
+        self.asked_at = now
+        self.timeout = timeout
+        self.deadline = now + timeout
+        self.is_multiple = False
+        "Whether several messages answer it (RFC 5936, section 2.2)."
+        self.has_answers = False
+        "Whether the first of several messages has come."
+        self.has_keepalive = False
+        "Whether it asked for the server's idle timeout (RFC 7828)."
+
+    @property
+    def opcode(self) -> int:
+        """The opcode, 0 to 15."""
+        return self.flags >> 11 & 15
+
+
+class Outstanding:
+    """The queries of one connection by wire id: pending ones, and abandoned ones whose ids stay taken."""
+
+    __slots__ = ("_draw", "_drawn", "_earliest", "_serial", "abandoned", "pending")
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self.pending: dict[int, Query] = {}
+        "Queries that have no fate yet, in the order in which they were asked."
+        self.abandoned: dict[int, Query] = {}
+        "Queries timed out or cancelled after they had been sent."
+        self._draw = entropy
+        self._drawn: Iterator[int] = iter(())
+        self._serial = 0
+        self._earliest = math.inf
+
+    def __len__(self) -> int:
+        return len(self.pending) + len(self.abandoned)
+
+    def add(self, message: bytes, question_end: int, now: float, timeout: float) -> Query:
+        """Register a query under a free id; call only while fewer than 65536 are taken."""
+        wire_id = self._free_id()
+        # The handle holds the id, so that finding a query by its handle needs no second table.
+        handle = self._serial << 16 | wire_id
+        self._serial += 1
+        query = self.pending[wire_id] = Query(handle, wire_id, message, question_end, now, timeout)
+        self._earliest = min(self._earliest, query.deadline)
+        return query
+
+    def find(self, handle: int) -> Query | None:
+        """The pending query with this handle."""
+        query = self.pending.get(handle & 0xFFFF)
+        return query if query is not None and query.handle == handle else None
+
+    def next_handle(self) -> int:
+        """A number above every handle issued so far, and not above any later one."""
+        return self._serial << 16
+
+    def was_issued(self, handle: int) -> bool:
+        """Whether a handle can ever have been returned by :meth:`add`."""
+        return 0 <= handle >> 16 < self._serial
+
+    def earliest_deadline(self) -> float:
+        """A time no later than the earliest deadline of a pending query; infinity where none is pending.
+
+        Kept as a lower bound: answers do not search for the next deadline, only :meth:`expire` does.
+        """
+        return self._earliest if self.pending else math.inf
+
+    def expire(self, now: float) -> list[Query]:
+        """The pending queries whose deadline has come, earliest first; they are pending no more."""
+        if self._earliest > now:
+            return []
+        due = sorted((query for query in self.pending.values() if query.deadline <= now), key=_by_deadline)
+        for query in due:
+            del self.pending[query.wire_id]
+        self._earliest = min((query.deadline for query in self.pending.values()), default=math.inf)
+        return due
+
+    def _free_id(self) -> int:
+        wire_id = next(self._drawn, None)
+        if wire_id is None:
+            octets = self._draw(_DRAWN.size)
+            if len(octets) != _DRAWN.size:
+                raise LocalProtocolError(f"entropy returned {len(octets)} octets where {_DRAWN.size} were asked for")
+            self._drawn = iter(_DRAWN.unpack(octets))
+            wire_id = next(self._drawn)
+        while wire_id in self.pending or wire_id in self.abandoned:
+            wire_id = (wire_id + 1) % IDS
+        return wire_id
+
+
+def _by_deadline(query: Query) -> tuple[float, int]:
+    return query.deadline, query.handle
+
+
+def mismatch(query: Query, message: bytes) -> DiscardReason | None:
+    """Why ``message``, which bears the query's id, is no answer to it; ``None``: it is one."""
+    _, flags, questions, *_ = HEADER.unpack_from(message)
+    if not flags & QR:
+        return DiscardReason.NOT_A_RESPONSE
+    if flags & 0xF800 != query.flags:
+        return DiscardReason.OPCODE_MISMATCH
+    if questions == 0:
+        excused = query.question_count == 0 or query.has_answers or _excuses_no_question(query, message)
+        return None if excused else DiscardReason.QUESTION_MISSING
+    if questions != 1 or query.question_count != 1:
+        return DiscardReason.QUESTION_MISMATCH
+    return None if _same_question(query.question, message) else DiscardReason.QUESTION_MISMATCH
+
+
+def _same_question(question: bytes, message: bytes) -> bool:
+    """Compare as RFC 4343 says: without regard to ASCII case, and to ASCII case alone.
+
+    ``bytes.lower`` is right for a name, whose length octets are below 64, but not for type and class: it would
+    make HTTPS (65, "A") and type 97 ("a") the same.
+    """
+    end = 12 + len(question)
+    theirs = message[12:end]
+    return theirs[-4:] == question[-4:] and theirs[:-4].lower() == question[:-4].lower()
+
+
+def _excuses_no_question(query: Query, message: bytes) -> bool:
+    """Whether a response may have left out the question.
+
+    RFC 7766, section 7, lets any; but a NOERROR or NXDOMAIN about nobody's question is no answer, so for opcode
+    QUERY only errors are excused.  The RCODE has 12 bits (RFC 6891, section 6.1.3).
+    """
+    if query.opcode != QUERY:
+        return True
+    rcode = message[3] & 15
+    layout = walk(message)
+    if layout.opt is not None:
+        rcode |= message[layout.opt[0] + 5] << 4
+    return rcode not in (NOERROR, NXDOMAIN)

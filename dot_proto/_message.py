@@ -1,0 +1,206 @@
+"""The little of a DNS message that the protocol needs: header, sole question, and where OPT and a signature lie.
+
+Names are skipped, never decoded: compression pointers must point backwards and are not followed, so nothing
+here recurses or loops, and work is linear in octets.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from .errors import MessageError
+
+HEADER: Final = struct.Struct("!HHHHHH")
+"Id, flags, and the four counts (RFC 1035, section 4.1.1)."
+
+QR: Final = 0x8000
+"The flag that tells a response from a query (RFC 1035, section 4.1.1)."
+RD: Final = 0x0100
+"Recursion desired (RFC 1035, section 4.1.1)."
+OPCODE_MASK: Final = 0x7800
+"Where the four bits of the opcode lie in the flags (RFC 1035, section 4.1.1)."
+
+QUERY: Final = 0
+"Opcode of a standard query (RFC 1035, section 4.1.1)."
+NOTIFY: Final = 4
+"Opcode (RFC 1996, section 3.1)."
+UPDATE: Final = 5
+"Opcode (RFC 2136, section 1.3)."
+
+NOERROR: Final = 0
+"RCODE (RFC 1035, section 4.1.1)."
+FORMERR: Final = 1
+"RCODE (RFC 1035, section 4.1.1)."
+SERVFAIL: Final = 2
+"RCODE (RFC 1035, section 4.1.1)."
+NXDOMAIN: Final = 3
+"RCODE (RFC 1035, section 4.1.1)."
+NOTIMP: Final = 4
+"RCODE (RFC 1035, section 4.1.1)."
+BADVERS: Final = 16
+"Extended RCODE (RFC 6891, section 6.1.3)."
+
+TYPE_SIG: Final = 24
+"SIG, and with type covered 0 the signature of a transaction (RFC 2931, section 3)."
+TYPE_OPT: Final = 41
+"EDNS (RFC 6891, section 6.1.1)."
+TYPE_TSIG: Final = 250
+"Transaction signature (RFC 8945, section 4.2)."
+
+OPTION_COOKIE: Final = 10
+"EDNS option (RFC 7873, section 4)."
+OPTION_KEEPALIVE: Final = 11
+"EDNS option edns-tcp-keepalive (RFC 7828, section 3.1)."
+OPTION_PADDING: Final = 12
+"EDNS option (RFC 7830, section 3)."
+
+MAX_NAME: Final = 255
+"Octets of a name on the wire (RFC 1035, section 2.3.4)."
+
+_RECORD: Final = struct.Struct("!HHIH")
+_OPTION: Final = struct.Struct("!HH")
+
+
+def opcode_of(message: bytes) -> int:
+    """The opcode, 0 to 15."""
+    return message[2] >> 3 & 15
+
+
+def skip_name(message: bytes, offset: int) -> int:
+    """The offset behind the name that starts at ``offset``; raises :class:`~dot_proto.MessageError`."""
+    start, end = offset, len(message)
+    while offset < end:
+        length = message[offset]
+        if length == 0:
+            if offset + 1 - start > MAX_NAME:
+                break
+            return offset + 1
+        if length < 64:
+            offset += 1 + length
+        elif length < 192:
+            raise MessageError(f"octet {offset}: label type {length >> 6:02b} is not in use (RFC 6891, section 5)")
+        elif offset + 2 > end:
+            break
+        elif (length & 63) << 8 | message[offset + 1] >= start:
+            raise MessageError(f"octet {offset}: a compression pointer must point backwards")
+        else:
+            return offset + 2
+    if offset - start > MAX_NAME:
+        raise MessageError(f"octet {start}: a name of more than {MAX_NAME} octets")
+    raise MessageError(f"octet {start}: the message ends inside a name")
+
+
+def question_end(message: bytes) -> int:
+    """The offset behind the question section of none or one question.
+
+    Raises :class:`~dot_proto.MessageError`, also for more than one question (RFC 9619, section 4).
+    """
+    count = message[4] << 8 | message[5]
+    if count == 0:
+        return 12
+    if count > 1:
+        raise MessageError(f"{count} questions in one message (RFC 9619)")
+    offset = skip_name(message, 12) + 4
+    if offset > len(message):
+        raise MessageError("the message ends inside the question")
+    return offset
+
+
+class Layout:
+    """Where things lie in one message.  With :attr:`problem` set, what was found up to there."""
+
+    __slots__ = ("is_signed", "opt", "options", "problem", "question_end")
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        "What is malformed, or ``None``."
+        self.question_end = 12
+        "Offset behind the question section."
+        self.opt: tuple[int, int] | None = None
+        "Offsets of the OPT record (RFC 6891, section 6.1.1): of its owner name and behind its RDATA."
+        self.options: list[tuple[int, bytes]] = []
+        "EDNS options in order: code and data."
+        self.is_signed = False
+        "Whether the last record is TSIG or SIG(0): then no octet but the id may change."
+
+    def option(self, code: int) -> bytes | None:
+        """The data of the last option with this code."""
+        found = None
+        for other, data in self.options:
+            if other == code:
+                found = data
+        return found
+
+
+def walk(message: bytes) -> Layout:
+    """Find question, OPT and signature; never raises for any 12 octets or more."""
+    layout = Layout()
+    try:
+        _walk(message, layout)
+    except MessageError as error:
+        layout.problem = str(error)
+    return layout
+
+
+def malformation(message: bytes) -> str | None:
+    """What is malformed in a message, or ``None``."""
+    return walk(message).problem
+
+
+def _walk(message: bytes, layout: Layout) -> None:
+    offset = layout.question_end = question_end(message)
+    answers, authorities, additionals = struct.unpack_from("!HHH", message, 6)
+    body = answers + authorities
+    last = body + additionals
+    for number in range(1, last + 1):
+        start = offset
+        owner_end = skip_name(message, offset)
+        offset = owner_end + _RECORD.size
+        if offset > len(message):
+            raise MessageError(f"octet {start}: the message ends inside a record")
+        kind, _, _, length = _RECORD.unpack_from(message, owner_end)
+        data, offset = offset, offset + length
+        if offset > len(message):
+            raise MessageError(f"octet {start}: the message ends inside the data of a record")
+        if kind == TYPE_OPT:
+            if number <= body:
+                raise MessageError(f"octet {start}: OPT outside the additional section (RFC 6891, section 6.1.1)")
+            if layout.opt is not None:
+                raise MessageError(f"octet {start}: a second OPT record (RFC 6891, section 6.1.1)")
+            layout.opt = start, offset
+            if owner_end != start + 1:
+                raise MessageError(f"octet {start}: the owner of OPT is not the root (RFC 6891, section 6.1.2)")
+            layout.options = _options(message, data, offset)
+        elif kind == TYPE_TSIG:
+            if number != last:
+                raise MessageError(f"octet {start}: TSIG is not the last record (RFC 8945, section 5.1)")
+            layout.is_signed = True
+        elif kind == TYPE_SIG and number == last:
+            layout.is_signed = message[data : data + 2] == b"\0\0"
+    if offset != len(message):
+        raise MessageError(f"octet {offset}: octets behind the last record")
+
+
+def _options(message: bytes, offset: int, end: int) -> list[tuple[int, bytes]]:
+    options: list[tuple[int, bytes]] = []
+    padded = False
+    while offset < end:
+        if offset + _OPTION.size > end:
+            raise MessageError(f"octet {offset}: OPT ends inside an option (RFC 6891, section 6.1.2)")
+        code, length = _OPTION.unpack_from(message, offset)
+        data, offset = offset + _OPTION.size, offset + _OPTION.size + length
+        if offset > end:
+            raise MessageError(f"octet {data}: OPT ends inside an option (RFC 6891, section 6.1.2)")
+        if code == OPTION_PADDING:
+            if padded:
+                raise MessageError(f"octet {data}: a second Padding option (RFC 7830, section 3)")
+            padded = True
+        options.append((code, message[data:offset]))
+    return options
+
+
+def edns_version(message: bytes, layout: Layout) -> int:
+    """The version in OPT (RFC 6891, section 6.1.3); call only where there is one."""
+    assert layout.opt is not None
+    return message[layout.opt[0] + 6]

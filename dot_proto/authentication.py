@@ -1,0 +1,429 @@
+"""Who may be asked: usage profiles, the policy, the evidence, and the verdict.
+
+The truth table (RFC 8310, sections 5 and 6.6; RFC 7858, section 4.2 and appendix A):
+
+=============================  ==========================================================================
+policy                         accepted when
+=============================  ==========================================================================
+name                           the TLS library validated the chain for the name
+pins                           the leaf certificate's SPKI is pinned: the handshake proved that key, no other
+name and pins                  the chain validates for the name and one certificate *of that chain* is pinned
+name and trust anchors         as "name", with these certificates as the only anchors
+name and issuer pins           two handshakes: the first only learns the pinned certificate, the second must
+                               validate up to it for the name
+opportunistic                  always; the verdict says whether anybody was authenticated
+=============================  ==========================================================================
+
+A pin is never compared with a certificate that was merely *sent*.  Anyone can append a stranger's public
+certificate to his own chain; RFC 7469, section 2.6, says to ignore what is no part of the validated chain.
+So the two kinds of chain are two types, and :func:`judge` looks for pins in one of them only.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from . import _der
+from .errors import CertificateError, LocalProtocolError
+from .pins import Pin
+
+MAX_NAME_LENGTH: Final = 253
+"Octets of a domain name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
+
+MAX_LABEL_LENGTH: Final = 63
+"Octets of one label (RFC 1035, section 2.3.4)."
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationPolicy:
+    """What a server must prove before it is asked anything.
+
+    Prefer the constructors :meth:`strict` and :meth:`opportunistic`.  Raises
+    :class:`~dot_proto.LocalProtocolError` for a policy that could authenticate nobody (RFC 8310, section 6.6).
+    """
+
+    name: str | None = None
+    "Authentication domain name, as an A-label, or an IP address (matched against iPAddress SANs only)."
+
+    pins: tuple[Pin, ...] = ()
+    "SPKI pins; any match suffices (RFC 7858, section 4.2)."
+
+    trust_anchors: tuple[bytes, ...] | None = field(default=None, repr=False)
+    "Certificates in DER that end a chain, each an anchor by itself; ``None``: the system's trust store."
+
+    issuer_pins: tuple[Pin, ...] = ()
+    "Pins of an issuer whose certificate is not at hand: learnt from the peer, then used as the only anchor."
+
+    is_opportunistic: bool = False
+    "Encrypt, and ask whoever answers (RFC 8310, section 5)."
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            object.__setattr__(self, "name", normalize_name(self.name))
+        object.__setattr__(self, "pins", tuple(dict.fromkeys(self.pins)))
+        object.__setattr__(self, "issuer_pins", tuple(dict.fromkeys(self.issuer_pins)))
+        if self.trust_anchors is not None:
+            object.__setattr__(self, "trust_anchors", tuple(self.trust_anchors))
+        self._refuse_the_impossible()
+
+    @classmethod
+    def strict(
+        cls,
+        name: str | None = None,
+        *,
+        pins: tuple[Pin, ...] | list[Pin] = (),
+        trust_anchors: tuple[bytes, ...] | list[bytes] | None = None,
+        issuer_pins: tuple[Pin, ...] | list[Pin] = (),
+    ) -> AuthenticationPolicy:
+        """The strict usage profile: authenticated, or not asked (RFC 8310, section 5)."""
+        anchors = None if trust_anchors is None else tuple(trust_anchors)
+        return cls(name, tuple(pins), anchors, tuple(issuer_pins))
+
+    @classmethod
+    def opportunistic(
+        cls, name: str | None = None, *, pins: tuple[Pin, ...] | list[Pin] = ()
+    ) -> AuthenticationPolicy:
+        """The opportunistic usage profile: never the default, always asked for by this name.
+
+        ``name`` goes into SNI only.  ``pins`` are compared with the leaf, and the verdict reports the result.
+        """
+        return cls(name, tuple(pins), is_opportunistic=True)
+
+    def _refuse_the_impossible(self) -> None:
+        if self.trust_anchors is not None:
+            if not self.trust_anchors:
+                raise LocalProtocolError(
+                    "trust_anchors is empty, so that no chain could ever end; pass None for the system's trust store"
+                )
+            for certificate in self.trust_anchors:
+                _der.read_certificate(certificate)
+        if self.is_opportunistic:
+            if self.trust_anchors is not None or self.issuer_pins:
+                raise LocalProtocolError(
+                    "an opportunistic policy validates no chain: leave out trust_anchors and issuer_pins"
+                )
+            return
+        if self.name is None:
+            if self.issuer_pins or self.trust_anchors is not None:
+                raise LocalProtocolError(
+                    "an issuer alone would let in every customer of that issuer: give the server's name too"
+                )
+            if not self.pins:
+                raise LocalProtocolError(
+                    "a strict policy needs a name or a pin to authenticate with (RFC 8310, section 6.6)"
+                )
+        if self.issuer_pins and self.trust_anchors is not None:
+            raise LocalProtocolError(
+                "issuer_pins learn the trust anchor, trust_anchors give it: choose one"
+            )
+
+    @property
+    def validates(self) -> bool:
+        """Whether the TLS library must validate the chain for :attr:`name` (PKIX, RFC 5280)."""
+        return self.name is not None and not self.is_opportunistic and not self.issuer_pins
+
+    @property
+    def server_name(self) -> str | None:
+        """What goes into SNI: the name, but never an address (RFC 6066, section 3)."""
+        return None if self.name is None or is_address(self.name) else self.name
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should reconsider."""
+        if len(self.pins) == 1:
+            return ("only one pin: deploy a backup pin too (RFC 7858, section 4.2)",)
+        return ()
+
+    def with_learnt_anchor(self, certificate: bytes) -> AuthenticationPolicy:
+        """The policy of the second handshake: the pinned certificate, now at hand, is the only anchor.
+
+        Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key.
+        """
+        if Pin.of_certificate(certificate) not in self.issuer_pins:
+            raise LocalProtocolError("this certificate's key is not among the issuer pins")
+        return replace(self, trust_anchors=(certificate,), issuer_pins=())
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedChain:
+    """Certificates that were merely sent, leaf first, in DER.  For display; never compared with a pin."""
+
+    certificates: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedChain:
+    """Certificates that the TLS library validated for ``name`` (signatures, dates, usage), leaf first, in DER.
+
+    Only a handshake that ran with certificate verification *required* may make one: what a library calls
+    "verified chain" after any other handshake can hold a forged signature.
+    """
+
+    certificates: tuple[bytes, ...]
+    name: str
+
+
+class Reason(enum.Enum):
+    """Why a peer was refused; stable codes."""
+
+    NO_CERTIFICATE = "no-certificate"
+    "No certificate at all: no match can come of that (RFC 7858, section 4.2)."
+    BAD_CERTIFICATE = "bad-certificate"
+    "The leaf is not DER, or not X.509."
+    PIN = "pin"
+    "None of the certificates that count has a pinned key."
+    UNTRUSTED = "untrusted"
+    "The chain does not end at a trust anchor, or a link of it is broken."
+    NAME = "name"
+    "The certificate is not for the authentication domain name (RFC 8310, section 8.1)."
+    EXPIRED = "expired"
+    "A certificate of the chain is past its notAfter."
+    NOT_YET_VALID = "not-yet-valid"
+    "A certificate of the chain is before its notBefore."
+    USAGE = "usage"
+    "The certificate is not for servers (RFC 5280, section 4.2.1.12)."
+    ANCHOR_LEARNT = "anchor-learnt"
+    "Not a failure of the peer: the issuer's certificate is now known, and a second handshake must prove it."
+    OTHER_POLICY = "other-policy"
+    "A session was resumed that had been made under another policy (RFC 8446, section 4.6.1)."
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationFailure:
+    """The TLS library's own refusal of a chain."""
+
+    reason: Reason
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """One certificate, as far as the protocol looks into it."""
+
+    der: bytes = field(repr=False)
+    "The certificate's octets."
+    pin: Pin
+    "SHA-256 of its SubjectPublicKeyInfo (RFC 7858, section 4.2)."
+    not_before: int | None
+    "POSIX seconds, or ``None`` where the date cannot be read."
+    not_after: int | None
+    "POSIX seconds, or ``None`` where the date cannot be read."
+
+    @classmethod
+    def of(cls, der: bytes) -> CertificateFacts:
+        """Read one certificate; raises :class:`~dot_proto.CertificateError`."""
+        certificate = _der.read_certificate(der)
+        return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
+
+    def date_warning(self, wall_time: float) -> str | None:
+        """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``."""
+        if self.not_after is not None and wall_time > self.not_after:
+            return f"expired {_span(wall_time - self.not_after)} ago"
+        if self.not_before is not None and wall_time < self.not_before:
+            return f"valid only in {_span(self.not_before - wall_time)}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one handshake showed; made by the TLS layer, judged by the engine."""
+
+    presented: PresentedChain = PresentedChain()
+    "For display only."
+    leaf: bytes | None = None
+    "The certificate whose private key the handshake proved, in DER."
+    validated: ValidatedChain | None = None
+    "``None`` unless verification was required and succeeded."
+    failure: ValidationFailure | None = None
+    "Set when verification was required and failed: the handshake ended there."
+    resumed: Verdict | None = None
+    "The verdict under which the resumed session was made; ``None`` after a full handshake."
+    wall_time: float | None = None
+    "POSIX seconds, to tell about dates; ``None``: say nothing about them."
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of one peer under one policy; made to be logged."""
+
+    policy: AuthenticationPolicy
+    accepted: bool
+    "Whether queries may be sent."
+    authenticated: bool
+    "Whether the peer proved to be who the policy names; under strict the same as :attr:`accepted`."
+    reason: Reason | None
+    "Why not authenticated; ``None`` where authenticated, and where an opportunistic policy asks for nothing."
+    explanation: str
+    "One sentence for people."
+    presented: tuple[CertificateFacts, ...] = ()
+    "What was sent, leaf first; unreadable certificates are left out."
+    validated: tuple[CertificateFacts, ...] = ()
+    "The validated chain, leaf first; empty where nothing was validated."
+    matched_pin: Pin | None = None
+    matched_depth: int | None = None
+    "Where the pin matched: 0 is the leaf, 1 its issuer, and so on up the validated chain."
+    warnings: tuple[str, ...] = ()
+    leaf: bytes | None = field(default=None, repr=False)
+    "The certificate whose key the handshake proved, in DER."
+    is_resumed: bool = False
+    "Whether this verdict was inherited from the session that was resumed."
+    anchor: bytes | None = field(default=None, repr=False)
+    "With :attr:`Reason.ANCHOR_LEARNT`: the certificate, in DER, that the second handshake takes as anchor."
+
+    @property
+    def strays(self) -> tuple[CertificateFacts, ...]:
+        """Certificates that were sent but are no part of what counted."""
+        counted = self.validated or self.presented[:1]
+        return tuple(one for one in self.presented if one not in counted)
+
+
+def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
+    """The verdict on a peer; a pure function of its arguments."""
+    if evidence.resumed is not None:
+        return _judge_resumed(policy, evidence, evidence.resumed)
+    verdict = _judge_full(policy, evidence)
+    return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or policy.is_opportunistic)
+
+
+def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Verdict) -> Verdict:
+    # A TLS library checks nothing again on resumption, so the earlier verdict is all there is: it must have
+    # been an acceptance, under this very policy, of this very leaf.
+    same_leaf = evidence.leaf is not None and evidence.leaf == earlier.leaf
+    if earlier.accepted and earlier.policy == policy and same_leaf:
+        return replace(earlier, is_resumed=True)
+    return Verdict(
+        policy,
+        accepted=False,
+        authenticated=False,
+        reason=Reason.OTHER_POLICY,
+        explanation="the resumed TLS session was made under another policy or with another certificate",
+    )
+
+
+def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
+    presented = tuple(_readable(evidence.presented.certificates))
+    warnings = list(policy.warnings)
+
+    def refuse(reason: Reason, explanation: str, anchor: bytes | None = None) -> Verdict:
+        return Verdict(
+            policy, False, False, reason, explanation, presented, warnings=tuple(warnings), anchor=anchor
+        )
+
+    if evidence.failure is not None:
+        return refuse(evidence.failure.reason, evidence.failure.explanation)
+    if evidence.leaf is None:
+        return refuse(Reason.NO_CERTIFICATE, "the server presented no certificate")
+    counted: tuple[CertificateFacts, ...]
+    try:
+        counted = (CertificateFacts.of(evidence.leaf),)
+        if policy.validates:
+            if evidence.validated is None or evidence.validated.name != policy.name:
+                return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
+            counted = tuple(map(CertificateFacts.of, evidence.validated.certificates))
+    except CertificateError as error:
+        return refuse(Reason.BAD_CERTIFICATE, f"a certificate cannot be read: {error}")
+    if evidence.wall_time is not None and (about := counted[0].date_warning(evidence.wall_time)):
+        warnings.append(f"the server's certificate is {about}")
+
+    if policy.issuer_pins:
+        for one in presented:
+            if one.pin in policy.issuer_pins:
+                return refuse(
+                    Reason.ANCHOR_LEARNT, "the pinned issuer's certificate is known now; validate up to it", one.der
+                )
+        return refuse(Reason.PIN, f"none of the {len(presented)} certificates sent is the pinned issuer's")
+
+    validated = counted if policy.validates else ()
+    if not policy.pins:
+        explanation = f"the chain is valid for {policy.name}" if validated else "nothing was asked of the server"
+        return Verdict(
+            policy, True, bool(validated), None, explanation, presented, validated, warnings=tuple(warnings)
+        )
+    for depth, one in enumerate(counted):
+        if one.pin in policy.pins:
+            return Verdict(
+                policy,
+                accepted=True,
+                authenticated=True,
+                reason=None,
+                explanation=f"pin {one.pin} matches certificate {depth + 1} of {len(counted)}",
+                presented=presented,
+                validated=validated,
+                matched_pin=one.pin,
+                matched_depth=depth,
+                warnings=tuple(warnings),
+            )
+    refusal = refuse(Reason.PIN, _pin_mismatch(policy, counted, presented))
+    return replace(refusal, validated=validated)
+
+
+def _pin_mismatch(
+    policy: AuthenticationPolicy, counted: tuple[CertificateFacts, ...], presented: tuple[CertificateFacts, ...]
+) -> str:
+    seen = ", ".join(str(one.pin) for one in counted)
+    text = f"no pin matches; the server's {'chain has' if policy.validates else 'key has'} {seen}"
+    for number, one in enumerate(presented, 1):
+        if one.pin in policy.pins:
+            return (
+                f"{text}; the pin belongs to certificate #{number}, which was sent but proves nothing: "
+                "to pin an issuer give a name too, with issuer_pins or trust_anchors"
+            )
+    for one in counted:
+        if hint := one.pin.explain_mismatch(policy.pins, one.der):
+            return f"{text}; {hint}"
+    return text
+
+
+def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
+    facts = []
+    for der in certificates:
+        try:
+            facts.append(CertificateFacts.of(der))
+        except CertificateError:
+            continue  # shown nowhere, counted nowhere: a stray that cannot be read harms nobody
+    return facts
+
+
+def normalize_name(name: str) -> str:
+    """An authentication domain name or address in the one form that is compared (RFC 8310, section 8.1).
+
+    Lower case, without the final dot; an address without brackets and zone id, in its shortest form.
+    Raises :class:`~dot_proto.LocalProtocolError`; an internationalised name must come as A-labels.
+    """
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    try:
+        return str(ipaddress.ip_address(bare.partition("%")[0]))
+    except ValueError:
+        pass
+    dotless = name.removesuffix(".")
+    if not dotless.isascii():
+        raise LocalProtocolError(f"{name!r} is not ASCII: give the A-label form (IDNA, RFC 5891)")
+    if not 1 <= len(dotless) <= MAX_NAME_LENGTH:
+        raise LocalProtocolError(f"a name has 1 to {MAX_NAME_LENGTH} octets, not {len(dotless)}: {name!r}")
+    for label in dotless.split("."):
+        if not 1 <= len(label) <= MAX_LABEL_LENGTH:
+            raise LocalProtocolError(f"a label has 1 to {MAX_LABEL_LENGTH} octets: {label!r} in {name!r}")
+        if not label.replace("-", "").replace("_", "").isalnum():
+            raise LocalProtocolError(f"{label!r} in {name!r} is no label of a host name")
+    return dotless.lower()
+
+
+def is_address(name: str) -> bool:
+    """Whether a normalized name is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _span(seconds: float) -> str:
+    """A length of time for people, in its largest fitting unit."""
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,364 @@
+"""The client's side of one connection: queries out, responses in, in any order.
+
+Theory of operation.  ``send_query`` prepares a message (padding, keepalive, an id of ours), registers it and
+queues it.  Nothing is handed out before :meth:`ClientConnection.verify_peer` has accepted the peer.  Octets
+that arrive go through the framer; each whole message either answers a query, or is reported as discarded.
+Every query meets one fate: answered, timed out, cancelled, or lost with the connection.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from . import _message
+from ._connection import Connection, check_seconds
+from ._edns import decode_keepalive, splice
+from ._framing import MAX_MESSAGE, MIN_MESSAGE
+from ._matching import Outstanding, Query, mismatch
+from ._state import Cause, State
+from ._timers import Slot
+from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
+from .configuration import ClientConfiguration
+from .errors import Fault, LocalProtocolError, MessageError, RemoteProtocolError, TooManyQueriesError
+from .events import (
+    DiscardReason,
+    Event,
+    KeepaliveReceived,
+    MessageDiscarded,
+    PeerAuthenticated,
+    PeerRefused,
+    QueryLost,
+    QueryTimedOut,
+    ResponseReceived,
+)
+
+_START: Final = struct.Struct("!HHH")
+"Id, flags and question count of a message (RFC 1035, section 4.1.1)."
+_PREFIX_AND_ID: Final = struct.Struct("!HH")
+
+_KEEPALIVE_CODE: Final = b"\x00\x0b"
+"The option's code in octets: a message without them needs no look at its options."
+
+
+class ClientConnection(Connection):
+    """A DNS over TLS client without I/O: one connection, from TCP's to its end.
+
+    ``policy`` says whom to trust; ``entropy`` returns that many octets of cryptographic randomness
+    (``os.urandom`` will do) and makes the message ids unpredictable (RFC 5452, section 9.2).
+
+    After every call: send what :meth:`data_to_send` returns, then wait for octets or for :meth:`next_timeout`.
+    """
+
+    def __init__(
+        self,
+        policy: AuthenticationPolicy,
+        configuration: ClientConfiguration | None = None,
+        *,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        super().__init__(State.UNVERIFIED)
+        self.policy: Final = policy
+        self.configuration: Final = configuration or ClientConfiguration()
+        self._outstanding = Outstanding(entropy)
+        self._outgoing: dict[int, bytes] = {}
+        self._first_unsent = 0
+        self._strays = 0
+        self._verdict: Verdict | None = None
+        self._stated_timeout: float | None = None
+        self._reported_bad_keepalive = False
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The judgement of the peer; ``None`` before :meth:`verify_peer`."""
+        return self._verdict
+
+    @property
+    def accepts_queries(self) -> bool:
+        """Whether :meth:`send_query` would take a query now; false also while ids or places are used up."""
+        return self._is_open() and len(self._outstanding) < self.configuration.max_in_flight
+
+    @property
+    def pending(self) -> int:
+        """How many queries have no fate yet."""
+        return len(self._outstanding.pending)
+
+    # Commands: they queue, and raise LocalProtocolError for the caller's mistakes.
+
+    def send_query(self, message: bytes, *, now: float, timeout: float | None = None, multiple: bool = False) -> int:
+        """Ask; returns the handle by which the query's fate will be reported.
+
+        ``message`` is a whole query of 12 to 65535 octets, under any id: it goes out under an id of ours, and
+        the response comes back under the caller's.  ``timeout`` is in seconds from ``now``.  ``multiple`` keeps
+        the exchange open for more than one response, as a zone transfer needs (RFC 5936, section 2.2), until
+        :meth:`end_exchange`; each response then renews the deadline.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a message that cannot be sent and on a connection that
+        takes no more queries, :class:`~dot_proto.TooManyQueriesError` while too many are outstanding.
+        """
+        if not self._is_open():
+            raise LocalProtocolError(f"the connection takes no more queries: it is {self._state.name.lower()}")
+        if len(self._outstanding) >= self.configuration.max_in_flight:
+            raise TooManyQueriesError(
+                f"{self.configuration.max_in_flight} queries are outstanding (max_in_flight): wait for one to end"
+            )
+        timeout = check_seconds("timeout", self.configuration.query_timeout if timeout is None else timeout)
+        if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
+            raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
+        if message[2] & 0x80:
+            raise LocalProtocolError("the message is a response (QR is 1), not a query")
+        layout = _message.walk(message)
+        if layout.problem is not None:
+            raise MessageError(f"the query is malformed: {layout.problem}")
+        keepalive = b"" if self.configuration.keepalive else None
+        prepared = splice(message, layout, keepalive=keepalive, block=self.configuration.padding_block)
+
+        query = self._outstanding.add(message, layout.question_end, now, timeout)
+        query.is_multiple = multiple
+        has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
+        query.has_keepalive = has_option or (keepalive is not None and prepared is not message)
+        self._outgoing[query.wire_id] = _PREFIX_AND_ID.pack(len(prepared), query.wire_id) + prepared[2:]
+        self._timers.stop(Slot.IDLE)
+        return query.handle
+
+    def cancel(self, query: int, *, now: float) -> bool:
+        """Give up one query; says whether that was its fate (false: it already had another).
+
+        Where it has been sent, its id stays taken until the late answer comes (RFC 7766, section 6.2.1).
+        Raises :class:`~dot_proto.LocalProtocolError` for a handle that was never issued.
+        """
+        found = self._find(query)
+        if found is None:
+            return False
+        self._abandon(found)
+        self._rest(now)
+        self._settle(now)
+        return True
+
+    def end_exchange(self, query: int, *, now: float) -> None:
+        """The last message of a ``multiple`` exchange has come: the query is answered, its id free again.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a query that is not such an exchange, or not pending.
+        """
+        found = self._find(query)
+        if found is None or not found.is_multiple:
+            raise LocalProtocolError("no exchange of several messages is open under this handle")
+        del self._outstanding.pending[found.wire_id]
+        self._outgoing.pop(found.wire_id, None)
+        self._rest(now)
+        self._settle(now)
+
+    def close(self, *, now: float, timeout: float | None = None) -> None:
+        """Take no more queries; the connection ends once the answers still owed have come, or after ``timeout``.
+
+        ``timeout`` is in seconds; 0 gives up what is pending.  Closing twice does nothing, or shortens the wait.
+        """
+        timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
+        if self._state is State.UNVERIFIED:
+            self._end(Cause.LOCAL_CLOSE, None, self._undelivered)
+        elif not self._has_ended():
+            self._drain(Cause.LOCAL_CLOSE, now + timeout)
+        self._settle(now)
+
+    # The verbs of the driver: they report what the peer, the network and the clock do.
+
+    def verify_peer(self, evidence: Evidence, *, now: float) -> list[Event]:
+        """Judge the peer by what the TLS handshake showed; the only way to the first query octet.
+
+        Raises :class:`~dot_proto.LocalProtocolError` when the peer was judged already: it must not change.
+        """
+        if self._verdict is not None:
+            raise LocalProtocolError("the peer has been judged already, and an identity does not change")
+        events = self._delivered()
+        if self._has_ended():
+            return events
+        self._verdict = verdict = judge(self.policy, evidence)
+        if verdict.accepted:
+            self._move(Cause.PEER_TRUSTED)
+            events.append(PeerAuthenticated(verdict))
+            self._rest(now)
+        else:
+            events.append(PeerRefused(verdict))
+            error = RemoteProtocolError(f"the server is refused: {verdict.explanation}", Fault.PEER_REFUSED)
+            self._end(Cause.PEER_REFUSED, error, events)
+        return events
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        """Octets from the peer, as they left TLS, cut anywhere.
+
+        Raises :class:`~dot_proto.LocalProtocolError` before the peer was judged; never for what the octets are.
+        """
+        if self._state is State.UNVERIFIED:
+            raise LocalProtocolError("octets from a peer that was not judged yet: call verify_peer first")
+        events = self._delivered()
+        if self._has_ended():
+            return events
+        pending, first_unsent = self._outstanding.pending, self._first_unsent
+        unpack, append = _START.unpack_from, events.append
+        for message in self._deframer.feed(data):
+            wire_id, flags, questions = unpack(message)
+            query = pending.get(wire_id)
+            if (
+                query is None
+                or query.handle >= first_unsent
+                or flags & 0xF800 != query.flags
+                or questions != query.question_count
+                or not message.startswith(query.question, 12)
+            ):
+                # Anything but the plain case, which is an answer to a question in the very same octets.
+                query = self._match(message, wire_id, events)
+                if query is None:
+                    if self._has_ended():
+                        return events
+                    continue
+            self._strays = 0
+            more = False
+            if query.is_multiple and not flags & 15:
+                more = query.has_answers = True
+                query.deadline = now + query.timeout
+            else:
+                del pending[wire_id]
+            append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
+            if query.has_keepalive and (_KEEPALIVE_CODE in message or self._stated_timeout is not None):
+                self._read_keepalive(message, now, events)
+            if not pending:
+                self._rest(now)
+                if self._state is State.DRAINING:
+                    self._end_if_drained(events)
+                    return events
+        if self._deframer.failed:
+            self._end_of_bad_frame(events)
+        return events
+
+    def receive_eof(self, *, now: float, orderly: bool = True) -> list[Event]:
+        """The peer will send no more.  ``orderly``: it said so by close_notify (RFC 8446, section 6.1)."""
+        events = self._delivered()
+        if not self._has_ended():
+            error = self._end_of_stream_error(orderly)
+            if error is None:
+                self._end(Cause.PEER_CLOSED, None, events)
+            else:
+                cause = Cause.PEER_FAULT if error.fault is Fault.TRUNCATED else Cause.TRANSPORT_FAILED
+                self._end(cause, error, events)
+        return events
+
+    def data_to_send(self) -> list[bytes]:
+        """Framed queries, one an item; always empty until the peer was accepted, and after the end."""
+        if not self._outgoing or self._state not in (State.OPEN, State.DRAINING):
+            return []
+        chunks = list(self._outgoing.values())
+        self._outgoing.clear()
+        self._first_unsent = self._outstanding.next_handle()
+        return chunks
+
+    def handle_timeout(self, *, now: float) -> list[Event]:
+        """Act on the deadlines that have come; does nothing when there are none."""
+        events = self._delivered()
+        if self._has_ended():
+            return events
+        expired = self._outstanding.expire(now)
+        for query in expired:
+            self._abandon(query)
+            events.append(QueryTimedOut(query.handle, now - query.asked_at))
+        if expired:
+            self._rest(now)
+            self._end_if_drained(events)
+        if self._timers.is_due(Slot.IDLE, now):
+            self._end(Cause.IDLE, None, events)
+        elif self._timers.is_due(Slot.CLOSE, now):
+            self._end(Cause.CLOSE_TIMEOUT, None, events)
+        return events
+
+    # What lies below is of no interest to a caller.
+
+    def _is_open(self) -> bool:
+        return self._state in (State.OPEN, State.UNVERIFIED)
+
+    def _find(self, handle: int) -> Query | None:
+        if not self._outstanding.was_issued(handle):
+            raise LocalProtocolError(f"{handle} is no handle that send_query returned on this connection")
+        return self._outstanding.find(handle)
+
+    def _was_sent(self, query: Query) -> bool:
+        return query.handle < self._first_unsent
+
+    def _abandon(self, query: Query) -> None:
+        """A query is pending no more.  One that has been sent keeps its id until the late answer comes."""
+        self._outstanding.pending.pop(query.wire_id, None)
+        if self._was_sent(query):
+            self._outstanding.abandoned[query.wire_id] = query
+        else:
+            del self._outgoing[query.wire_id]
+
+    def _match(self, message: bytes, wire_id: int, events: list[Event]) -> Query | None:
+        """The pending query that ``message`` answers; otherwise report it, and mind the limit on strays."""
+        query = self._outstanding.pending.get(wire_id) or self._outstanding.abandoned.get(wire_id)
+        if query is None or not self._was_sent(query):
+            is_response = message[2] & 0x80
+            reason = DiscardReason.UNKNOWN_ID if is_response else DiscardReason.NOT_A_RESPONSE
+            query = None
+        else:
+            found = mismatch(query, message)
+            if found is None:
+                if wire_id in self._outstanding.pending:
+                    return query
+                self._discard_late(query, message, events)
+                return None
+            reason = found
+        events.append(MessageDiscarded(message, reason, None if query is None else query.handle))
+        self._strays += 1
+        if self._strays > self.configuration.max_strays:
+            self._end_of_strays(self.configuration.max_strays, events)
+        return None
+
+    def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
+        # Where several messages answer, nobody says any more which is the last: the id stays taken.
+        if not query.is_multiple:
+            del self._outstanding.abandoned[query.wire_id]
+        events.append(MessageDiscarded(message, DiscardReason.LATE, query.handle))
+
+    def _read_keepalive(self, message: bytes, now: float, events: list[Event]) -> None:
+        """Honour what the server says of its idle timeout, the latest word counting (RFC 7828, section 3.2.2)."""
+        data = _message.walk(message).option(_message.OPTION_KEEPALIVE)
+        timeout = None if data is None else decode_keepalive(data)
+        if data is not None and timeout is None:
+            if not self._reported_bad_keepalive:
+                self._reported_bad_keepalive = True
+                events.append(KeepaliveReceived(None))
+            return
+        if timeout != self._stated_timeout:
+            self._stated_timeout = timeout
+            events.append(KeepaliveReceived(timeout))
+        if timeout == 0:
+            self._drain(Cause.LAST_CALL, math.inf)  # each query that is pending has a deadline of its own
+
+    def _rest(self, now: float) -> None:
+        """Nothing may be outstanding any more: then the idle timer starts (RFC 7766, section 6.2.3)."""
+        if self._state is State.OPEN and not self._outstanding.pending:
+            self._timers.set(Slot.IDLE, now + self._idle_timeout())
+
+    def _idle_timeout(self) -> float:
+        stated = self._stated_timeout
+        if stated is None:
+            return self.configuration.idle_timeout
+        capped = min(stated, self.configuration.max_idle_timeout)
+        # The client closes *before* the server's time is up (RFC 7828, section 3.2.2); otherwise a query sent at
+        # the last moment meets a closing server.
+        return capped - min(1.0, capped / 10)
+
+    def _next_query_deadline(self) -> float:
+        return self._outstanding.earliest_deadline()
+
+    def _nothing_owed(self) -> bool:
+        return not self._outstanding.pending
+
+    def _lose_queries(self, cause: Cause, events: list[Event]) -> None:
+        for query in self._outstanding.pending.values():
+            was_sent = self._was_sent(query)
+            safe = not was_sent or query.opcode == _message.QUERY
+            events.append(QueryLost(query.handle, safe, was_sent))
+        self._outstanding.pending.clear()
+        self._outstanding.abandoned.clear()
+        self._outgoing.clear()

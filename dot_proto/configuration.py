@@ -1,0 +1,111 @@
+"""Every limit and every default, with its unit and its source.
+
+A value that makes no sense is refused when the configuration is made, with
+:class:`~dot_proto.LocalProtocolError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._edns import MAX_KEEPALIVE, QUERY_BLOCK, RESPONSE_BLOCK
+from ._framing import MAX_MESSAGE
+from ._message import NOTIFY, QUERY, UPDATE
+from .errors import LocalProtocolError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfiguration:
+    """How a client behaves on one connection."""
+
+    query_timeout: float = 5.0
+    "Seconds until an unanswered query has timed out, unless the query says otherwise; as resolv.conf(5)."
+
+    idle_timeout: float = 10.0
+    "Seconds without anything outstanding until the client closes (RFC 7766, section 6.2.3)."
+
+    max_idle_timeout: float = 300.0
+    "Seconds: the longest idle timeout of a server's (RFC 7828) that is honoured."
+
+    close_timeout: float = 2.0
+    "Seconds that a graceful close waits for answers still owed."
+
+    max_in_flight: int = 1024
+    "Queries pending, or abandoned with their ids still taken (RFC 7766, section 6.2.1); 1 to 65536."
+
+    max_strays: int = 64
+    "Messages in a row that answer nothing; one more ends the connection (RFC 5936, section 2.2.1, says discard)."
+
+    padding_block: int | None = QUERY_BLOCK
+    "Octets: queries are padded to a multiple of this (RFC 8467, section 4.1); ``None``: not padded."
+
+    keepalive: bool = True
+    "Whether queries carry an empty edns-tcp-keepalive option (RFC 7828, section 3.2.1)."
+
+    def __post_init__(self) -> None:
+        _at_least(0.0, query_timeout=self.query_timeout, close_timeout=self.close_timeout)
+        _at_least(0.0, idle_timeout=self.idle_timeout, max_idle_timeout=self.max_idle_timeout)
+        _between(1, 65_536, max_in_flight=self.max_in_flight)
+        _at_least(0, max_strays=self.max_strays)
+        _block(self.padding_block)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfiguration:
+    """How a server behaves on one connection."""
+
+    idle_timeout: float = 10.0
+    "Seconds without a whole query, and without anything outstanding, that a client is told it may stay."
+
+    idle_grace: float = 2.0
+    "Seconds added before the server itself closes, so that the client closes first (RFC 7828, section 3.3.2)."
+
+    close_timeout: float = 5.0
+    "Seconds that a graceful close waits for the responses still owed."
+
+    max_outstanding: int = 1024
+    "Queries received and not yet answered; at this many :attr:`ServerConnection.wants_data` turns false."
+
+    hard_outstanding: int = 8192
+    "Queries not yet answered beyond which the engine answers SERVFAIL by itself."
+
+    max_queries: int | None = None
+    "Queries on one connection until the client is asked to go; ``None``: any number (RFC 9210, section 4.2)."
+
+    max_duration: float | None = None
+    "Seconds that a connection may last; ``None``: any length (RFC 9210, section 4.2)."
+
+    max_strays: int = 64
+    "Messages in a row that are no queries; one more ends the connection."
+
+    padding_block: int | None = RESPONSE_BLOCK
+    "Octets: responses to padded queries are padded to a multiple of this; ``None``: not padded."
+
+    opcodes: frozenset[int] = frozenset({QUERY, NOTIFY, UPDATE})
+    "Opcodes that reach the caller; the engine answers NOTIMP to all others (RFC 1035, section 4.1.1)."
+
+    def __post_init__(self) -> None:
+        _at_least(0.0, idle_grace=self.idle_grace, close_timeout=self.close_timeout)
+        _between(0.0, MAX_KEEPALIVE, idle_timeout=self.idle_timeout)
+        _at_least(1, max_outstanding=self.max_outstanding)
+        _at_least(self.max_outstanding, hard_outstanding=self.hard_outstanding)
+        _at_least(1, max_queries=1 if self.max_queries is None else self.max_queries)
+        _at_least(0.0, max_duration=0.0 if self.max_duration is None else self.max_duration)
+        _at_least(0, max_strays=self.max_strays)
+        _block(self.padding_block)
+
+
+def _at_least(minimum: float, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= minimum:  # also refuses NaN
+            raise LocalProtocolError(f"{name} is {value}; it must be at least {minimum}")
+
+
+def _between(minimum: float, maximum: float, **values: float) -> None:
+    for name, value in values.items():
+        if not minimum <= value <= maximum:
+            raise LocalProtocolError(f"{name} is {value}; it must be from {minimum} to {maximum}")
+
+
+def _block(octets: int | None) -> None:
+    _between(1, MAX_MESSAGE, padding_block=1 if octets is None else octets)

@@ -1,0 +1,278 @@
+"""The server's side of one connection: queries in, responses out, in any order.
+
+Theory of operation.  Each whole query that can be understood becomes a :class:`~dot_proto.QueryReceived`; the
+engine answers what cannot (FORMERR, NOTIMP, BADVERS) by itself.  A query is known by the engine's handle, not
+by its message id, since a client may use one id twice.  OPT, padding and keepalive of the responses follow
+from the query: whoever answers need not think of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import _message
+from ._connection import Connection, check_seconds
+from ._edns import encode_keepalive, splice, without_opt
+from ._framing import MAX_MESSAGE, MIN_MESSAGE, frame
+from ._message import Layout
+from ._state import Cause, State
+from ._timers import Slot
+from .configuration import ServerConfiguration
+from .errors import Fault, LocalProtocolError, MessageError
+from .events import DiscardReason, Event, MessageDiscarded, QueryReceived, QueryRejected
+
+_BARE_OPT: Final = b"\x00\x00\x29\x04\xd0"
+"Root, type OPT, payload size 1232: what an error of ours says of EDNS (RFC 6891, section 6.1.2)."
+
+_GO: Final = encode_keepalive(0.0)
+"Ask nothing more on this connection (RFC 7828, section 3.3.2)."
+
+
+class _Query:
+    """What a response must know of its query."""
+
+    __slots__ = ("has_opt", "has_responses", "is_padded", "message_id", "wants_keepalive")
+
+    def __init__(self, message: bytes, layout: Layout) -> None:
+        self.message_id = message[:2]
+        self.has_opt = layout.opt is not None
+        self.is_padded = layout.option(_message.OPTION_PADDING) is not None
+        self.wants_keepalive = layout.option(_message.OPTION_KEEPALIVE) is not None
+        self.has_responses = False
+
+
+class ServerConnection(Connection):
+    """A DNS over TLS server without I/O: one client's connection, from the end of the handshake.
+
+    ``now`` is the time on the caller's clock, in seconds, at which the connection begins: a client that never
+    asks is closed like an idle one.
+
+    After every call: send what :meth:`data_to_send` returns, then wait for octets (while :attr:`wants_data`)
+    or for :meth:`next_timeout`.
+    """
+
+    def __init__(self, configuration: ServerConfiguration | None = None, *, now: float) -> None:
+        super().__init__(State.OPEN)
+        self.configuration: Final = configuration or ServerConfiguration()
+        self._keepalive = encode_keepalive(self.configuration.idle_timeout)
+        self._queries: dict[int, _Query] = {}
+        self._next_handle = 0
+        self._outgoing: list[bytes] = []
+        self._strays = 0
+        self._rest(now)
+        if self.configuration.max_duration is not None:
+            self._timers.set(Slot.DURATION, now + self.configuration.max_duration)
+
+    @property
+    def outstanding(self) -> int:
+        """How many queries await their response."""
+        return len(self._queries)
+
+    @property
+    def wants_data(self) -> bool:
+        """False while as many queries are outstanding as should be: stop reading, and TCP slows the client."""
+        return self._state is State.OPEN and len(self._queries) < self.configuration.max_outstanding
+
+    # Commands: they queue, and raise LocalProtocolError for the caller's mistakes.
+
+    def send_response(self, query: int, message: bytes, *, now: float, more: bool = False) -> bool:
+        """Answer a query; says whether the response will be sent (false: the client has gone).
+
+        ``message`` is a whole response of 12 to 65535 octets under any id; it goes out under the query's.  Its
+        OPT is padded if the query was (RFC 7830, section 4), and taken away if the query had none (RFC 6891,
+        section 7).  ``more``: further messages answer the same query (RFC 5936, section 2.2).
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a query unknown or answered already, and for a message
+        that is no response.
+        """
+        found = self._find(query)
+        if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
+            raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
+        if not message[2] & 0x80:
+            raise LocalProtocolError("the message is a query (QR is 0), not a response")
+        if found is None:
+            return False
+        self._send(found, message)
+        if more:
+            found.has_responses = True
+        else:
+            self._forget(query, now)
+        return True
+
+    def decline(self, query: int, *, now: float) -> None:
+        """Leave a query without an answer, for ever; its client will wait for its own deadline.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a query unknown or answered already.
+        """
+        if self._find(query) is not None:
+            self._forget(query, now)
+
+    def close(self, *, now: float, timeout: float | None = None) -> None:
+        """Take no more queries; the connection ends once those received are answered, or after ``timeout`` seconds.
+
+        Responses still to come tell the client to go (RFC 7828, section 3.3.2).  Closing twice does nothing, or
+        shortens the wait.
+        """
+        timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
+        if not self._has_ended():
+            self._drain(Cause.LOCAL_CLOSE, now + timeout)
+        self._settle(now)
+
+    # The verbs of the driver: they report what the peer, the network and the clock do.
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        """Octets from the client, as they left TLS, cut anywhere.  Never raises for what the octets are."""
+        events = self._delivered()
+        if self._state is not State.OPEN:
+            return events  # draining: what is asked now will not be answered, and the client may ask elsewhere
+        for message in self._deframer.feed(data):
+            if message[2] & 0x80:
+                self._discard(message, events)
+            else:
+                self._strays = 0
+                self._receive_query(message, now, events)
+            if self._state is not State.OPEN:
+                return events
+        if self._deframer.failed:
+            self._end_of_bad_frame(events)
+        return events
+
+    def receive_eof(self, *, now: float, orderly: bool = True) -> list[Event]:
+        """The client will send no more.  Where it said so in order, what it asked is still answered.
+
+        ``orderly``: it sent close_notify (RFC 8446, section 6.1).  A client gone without it gets nothing more
+        (RFC 7766, section 6.2.4).
+        """
+        events = self._delivered()
+        if self._has_ended():
+            return events
+        error = self._end_of_stream_error(orderly)
+        if error is not None:
+            cause = Cause.PEER_FAULT if error.fault is Fault.TRUNCATED else Cause.TRANSPORT_FAILED
+            self._end(cause, error, events)
+        elif self._queries:
+            self._drain(Cause.PEER_FINISHED, now + self.configuration.close_timeout)
+        else:
+            self._end(Cause.PEER_CLOSED, None, events)
+        return events
+
+    def data_to_send(self) -> list[bytes]:
+        """Framed responses, one an item.  What was queued before the end is still handed out after it."""
+        chunks = self._outgoing
+        if chunks:
+            self._outgoing = []
+        return chunks
+
+    def handle_timeout(self, *, now: float) -> list[Event]:
+        """Act on the deadlines that have come; does nothing when there are none."""
+        events = self._delivered()
+        if self._timers.is_due(Slot.IDLE, now):
+            self._end(Cause.IDLE, None, events)
+        elif self._timers.is_due(Slot.CLOSE, now):
+            self._end(Cause.CLOSE_TIMEOUT, None, events)
+        elif self._timers.is_due(Slot.DURATION, now):
+            self._timers.stop(Slot.DURATION)
+            self._last_call(now)
+            self._end_if_drained(events)
+        return events
+
+    # What lies below is of no interest to a caller.
+
+    def _receive_query(self, message: bytes, now: float, events: list[Event]) -> None:
+        layout = _message.walk(message)
+        rcode, explanation = self._refusal(message, layout)
+        if explanation:
+            self._reject(message, layout, rcode, explanation, events)
+            if not self._queries:
+                self._rest(now)
+            return
+        handle = self._next_handle
+        self._next_handle += 1
+        self._queries[handle] = _Query(message, layout)
+        self._timers.stop(Slot.IDLE)
+        events.append(QueryReceived(handle, message))
+        if self._next_handle == self.configuration.max_queries:
+            self._last_call(now)
+
+    def _refusal(self, message: bytes, layout: Layout) -> tuple[int, str]:
+        """The RCODE and the reason of a query that the engine answers by itself; an empty reason: none."""
+        opcode = _message.opcode_of(message)
+        # The opcode comes first: the body of a DSO message (RFC 8490) is no such body as walk() expects.
+        if opcode not in self.configuration.opcodes:
+            return _message.NOTIMP, f"opcode {opcode} is not implemented"
+        if layout.problem is not None:
+            return _message.FORMERR, layout.problem
+        if layout.opt is not None and _message.edns_version(message, layout) > 0:
+            return _message.BADVERS, "EDNS version above 0 (RFC 6891, section 6.1.3)"
+        if layout.option(_message.OPTION_KEEPALIVE):
+            return _message.FORMERR, "a client's keepalive option must be empty (RFC 7828, section 3.2.1)"
+        if layout.question_end == 12 and layout.option(_message.OPTION_COOKIE) is None:
+            return _message.FORMERR, "no question, and no cookie either (RFC 7873, section 5.4)"
+        if len(self._queries) >= self.configuration.hard_outstanding:
+            return _message.SERVFAIL, f"{len(self._queries)} queries are outstanding on this connection"
+        return _message.NOERROR, ""
+
+    def _reject(self, message: bytes, layout: Layout, rcode: int, explanation: str, events: list[Event]) -> None:
+        """Answer with an error: id, opcode and RD copied, the question too if it could be read."""
+        flags = _message.QR | (message[2] & 0x79) << 8 | rcode & 15
+        question = message[12 : layout.question_end]
+        opt = b""
+        if layout.opt is not None:
+            opt = _BARE_OPT + bytes([rcode >> 4, 0, 0, 0, 0, 0])
+        header = _message.HEADER.pack(message[0] << 8 | message[1], flags, bool(question), 0, 0, bool(opt))
+        self._send(_Query(message, layout), header + question + opt)
+        events.append(QueryRejected(message, rcode, explanation))
+
+    def _send(self, query: _Query, message: bytes) -> None:
+        layout = _message.walk(message)
+        if layout.problem is not None:
+            raise MessageError(f"the response is malformed: {layout.problem}")
+        if query.has_opt:
+            block = self.configuration.padding_block if query.is_padded else None
+            is_last = self._state is not State.OPEN
+            keepalive = (_GO if is_last else self._keepalive) if is_last or query.wants_keepalive else None
+            message = splice(message, layout, keepalive=keepalive, block=block)
+        else:
+            message = without_opt(message, layout)
+        self._outgoing.append(frame(query.message_id + message[2:]))
+
+    def _find(self, handle: int) -> _Query | None:
+        """The outstanding query, or ``None`` when the connection has ended."""
+        if not 0 <= handle < self._next_handle:
+            raise LocalProtocolError(f"{handle} is no handle of a query of this connection")
+        found = self._queries.get(handle)
+        if found is None and not self._has_ended():
+            raise LocalProtocolError(f"query {handle} has been answered already")
+        return found
+
+    def _forget(self, handle: int, now: float) -> None:
+        del self._queries[handle]
+        if not self._queries:
+            self._rest(now)
+        self._settle(now)
+
+    def _discard(self, message: bytes, events: list[Event]) -> None:
+        events.append(MessageDiscarded(message, DiscardReason.NOT_A_QUERY, None))
+        self._strays += 1
+        if self._strays > self.configuration.max_strays:
+            self._end_of_strays(self.configuration.max_strays, events)
+
+    def _last_call(self, now: float) -> None:
+        if self._state is State.OPEN:
+            self._drain(Cause.LAST_CALL, now + self.configuration.close_timeout)
+
+    def _rest(self, now: float) -> None:
+        """Nothing is outstanding: the idle timer starts, with some grace beyond what clients are told."""
+        if self._state is State.OPEN:
+            self._timers.set(Slot.IDLE, now + self.configuration.idle_timeout + self.configuration.idle_grace)
+
+    def _next_query_deadline(self) -> float:
+        return float("inf")  # how long an answer may take is the handler's affair
+
+    def _nothing_owed(self) -> bool:
+        return not self._queries
+
+    def _lose_queries(self, cause: Cause, events: list[Event]) -> None:
+        self._queries.clear()
+        if cause in (Cause.TRANSPORT_FAILED, Cause.PEER_FAULT):
+            self._outgoing.clear()  # RFC 7766, section 6.2.4: nothing is sent to a client that is gone
