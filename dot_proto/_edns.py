@@ -53,10 +53,10 @@ def padding_length(length: int, block: int) -> int | None:
 def splice(message: bytes, layout: Layout, *, keepalive: bytes | None, block: int | None) -> bytes:
     """The message with a keepalive option holding ``keepalive`` and padded to ``block`` octets.
 
-    ``None`` leaves either out.  OPT is added where there is none, and an option that is there already is
+    ``None`` leaves either as it is.  OPT is added where there is none, and an option that is there already is
     replaced; padding goes last (RFC 8467, section 3).  Near 65535 octets what does not fit is left out.
     """
-    if layout.is_signed or (keepalive is None and block is None):
+    if layout.is_signed:
         return message
     kept = layout.options
     if layout.opt is None:

@@ -8,18 +8,12 @@ only the type checker is told that it is frozen.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar, dataclass_transform
 
-if TYPE_CHECKING:
-    from typing import dataclass_transform
+T = TypeVar("T")
 
-    T = TypeVar("T")
 
-    @dataclass_transform(frozen_default=True)
-    def event(cls: type[T]) -> type[T]: ...
-
-else:
-
-    def event(cls):
-        """Turn a class with annotations into a slotted event."""
-        return dataclass(slots=True)(cls)
+@dataclass_transform(frozen_default=True)
+def event(cls: type[T]) -> type[T]:
+    """Turn a class with annotations into a slotted event."""
+    return dataclass(slots=True)(cls)

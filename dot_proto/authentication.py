@@ -282,9 +282,10 @@ class Verdict:
 
 def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     """The verdict on a peer; a pure function of its arguments."""
-    if evidence.resumed is not None:
-        return _judge_resumed(policy, evidence, evidence.resumed)
-    verdict = _judge_full(policy, evidence)
+    if evidence.resumed is None:
+        verdict = _judge_full(policy, evidence)
+    else:
+        verdict = _judge_resumed(policy, evidence, evidence.resumed)
     return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or policy.is_opportunistic)
 
 
@@ -320,9 +321,10 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     try:
         counted = (CertificateFacts.of(evidence.leaf),)
         if policy.validates:
-            if evidence.validated is None or evidence.validated.name != policy.name:
+            chain = evidence.validated
+            if chain is None or chain.name != policy.name or chain.certificates[:1] != (evidence.leaf,):
                 return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
-            counted = tuple(map(CertificateFacts.of, evidence.validated.certificates))
+            counted = tuple(map(CertificateFacts.of, chain.certificates))
     except CertificateError as error:
         return refuse(Reason.BAD_CERTIFICATE, f"a certificate cannot be read: {error}")
     if evidence.wall_time is not None and (about := counted[0].date_warning(evidence.wall_time)):
@@ -378,7 +380,7 @@ def _pin_mismatch(
 
 
 def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
-    facts = []
+    facts: list[CertificateFacts] = []
     for der in certificates:
         try:
             facts.append(CertificateFacts.of(der))

@@ -113,7 +113,10 @@ class ClientConnection(Connection):
         if layout.problem is not None:
             raise MessageError(f"the query is malformed: {layout.problem}")
         keepalive = b"" if self.configuration.keepalive else None
-        prepared = splice(message, layout, keepalive=keepalive, block=self.configuration.padding_block)
+        block = self.configuration.padding_block
+        prepared = message
+        if keepalive is not None or block is not None:
+            prepared = splice(message, layout, keepalive=keepalive, block=block)
 
         query = self._outstanding.add(message, layout.question_end, now, timeout)
         query.is_multiple = multiple

@@ -31,14 +31,13 @@ _GO: Final = encode_keepalive(0.0)
 class _Query:
     """What a response must know of its query."""
 
-    __slots__ = ("has_opt", "has_responses", "is_padded", "message_id", "wants_keepalive")
+    __slots__ = ("has_opt", "is_padded", "message", "wants_keepalive")
 
     def __init__(self, message: bytes, layout: Layout) -> None:
-        self.message_id = message[:2]
+        self.message = message
         self.has_opt = layout.opt is not None
         self.is_padded = layout.option(_message.OPTION_PADDING) is not None
         self.wants_keepalive = layout.option(_message.OPTION_KEEPALIVE) is not None
-        self.has_responses = False
 
 
 class ServerConnection(Connection):
@@ -93,11 +92,16 @@ class ServerConnection(Connection):
         if found is None:
             return False
         self._send(found, message)
-        if more:
-            found.has_responses = True
-        else:
+        if not more:
             self._forget(query, now)
         return True
+
+    def send_error(self, query: int, *, now: float, rcode: int = _message.SERVFAIL) -> bool:
+        """Answer a query with an RCODE of 0 to 4095 alone; says whether it will be sent, as :meth:`send_response`."""
+        found = self._find(query)
+        if found is None:
+            return False
+        return self.send_response(query, _error(found.message, _message.walk(found.message), rcode), now=now)
 
     def decline(self, query: int, *, now: float) -> None:
         """Leave a query without an answer, for ever; its client will wait for its own deadline.
@@ -213,14 +217,7 @@ class ServerConnection(Connection):
         return _message.NOERROR, ""
 
     def _reject(self, message: bytes, layout: Layout, rcode: int, explanation: str, events: list[Event]) -> None:
-        """Answer with an error: id, opcode and RD copied, the question too if it could be read."""
-        flags = _message.QR | (message[2] & 0x79) << 8 | rcode & 15
-        question = message[12 : layout.question_end]
-        opt = b""
-        if layout.opt is not None:
-            opt = _BARE_OPT + bytes([rcode >> 4, 0, 0, 0, 0, 0])
-        header = _message.HEADER.pack(message[0] << 8 | message[1], flags, bool(question), 0, 0, bool(opt))
-        self._send(_Query(message, layout), header + question + opt)
+        self._send(_Query(message, layout), _error(message, layout, rcode))
         events.append(QueryRejected(message, rcode, explanation))
 
     def _send(self, query: _Query, message: bytes) -> None:
@@ -234,7 +231,7 @@ class ServerConnection(Connection):
             message = splice(message, layout, keepalive=keepalive, block=block)
         else:
             message = without_opt(message, layout)
-        self._outgoing.append(frame(query.message_id + message[2:]))
+        self._outgoing.append(frame(query.message[:2] + message[2:]))
 
     def _find(self, handle: int) -> _Query | None:
         """The outstanding query, or ``None`` when the connection has ended."""
@@ -276,3 +273,12 @@ class ServerConnection(Connection):
         self._queries.clear()
         if cause in (Cause.TRANSPORT_FAILED, Cause.PEER_FAULT):
             self._outgoing.clear()  # RFC 7766, section 6.2.4: nothing is sent to a client that is gone
+
+
+def _error(query: bytes, layout: Layout, rcode: int) -> bytes:
+    """A response of nothing but an RCODE: id, opcode and RD copied, the question too if it could be read."""
+    flags = _message.QR | (query[2] & 0x79) << 8 | rcode & 15
+    question = query[12 : layout.question_end]
+    opt = b"" if layout.opt is None else _BARE_OPT + bytes([rcode >> 4, 0, 0, 0, 0, 0])
+    header = _message.HEADER.pack(query[0] << 8 | query[1], flags, bool(question), 0, 0, bool(opt))
+    return header + question + opt

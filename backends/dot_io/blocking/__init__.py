@@ -1,0 +1,17 @@
+"""DNS over TLS on blocking sockets, for programs without an event loop.
+
+>>> from dot_io.blocking import connect
+>>> from dot_proto import make_query
+>>> with connect("1.1.1.1") as client:  # doctest: +SKIP
+...     response = client.query(make_query("example.com", "AAAA"))
+"""
+
+from .client import Client as Client
+from .client import Outcome as Outcome
+from .client import connect as connect
+from .server import Handler as Handler
+from .server import Peer as Peer
+from .server import Server as Server
+from .server import serve as serve
+
+__all__ = ["Client", "Handler", "Outcome", "Peer", "Server", "connect", "serve"]

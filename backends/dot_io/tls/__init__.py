@@ -1,0 +1,26 @@
+"""TLS without I/O: records in, records out; the only package that imports ``ssl``.
+
+``context``  what is agreed on before a connection: policy, versions, certificates, sessions to resume
+``session``  one connection: :class:`TLSClient` and :class:`TLSServer` speak the five verbs of the engine
+``failures`` what OpenSSL's errors mean
+``cache``    sessions to resume, each used once
+``hello``    the few octets of the handshake that Python's ssl does not show
+"""
+
+from .cache import SessionCache as SessionCache
+from .context import ClientContext as ClientContext
+from .context import ServerContext as ServerContext
+from .context import count_trust_anchors as count_trust_anchors
+from .session import HandshakeCompleted as HandshakeCompleted
+from .session import TLSClient as TLSClient
+from .session import TLSServer as TLSServer
+
+__all__ = [
+    "ClientContext",
+    "HandshakeCompleted",
+    "ServerContext",
+    "SessionCache",
+    "TLSClient",
+    "TLSServer",
+    "count_trust_anchors",
+]

@@ -1,0 +1,72 @@
+"""TLS sessions to resume, bounded, each used once.
+
+OpenSSL checks nothing again when a session is resumed: neither the name nor the chain nor the pins (measured).
+So a session is kept only together with the verdict under which it was made, only after an acceptance, and in a
+cache that belongs to one context and so to one policy (RFC 8446, section 4.6.1).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from dot_proto import Verdict
+
+MAX_LIFETIME: Final = 7 * 86_400.0
+"Seconds: no ticket is kept longer (RFC 8446, section 4.6.1)."
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    session: ssl.SSLSession
+    verdict: Verdict
+    expires_at: float
+
+
+class SessionCache:
+    """Sessions by server; ``server`` is the address and port that was dialled.
+
+    Holds sessions of ``max_servers`` servers, at most ``per_server`` each; the oldest give way.
+    """
+
+    def __init__(self, *, max_servers: int = 64, per_server: int = 2) -> None:
+        self._max_servers = max_servers
+        self._per_server = per_server
+        self._entries: OrderedDict[tuple[str, int], list[_Entry]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._entries.values()))
+
+    def store(self, server: tuple[str, int], session: ssl.SSLSession, verdict: Verdict, *, now: float, wall_time: float) -> None:
+        """Keep a session for its ticket's lifetime, 7 days, or the leaf's notAfter, whichever is shortest.
+
+        ``now`` is monotonic, ``wall_time`` POSIX seconds.  A lifetime of 0 keeps nothing.
+        """
+        lifetime = min(session.ticket_lifetime_hint or session.timeout, MAX_LIFETIME)
+        leaf = verdict.validated or verdict.presented
+        if leaf and leaf[0].not_after is not None and verdict.policy.validates:
+            lifetime = min(lifetime, leaf[0].not_after - wall_time)
+        if lifetime <= 0 or not verdict.accepted:
+            return
+        entries = self._entries.setdefault(server, [])
+        self._entries.move_to_end(server)
+        entries.append(_Entry(session, verdict, now + lifetime))
+        del entries[: -self._per_server]
+        if len(self._entries) > self._max_servers:
+            self._entries.popitem(last=False)
+
+    def take(self, server: tuple[str, int], *, now: float) -> tuple[ssl.SSLSession, Verdict] | None:
+        """The newest session for this server, which is forgotten by this: a ticket is used once (RFC 8446, C.4)."""
+        entries = self._entries.get(server, [])
+        while entries:
+            entry = entries.pop()
+            if entry.expires_at > now:
+                return entry.session, entry.verdict
+        self._entries.pop(server, None)
+        return None
+
+    def forget(self) -> None:
+        """Drop everything, as after a change of network: a ticket would link the two (RFC 8446, C.4)."""
+        self._entries.clear()

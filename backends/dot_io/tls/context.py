@@ -1,0 +1,134 @@
+"""What is agreed on before a connection: one ``ssl.SSLContext`` for one policy, made by us and never changed.
+
+Made from ``PROTOCOL_TLS_CLIENT`` rather than ``create_default_context``, whose flags differ between Python
+versions and which obeys SSLKEYLOGFILE without being asked.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Final
+
+from dot_proto import AuthenticationPolicy, LocalProtocolError
+
+from .cache import SessionCache
+from .hello import Observer, observe
+
+ALPN: Final = "dot"
+"The protocol's name in ALPN (RFC 7858; IANA TLS Application-Layer Protocol Negotiation Protocol IDs)."
+
+TLS12_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"Forward secrecy and AEAD alone (RFC 9325, section 4.2); leaves out static RSA, CBC, anonymous and PSK suites."
+
+
+def _restrict(context: ssl.SSLContext, minimum: ssl.TLSVersion, maximum: ssl.TLSVersion) -> None:
+    if minimum < ssl.TLSVersion.TLSv1_2:
+        raise LocalProtocolError("DNS over TLS needs TLS 1.2 at least (RFC 8310, section 9)")
+    context.minimum_version = minimum
+    context.maximum_version = maximum
+    context.set_ciphers(TLS12_CIPHERS)
+    # A peer's identity was checked once and must not change (RFC 9325, section 3.5); off by default in Python.
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # With this option a truncation would pass for an orderly end (RFC 8446, section 6.1).
+    context.options &= ~_IGNORE_UNEXPECTED_EOF
+
+
+_IGNORE_UNEXPECTED_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+
+class ClientContext:
+    """What every connection of a client to one kind of server shares: the policy, TLS settings, sessions.
+
+    ``sessions`` is the cache of sessions to resume; ``None`` makes one, ``False`` resumes nothing (each
+    resumption tells the server that it has seen this client before: RFC 8446, C.4).  ``keylog_file`` is a path
+    that key material is written to, for a packet analyser; the file is made readable for its owner alone.
+    ``observe_handshake`` makes group and signature known, at a cost for every record.
+    """
+
+    def __init__(
+        self,
+        policy: AuthenticationPolicy,
+        *,
+        minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+        maximum_version: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+        offer_alpn: bool = True,
+        sessions: SessionCache | bool | None = None,
+        keylog_file: str | None = None,
+        observe_handshake: bool = False,
+    ) -> None:
+        self.policy: Final = policy
+        self.sessions: Final = None if sessions is False else sessions if isinstance(sessions, SessionCache) else SessionCache()
+        self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _restrict(context, minimum_version, maximum_version)
+        # RFC 8310, section 8.1: the Subject is not looked at; Python looks unless told not to.
+        context.hostname_checks_common_name = False
+        # X509_STRICT is not set: private CAs often leave out key identifiers, and a pin or an anchor given by
+        # hand says more about them than that.  Python 3.13 would set it in its default context.
+        context.verify_flags = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
+        if policy.validates:
+            self._trust(policy)
+        else:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if offer_alpn:
+            context.set_alpn_protocols([ALPN])
+        if keylog_file is not None:
+            # ssl would make it world-readable.
+            os.close(os.open(keylog_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+            context.keylog_filename = keylog_file
+        self._observers = observe(context) if observe_handshake else None
+
+    def _trust(self, policy: AuthenticationPolicy) -> None:
+        context = self._context
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = True
+        if policy.trust_anchors is None:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        else:
+            # Each certificate given is an anchor by itself, also one that another has signed.
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+            context.load_verify_locations(cadata=b"".join(policy.trust_anchors))
+
+    def wrap(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, session: ssl.SSLSession | None = None
+    ) -> ssl.SSLObject:
+        """One connection's TLS state."""
+        name = self.policy.name if self.policy.validates else self.policy.server_name
+        return self._context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
+
+    def observer_of(self, tls: ssl.SSLObject) -> Observer | None:
+        """What the handshake showed, if it is being observed."""
+        return None if self._observers is None else self._observers.get(tls)
+
+
+class ServerContext:
+    """What every connection to a server shares: certificate chain, key, TLS settings.
+
+    ``certificate_file`` holds the chain in PEM, leaf first; ``key_file`` the private key, if it is not in there
+    too.  A file that cannot be used raises :class:`OSError` or :class:`ssl.SSLError`, as ssl does.
+    """
+
+    def __init__(
+        self,
+        certificate_file: str | os.PathLike[str],
+        key_file: str | os.PathLike[str] | None = None,
+        *,
+        minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+        maximum_version: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+    ) -> None:
+        self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _restrict(context, minimum_version, maximum_version)
+        context.load_cert_chain(certificate_file, key_file)
+        context.set_alpn_protocols([ALPN])
+
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """One connection's TLS state."""
+        return self._context.wrap_bio(incoming, outgoing, server_side=True)
+
+
+def count_trust_anchors() -> int:
+    """How many certificates the system's trust store holds, for display."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return len(context.get_ca_certs())

@@ -1,0 +1,96 @@
+"""What OpenSSL's errors mean, in words that say what to do.
+
+Numbers and reason names are OpenSSL's stable part; its texts change between releases (the table is measured
+with OpenSSL 3.0).
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from dot_proto import AuthenticationPolicy, CertificateError, CertificateFacts, Reason, ValidationFailure
+
+from ..errors import Failure, HandshakeError
+
+_VERIFY_REASONS: Final = {
+    9: Reason.NOT_YET_VALID,
+    10: Reason.EXPIRED,
+    26: Reason.USAGE,
+    62: Reason.NAME,
+    64: Reason.NAME,
+}
+"By X509_V_ERR code; every other code means that the chain is not trusted."
+
+_NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_TOO_SMALL"})
+
+_VERSION: Final = frozenset({"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW", "WRONG_SSL_VERSION"})
+
+_RECORD_TYPES: Final = range(20, 25)
+"The first octet of a TLS record (RFC 8446, section 5.1)."
+
+
+def validation_failure(
+    error: ssl.SSLCertVerificationError, policy: AuthenticationPolicy, presented: tuple[bytes, ...], wall_time: float
+) -> ValidationFailure:
+    """The refusal of a chain, with what the certificates that were sent can tell about it."""
+    reason = _VERIFY_REASONS.get(error.verify_code, Reason.UNTRUSTED)
+    text = error.verify_message.rstrip(".")
+    if reason in (Reason.EXPIRED, Reason.NOT_YET_VALID):
+        text = _about_dates(presented, wall_time) or text
+    elif reason is Reason.NAME:
+        text = f"the certificate is not for {policy.name}"
+    elif reason is Reason.USAGE:
+        text = "the certificate is not for servers (its extended key usage)"
+    else:
+        text = f"the chain does not lead to a trust anchor: {text} (OpenSSL code {error.verify_code})"
+    return ValidationFailure(reason, text)
+
+
+def _about_dates(presented: tuple[bytes, ...], wall_time: float) -> str | None:
+    for number, der in enumerate(presented, 1):
+        try:
+            about = CertificateFacts.of(der).date_warning(wall_time)
+        except CertificateError:
+            continue
+        if about is not None:
+            return f"certificate #{number} is {about}"
+    return None
+
+
+def handshake_error(error: ssl.SSLError, first_octets: bytes) -> HandshakeError:
+    """A failed handshake; ``first_octets`` is how the peer began."""
+    reason = (error.reason or "").upper()
+    if first_octets and first_octets[0] not in _RECORD_TYPES or reason in _NOT_TLS:
+        return HandshakeError(f"the peer does not speak TLS{_looks_like(first_octets)}", Failure.NOT_TLS)
+    if "_ALERT_" in reason:
+        alert = reason.partition("_ALERT_")[2].lower()
+        if alert == "protocol_version":
+            return HandshakeError(
+                "the peer has no TLS version in common with us: alert protocol_version",
+                Failure.NO_COMMON_VERSION,
+                alert=alert,
+            )
+        return HandshakeError(f"the peer ended the handshake with the alert {alert}", Failure.ALERT, alert=alert)
+    if reason in _VERSION:
+        return HandshakeError("the peer has no TLS version in common with us (1.2 and 1.3)", Failure.NO_COMMON_VERSION)
+    return HandshakeError(f"the TLS handshake failed: {describe(error)}", Failure.OTHER)
+
+
+def describe(error: ssl.SSLError) -> str:
+    """OpenSSL's words without the source file and line."""
+    if error.reason:
+        return error.reason.lower().replace("_", " ")
+    return str(error)
+
+
+def _looks_like(octets: bytes) -> str:
+    if octets.startswith((b"HTTP/", b"GET ", b"<")):
+        return " but, it seems, HTTP"
+    if octets.startswith(b"SSH-"):
+        return " but SSH"
+    if octets.startswith(b"220"):
+        return " but, it seems, SMTP or FTP"
+    if len(octets) > 14 and octets[4] & 0x80 and int.from_bytes(octets[:2]) <= len(octets) - 2:
+        return " but, it seems, DNS over plain TCP"
+    return f" (it began with {octets[:8].hex(' ')})" if octets else ""
