@@ -1,0 +1,10 @@
+"""What moves the octets for :mod:`dot_proto`, which does no I/O itself.
+
+==========================  ==========================================================================
+``dot_io.tls``              TLS sessions over memory buffers: still no socket; the only user of ``ssl``
+``dot_io.blocking``         client and server on plain sockets and threads
+``dot_io.cli``              the ``dot-proto`` command
+==========================  ==========================================================================
+
+Nothing is imported here: a program pays only for the backend that it names.
+"""

@@ -1,0 +1,348 @@
+"""The grammar of ``dot-proto query`` and its siblings, and what a mistake is told."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from types import ModuleType
+
+import dns.rdataclass
+import dns.rdatatype
+import pytest
+
+from dot_io.cli import main
+from dot_io.cli._errors import UsageError
+from dot_io.cli._options import Parser, pin_parser, query_parser
+from dot_io.cli.arguments import (
+    DemoArguments,
+    PinArguments,
+    QueryArguments,
+    Server,
+    parse_demo,
+    parse_pin,
+    parse_query,
+    parse_server,
+)
+from dot_io.cli.exit_codes import ExitCode
+from dot_proto.authentication import AuthenticationPolicy, Reason
+from dot_proto.pins import Pin
+
+PIN = "yioEpqeR4WtDwE9YxNVnCEkTxIjx6EEIwFSQW+lJsbc="
+OTHER_PIN = "PZXN3lRAy+8tBKk2Ox6F7jIlnzr2Yzmwqc3JnyfXoCw="
+
+
+def query(line: str) -> QueryArguments:
+    return parse_query(shlex.split(line))
+
+
+def complaint(line: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        query(line)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_seed_command_line() -> None:
+    """The command line of the provider's documentation, with ``dot-proto query`` for ``kdig``."""
+    assert query("-d @1.1.1.1 +tls-ca +tls-host=cloudflare-dns.com  example.com") == QueryArguments(
+        server="1.1.1.1",
+        port=853,
+        authentication_name="cloudflare-dns.com",
+        pins=(),
+        ca_file=None,
+        opportunistic=False,
+        tls12_only=False,
+        timeout=5.0,
+        name="example.com.",
+        rdtype=1,
+        rdclass=1,
+        padding=128,
+        dnssec=False,
+        short=False,
+        json=False,
+        debug=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "@192.0.2.1 -p 8853 -d +tls-host=dot.example +timeout=2.5 +nopadding +dnssec +short example.com AAAA CH",
+        "example.com CH AAAA +short +dnssec +nopadding +timeout=2.5 +tls-host=dot.example -d -p 8853 @192.0.2.1",
+        "AAAA --short example.com --timeout=2.5 -p8853 CH --tls-host=dot.example @192.0.2.1 --dnssec --nopadding -d",
+        "aaaa ch @192.0.2.1:8853#dot.example example.com. -d --time 2.5 +nopadding +dnssec +short",
+    ],
+)
+def test_words_come_in_any_order_and_either_spelling(line: str) -> None:
+    asked = query(line)
+    assert (asked.server, asked.port, asked.authentication_name) == ("192.0.2.1", 8853, "dot.example")
+    assert (asked.name, asked.rdtype, asked.rdclass) == ("example.com.", dns.rdatatype.AAAA, dns.rdataclass.CH)
+    assert (asked.debug, asked.dnssec, asked.short, asked.padding, asked.timeout) == (True, True, True, None, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("word", "server"),
+    [
+        ("1.1.1.1", Server("1.1.1.1", None, None)),
+        ("1.1.1.1:8853", Server("1.1.1.1", 8853, None)),
+        ("1.1.1.1#dot.example", Server("1.1.1.1", None, "dot.example")),
+        ("1.1.1.1:8853#dot.example", Server("1.1.1.1", 8853, "dot.example")),
+        ("1.1.1.1#8853", Server("1.1.1.1", 8853, None)),
+        ("::1", Server("::1", None, None)),
+        ("::1#dot.example", Server("::1", None, "dot.example")),
+        ("[::1]", Server("::1", None, None)),
+        ("[::1]:8853", Server("::1", 8853, None)),
+        ("[2001:db8::1]#dot.example", Server("2001:db8::1", None, "dot.example")),
+        ("fe80::1%eth0", Server("fe80::1%eth0", None, None)),
+        ("dot.example", Server("dot.example", None, None)),
+        ("dot.example:8853", Server("dot.example", 8853, None)),
+    ],
+)
+def test_server(word: str, server: Server) -> None:
+    assert parse_server(word) == server
+
+
+@pytest.mark.parametrize("word", ["", "#dot.example", ":853", "1.1.1.1#", "::g", "[::1", "[::1]853", "a:b", "::1:"])
+def test_no_server(word: str) -> None:
+    with pytest.raises(UsageError, match=r"@|port"):
+        parse_server(word)
+
+
+@pytest.mark.parametrize(
+    ("words", "policy"),
+    [
+        ("@192.0.2.1", AuthenticationPolicy.strict("192.0.2.1")),
+        ("@2001:db8::1", AuthenticationPolicy.strict("2001:db8::1")),
+        ("@dot.example", AuthenticationPolicy.strict("dot.example")),
+        ("@192.0.2.1#dot.example", AuthenticationPolicy.strict("dot.example")),
+        ("@192.0.2.1 +tls-host=dot.example", AuthenticationPolicy.strict("dot.example")),
+        ("@192.0.2.1 +tls-hostname=dot.example", AuthenticationPolicy.strict("dot.example")),
+        (f"@192.0.2.1 +tls-pin={PIN}", AuthenticationPolicy.strict(pins=[Pin.parse(PIN)])),
+        (
+            f"@192.0.2.1 +tls-pin={PIN} +tls-pin={OTHER_PIN}",
+            AuthenticationPolicy.strict(pins=[Pin.parse(PIN), Pin.parse(OTHER_PIN)]),
+        ),
+        (f"@192.0.2.1 +tls-ca +tls-pin={PIN}", AuthenticationPolicy.strict("192.0.2.1", pins=[Pin.parse(PIN)])),
+        (f"@192.0.2.1#dot.example --tls-pin {PIN}", AuthenticationPolicy.strict("dot.example", pins=[Pin.parse(PIN)])),
+        ("@dot.example +opportunistic", AuthenticationPolicy.opportunistic("dot.example")),
+        (
+            f"@192.0.2.1 +opportunistic +tls-pin={PIN}",
+            AuthenticationPolicy.opportunistic("192.0.2.1", pins=[Pin.parse(PIN)]),
+        ),
+    ],
+)
+def test_policy(words: str, policy: AuthenticationPolicy) -> None:
+    """Strict by the server's name or address; pins alone only where neither a name nor +tls-ca is given."""
+    assert query(f"{words} example.com").policy() == policy
+
+
+@pytest.mark.parametrize(
+    ("words", "validates"), [("", True), (f"+tls-pin={PIN}", False), ("+opportunistic", False), ("+tls-ca", True)]
+)
+def test_trust_store_is_needed_only_where_a_chain_is_validated(words: str, validates: bool) -> None:
+    assert query(f"@192.0.2.1 {words} example.com").validates is validates
+
+
+def test_ca_file() -> None:
+    assert query("@192.0.2.1 +tls-ca=root.pem example.com").ca_file == "root.pem"
+
+
+def test_optional_value_never_takes_the_name() -> None:
+    """``+tls-ca`` and ``+padding`` stand before the name in real life."""
+    asked = query("@192.0.2.1 +tls-ca example.com --padding")
+    assert (asked.name, asked.ca_file, asked.padding) == ("example.com.", None, 128)
+
+
+@pytest.mark.parametrize(
+    ("words", "padding"), [("", 128), ("+padding", 128), ("+padding=468", 468), ("+padding=64 +nopadding", None)]
+)
+def test_padding(words: str, padding: int | None) -> None:
+    assert query(f"@192.0.2.1 {words} example.com").padding == padding
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("192.0.2.10", "10.2.0.192.in-addr.arpa."),
+        ("2001:db8::1", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa."),
+    ],
+)
+def test_reverse(address: str, name: str) -> None:
+    asked = query(f"@192.0.2.1 -x {address}")
+    assert (asked.name, asked.rdtype) == (name, dns.rdatatype.PTR)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "rdtype", "rdclass"),
+    [
+        ("example.com", "example.com.", 1, 1),
+        ("example.com TYPE65280", "example.com.", 65280, 1),
+        ("example.com HTTPS", "example.com.", 65, 1),
+        ("example.com CLASS3 TXT", "example.com.", 16, 3),
+        (".  NS", ".", 2, 1),
+        ("mx. MX", "mx.", 15, 1),
+        ("mx a", "a.", 15, 1),
+        ("bücher.example", "xn--bcher-kva.example.", 1, 1),
+        ("_853._tcp.dot.example TLSA", "_853._tcp.dot.example.", 52, 1),
+    ],
+)
+def test_question(words: str, name: str, rdtype: int, rdclass: int) -> None:
+    """A word that is a type is one, once; a dot at its end makes it a name."""
+    asked = query(f"@192.0.2.1 {words}")
+    assert (asked.name, asked.rdtype, asked.rdclass) == (name, rdtype, rdclass)
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("example.com", "add @SERVER"),
+        ("example.com", "resolv.conf"),
+        ("@192.0.2.1", "no name to ask for"),
+        ("@192.0.2.1 NS", "end it with a dot"),
+        ("@192.0.2.1 @192.0.2.2 example.com", "more than one server"),
+        ("@192.0.2.1 example.com example.net", "more than one name"),
+        ("@192.0.2.1 example.com AAAAA", "did you mean AAAA?"),
+        ("@192.0.2.1 example.com AXFR", "many messages"),
+        ("@192.0.2.1 +tsl-ca example.com", "+tsl-ca is no option; did you mean +tls-ca?"),
+        ("@192.0.2.1 --shrot example.com", "+shrot is no option; did you mean +short?"),
+        ("@192.0.2.1 +zzzzzzzz example.com", "'dot-proto query --help' lists them"),
+        ("@192.0.2.1 -p 53 example.com", "RFC 7858, section 3.1"),
+        ("@192.0.2.1:53 example.com", "RFC 7858, section 3.1"),
+        ("@192.0.2.1 -p 65536 example.com", "from 1 to 65535"),
+        ("@192.0.2.1:8853 -p 853 example.com", "two different values for the port: 8853 and 853"),
+        ("@192.0.2.1#a.example +tls-host=b.example example.com", "a.example and b.example"),
+        ("@192.0.2.1#a..b example.com", "label"),
+        ("@192.0.2.1 +tls-pin=abc example.com", "+tls-pin=abc: "),
+        ("@192.0.2.1 +tls-pin", "+tls-pin: expected one argument"),
+        ("@192.0.2.1 +opportunistic +tls-ca example.com", "choose one"),
+        ("@192.0.2.1 +timeout=0 example.com", "+timeout=0: "),
+        ("@192.0.2.1 +timeout=soon example.com", "+timeout=soon: "),
+        ("@192.0.2.1 +timeout=inf example.com", "+timeout=inf: "),
+        ("@192.0.2.1 +timeout=nan example.com", "+timeout=nan: "),
+        ("@192.0.2.1 +padding=0 example.com", "+padding=0: "),
+        ("@192.0.2.1 +padding=65536 example.com", "+padding=65536: "),
+        ("@192.0.2.1 -x 192.0.2", "-x 192.0.2: "),
+        ("@192.0.2.1 a..b", "'a..b' is no domain name"),
+    ],
+)
+def test_mistake_is_told_in_one_line(line: str, part: str) -> None:
+    """What was wrong, where, and what to do."""
+    assert part in complaint(line)
+
+
+def test_pin_arguments() -> None:
+    assert parse_pin(["@192.0.2.1"]) == PinArguments("@192.0.2.1", None, None, 5.0)
+    assert parse_pin(["-p", "8853", "+tls-host=dot.example", "+timeout=1", "dot.example"]) == PinArguments(
+        "dot.example", 8853, "dot.example", 1.0
+    )
+    with pytest.raises(UsageError, match="one server or file, not 2"):
+        parse_pin(["a", "b"])
+
+
+def test_demo_arguments() -> None:
+    assert parse_demo([]) == DemoArguments()
+    with pytest.raises(UsageError, match="takes no words"):
+        parse_demo(["now"])
+
+
+@pytest.mark.parametrize("words", [["query", "--help"], ["pin", "-h"], ["demo", "--help"]])
+def test_help_screen(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    assert f"usage: dot-proto {words[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("parser", [query_parser(), pin_parser()])
+def test_help_names_every_option(parser: Parser) -> None:
+    screen = parser.format_help()
+    assert [flag for flag in parser.flags if flag.replace("+", "--") not in screen] == []
+
+
+def test_main_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == ExitCode.ANSWER
+    out = capsys.readouterr().out
+    assert all(f"  {command} " in out for command in ("query", "pin", "demo"))
+    assert main([]) == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["querry"], "dot-proto: 'querry' is no command; did you mean 'query'?\n"),
+        (["query", "@192.0.2.1"], "dot-proto: no name to ask for\n"),
+    ],
+)
+def test_usage_error_is_one_line_and_code_1(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == ExitCode.USAGE == 1
+    assert capsys.readouterr() == ("", text)
+
+
+def test_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the extra, one line says what to install."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dns"] + ["dot_io.cli.arguments"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dns", None)
+    assert main(["query", "@192.0.2.1", "example.com"]) == ExitCode.USAGE
+    assert capsys.readouterr().err.endswith("pip install 'dot-proto[cli]'\n")
+
+
+def a_demo_that(outcome: int | BaseException) -> ModuleType:
+    """A stand-in for the subcommand's module: the dispatch is under test, not the demonstration."""
+
+    def run(arguments: object) -> int:
+        assert arguments == DemoArguments()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    module = ModuleType("dot_io.cli.demo")
+    module.run = run
+    return module
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (0, 0),
+        (ExitCode.PIN, 23),
+        (UsageError("not so"), 1),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("a defect"), 10),
+        (ModuleNotFoundError("not an extra of ours", name="surprise"), 10),
+    ],
+)
+def test_outcome_of_a_subcommand(
+    outcome: int | BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The subcommand's code is the process's; an exception becomes one line on stderr, never a traceback."""
+    monkeypatch.setitem(sys.modules, "dot_io.cli.demo", a_demo_that(outcome))
+    assert main(["demo"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == (1 if isinstance(outcome, Exception) else 0)
+    assert "Traceback" not in err
+
+
+def test_exit_codes() -> None:
+    """Stable numbers, since scripts test them."""
+    assert {code.name: int(code) for code in ExitCode} == {
+        "ANSWER": 0,
+        "USAGE": 1,
+        "NO_REPLY": 9,
+        "INTERNAL": 10,
+        "HANDSHAKE": 20,
+        "UNTRUSTED": 21,
+        "NAME": 22,
+        "PIN": 23,
+        "PROTOCOL": 24,
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [(Reason.NAME, 22), (Reason.PIN, 23), (Reason.UNTRUSTED, 21), (Reason.EXPIRED, 21), (Reason.NO_CERTIFICATE, 20)],
+)
+def test_exit_code_of_a_refusal(reason: Reason, code: int) -> None:
+    assert ExitCode.of_refusal(reason) == code

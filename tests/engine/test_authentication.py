@@ -1,0 +1,619 @@
+"""Usage profiles, the policy, the verdict (AUT-1 to AUT-28, TLS-9)."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dot_proto._der import read_certificate
+from dot_proto.authentication import (
+    AuthenticationPolicy,
+    CertificateFacts,
+    Evidence,
+    PresentedChain,
+    Reason,
+    ValidatedChain,
+    ValidationFailure,
+    Verdict,
+    is_address,
+    judge,
+    normalize_name,
+)
+from dot_proto.errors import CertificateError, LocalProtocolError
+from dot_proto.pins import Pin
+from support.certificates import SEQUENCE, element, made
+from support.vectors import certificate, load, octets
+
+VECTORS = load("pins")
+NOW = VECTORS["assumed_now"]
+CHAINS = VECTORS["chains"]
+NAMED = [case for case in CHAINS if case["policy"]["name"]]
+NAMES = [case["id"] for case in VECTORS["certificates"]]
+
+LEAF, ISSUER, ROOT = (certificate(name) for name in ("leaf-p256", "ca-inter-p256", "ca-root-p384"))
+OTHER, ATTACKER = certificate("leaf-rsa2048"), certificate("attacker-self")
+LEAF_PIN, ISSUER_PIN, OTHER_PIN = map(Pin.of_certificate, (LEAF, ISSUER, OTHER))
+BACKUP_PIN = Pin.of_certificate(certificate("backup-p256"))
+
+STRICT_NAME = AuthenticationPolicy.strict("dot.test")
+STRICT_PINS = AuthenticationPolicy.strict(pins=[LEAF_PIN, BACKUP_PIN])
+STRICT_BOTH = AuthenticationPolicy.strict("dot.test", pins=[ISSUER_PIN, BACKUP_PIN])
+
+
+def by_id(case) -> str:
+    return case["id"]
+
+
+def shown(*sent: bytes, validated_for: str | None = None, wall_time: float | None = None) -> Evidence:
+    """A full handshake with these certificates, leaf first; all of them validated if for a name."""
+    chain = None if validated_for is None else ValidatedChain(sent, validated_for)
+    return Evidence(PresentedChain(sent), sent[0], chain, wall_time=wall_time)
+
+
+# The chains of the vectors: each was sent through a real handshake, and what the TLS library said stands beside it.
+
+REASONS = {
+    "untrusted": {Reason.UNTRUSTED},
+    "name": {Reason.NAME},
+    "dates": {Reason.EXPIRED, Reason.NOT_YET_VALID},
+    "usage": {Reason.USAGE},
+    "pin": {Reason.PIN},
+    "no-certificate": {Reason.NO_CERTIFICATE},
+    None: {None},
+}
+
+
+def policy_of(case) -> AuthenticationPolicy:
+    wanted = case["policy"]
+    anchors = [certificate(name) for name in wanted["trust_anchors"]] or None
+    return AuthenticationPolicy.strict(wanted["name"], pins=list(map(Pin.parse, wanted["pins"])), trust_anchors=anchors)
+
+
+def path_of(case) -> tuple[bytes, ...]:
+    """The path that the TLS library built: from the leaf, issuer by issuer, as long as openssl found it."""
+    at_hand = [certificate(name) for name in case["sent"] + case["policy"]["trust_anchors"]]
+    path = at_hand[:1]
+    while len(path) < case["openssl_chain_length"]:
+        issuer = read_certificate(path[-1]).issuer
+        path.append(next(one for one in at_hand if read_certificate(one).subject == issuer))
+    return tuple(path)
+
+
+def failure_of(case) -> ValidationFailure:
+    message = case["python_ssl"]["message"]
+    reasons = {"certificate has expired": Reason.EXPIRED, "certificate is not yet valid": Reason.NOT_YET_VALID}
+    (reason,) = [reasons[message]] if message in reasons else REASONS[case["reason"]]
+    return ValidationFailure(reason, message)
+
+
+def evidence_of(case, policy: AuthenticationPolicy) -> Evidence:
+    sent = tuple(map(certificate, case["sent"]))
+    evidence = Evidence(PresentedChain(sent), next(iter(sent), None), wall_time=NOW)
+    if policy.name is None:
+        return evidence
+    if case["openssl_chain_length"] is None:
+        return replace(evidence, failure=failure_of(case))
+    return replace(evidence, validated=ValidatedChain(path_of(case), policy.name))
+
+
+def assert_due(verdict: Verdict, case) -> None:
+    assert verdict.accepted is verdict.authenticated is case["accept"]
+    assert verdict.reason in REASONS[case["reason"]]
+    assert verdict.matched_depth == case["matched_depth"]
+    assert any("the server's certificate is" in one for one in verdict.warnings) is (case["warning"] == "dates")
+
+
+@pytest.mark.parametrize("case", CHAINS, ids=by_id)
+def test_chains(case):
+    """The truth table over every chain of the vectors (AUT-4, 6, 9, 11 to 18, 21)."""
+    policy = policy_of(case)
+    evidence = evidence_of(case, policy)
+    verdict = judge(policy, evidence)
+    assert_due(verdict, case)
+    if case["matched_depth"] is not None:
+        path = path_of(case) if policy.name else evidence.presented.certificates
+        assert verdict.matched_pin == Pin.of_certificate(path[case["matched_depth"]])
+
+
+@pytest.mark.parametrize("case", [case for case in CHAINS if len(case["sent"]) > 1], ids=by_id)
+def test_what_else_was_sent_changes_nothing(case):
+    """Neither more certificates, nor fewer, nor another order: they prove nothing (AUT-11; RFC 7469, section 2.6)."""
+    policy = policy_of(case)
+    evidence = evidence_of(case, policy)
+    everything = tuple(map(certificate, NAMES))
+    for sent in ((), everything, everything[::-1], *permutations(evidence.presented.certificates)):
+        assert_due(judge(policy, replace(evidence, presented=PresentedChain(sent))), case)
+
+
+@pytest.mark.parametrize("case", NAMED, ids=by_id)
+def test_nothing_is_accepted_that_was_not_validated(case):
+    """A policy with a name never looks at a chain that was merely sent (AUT-1, AUT-11, AUT-13)."""
+    policy = policy_of(case)
+    evidence = replace(evidence_of(case, policy), failure=None)
+    for chain in (
+        None,
+        ValidatedChain((), "dot.test"),
+        ValidatedChain(tuple(map(certificate, case["sent"])), "another.test"),
+        ValidatedChain((ISSUER, LEAF), policy.name),
+    ):
+        verdict = judge(policy, replace(evidence, validated=chain))
+        assert not verdict.accepted
+        assert verdict.reason is Reason.UNTRUSTED
+        assert str(policy.name) in verdict.explanation
+
+
+# The policy: what could authenticate nobody is refused before any connection.
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: AuthenticationPolicy(), "needs a name or a pin"),
+        (lambda: AuthenticationPolicy.strict(), "needs a name or a pin"),
+        (lambda: AuthenticationPolicy.strict(pins=[]), "needs a name or a pin"),
+        (lambda: AuthenticationPolicy.strict("dot.test", trust_anchors=[]), "no chain could ever end"),
+        (lambda: AuthenticationPolicy.strict(trust_anchors=[ROOT]), "give the server's name too"),
+        (lambda: AuthenticationPolicy.strict(pins=[LEAF_PIN], trust_anchors=[ROOT]), "give the server's name too"),
+        (lambda: AuthenticationPolicy.strict(issuer_pins=[ISSUER_PIN]), "every customer of that issuer"),
+        (
+            lambda: AuthenticationPolicy.strict("dot.test", issuer_pins=[ISSUER_PIN], trust_anchors=[ROOT]),
+            "issuer_pins learn the trust anchor, trust_anchors give it",
+        ),
+        (lambda: AuthenticationPolicy("dot.test", trust_anchors=(ROOT,), is_opportunistic=True), "validates no chain"),
+        (lambda: AuthenticationPolicy(issuer_pins=(ISSUER_PIN,), is_opportunistic=True), "validates no chain"),
+        (lambda: AuthenticationPolicy.strict("no..dots"), "a label has 1 to 63 octets"),
+    ],
+)
+def test_an_impossible_policy_is_refused(make, why):
+    """Refused where it is made (AUT-3, AUT-12, AUT-28; RFC 8310, section 6.6)."""
+    with pytest.raises(LocalProtocolError, match=why):
+        make()
+
+
+def test_a_trust_anchor_must_be_a_certificate():
+    """Else the failure would come with the first connection (AUT-23)."""
+    with pytest.raises(CertificateError):
+        AuthenticationPolicy.strict("dot.test", trust_anchors=[ROOT[:-1]])
+
+
+def test_a_policy_is_a_value():
+    """It is the key of the session cache (TLS-9): lists become tuples, the name its one form, pins lose repetitions."""
+    one = AuthenticationPolicy.strict(
+        "DOT.Test.", pins=[LEAF_PIN, BACKUP_PIN, LEAF_PIN], trust_anchors=[ROOT], issuer_pins=[]
+    )
+    other = AuthenticationPolicy("dot.test", (LEAF_PIN, BACKUP_PIN), (ROOT,))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert AuthenticationPolicy("dot.test", trust_anchors=[ROOT]).trust_anchors == (ROOT,)  # type: ignore[arg-type]
+    assert AuthenticationPolicy.strict("a.test", issuer_pins=[ISSUER_PIN] * 2).issuer_pins == (ISSUER_PIN,)
+    with pytest.raises(FrozenInstanceError):
+        one.name = "other.test"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("policy", "validates"),
+    [
+        (STRICT_NAME, True),
+        (STRICT_BOTH, True),
+        (AuthenticationPolicy.strict("dot.test", trust_anchors=[ISSUER]), True),
+        (STRICT_PINS, False),
+        (AuthenticationPolicy.strict("dot.test", issuer_pins=[ISSUER_PIN]), False),
+        (AuthenticationPolicy.opportunistic("dot.test"), False),
+        (AuthenticationPolicy.opportunistic(), False),
+    ],
+)
+def test_which_policies_need_validation(policy, validates):
+    """The TLS layer asks this to choose whether verification is required (AUT-12, AUT-13)."""
+    assert policy.validates is validates
+
+
+@pytest.mark.parametrize(
+    ("name", "server_name"), [("dot.test", "dot.test"), ("192.0.2.1", None), ("[2001:db8::1]", None), (None, None)]
+)
+def test_an_address_is_never_sent_as_server_name(name, server_name):
+    """SNI holds names only (TLS-6; RFC 6066, section 3)."""
+    assert AuthenticationPolicy.opportunistic(name).server_name == server_name
+
+
+def test_a_single_pin_draws_a_warning():
+    """Deploy a backup pin (AUT-9; RFC 7858, section 4.2)."""
+    alone = AuthenticationPolicy.strict(pins=[LEAF_PIN])
+    (warning,) = alone.warnings
+    assert "backup pin" in warning
+    assert judge(alone, shown(LEAF)).warnings == judge(alone, shown(OTHER)).warnings == (warning,)
+    assert STRICT_PINS.warnings == STRICT_NAME.warnings == judge(STRICT_PINS, shown(LEAF)).warnings == ()
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("given_name", "normal"),
+    [
+        ("dot.test", "dot.test"),
+        ("DOT.Test.", "dot.test"),
+        ("localhost", "localhost"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("_dot.a-b.test", "_dot.a-b.test"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("[192.0.2.1]", "192.0.2.1"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("[fe80::1%eth0]", "fe80::1"),
+        ("a" * 63 + ".test", "a" * 63 + ".test"),
+        (".".join(["a" * 49] * 5) + ".abc", ".".join(["a" * 49] * 5) + ".abc"),
+        (".".join(["a" * 49] * 5) + ".abc.", ".".join(["a" * 49] * 5) + ".abc"),
+    ],
+)
+def test_a_name_has_one_form(given_name, normal):
+    """What is compared with a SAN, and what goes into SNI and into the cache key (AUT-14, AUT-16)."""
+    assert normalize_name(given_name) == normal
+    assert normalize_name(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "1 to 253 octets, not 0"),
+        (".", "1 to 253 octets, not 0"),
+        ("..", "a label has 1 to 63 octets"),
+        (".test", "a label has 1 to 63 octets"),
+        ("dot..test", "a label has 1 to 63 octets"),
+        ("a" * 64 + ".test", "a label has 1 to 63 octets"),
+        (".".join(["a" * 50] * 5), "1 to 253 octets, not 254"),
+        ("bücher.example", "A-label"),
+        ("dot.test\0", "no label of a host name"),
+        ("dot test", "no label of a host name"),
+        ("*.dot.test", "no label of a host name"),
+        ("dot.test:853", "no label of a host name"),
+        ("[dot.test]", "no label of a host name"),
+        ("2001:db8::g", "no label of a host name"),
+        ("-.test", "no label of a host name"),
+    ],
+)
+def test_what_is_no_name_is_refused(name, why):
+    """Before any connection (AUT-3; RFC 1035, section 2.3.4)."""
+    with pytest.raises(LocalProtocolError, match=why):
+        normalize_name(name)
+
+
+@given(st.text(max_size=80) | st.text("aZ0-_.[]:%\0é", max_size=80))
+def test_any_text_has_one_form_or_is_refused(name):
+    """Normalising twice changes nothing."""
+    try:
+        normal = normalize_name(name)
+    except LocalProtocolError:
+        return
+    assert normalize_name(normal) == normal
+    assert normal.isascii()
+    assert normal == normal.lower()
+
+
+def test_addresses_are_told_from_names():
+    """An address matches iPAddress SANs only, a name dNSName SANs only (AUT-16)."""
+    assert is_address("192.0.2.1")
+    assert is_address("2001:db8::1")
+    assert not is_address("dot.test")
+    assert not is_address("192.0.2.1.test")
+
+
+# Full handshakes.
+
+
+def test_no_certificate_is_no_match():
+    """Under every strict policy; never "nothing there, so nothing wrong" (AUT-21)."""
+    for policy in (
+        STRICT_NAME,
+        STRICT_PINS,
+        STRICT_BOTH,
+        AuthenticationPolicy.strict("a.test", issuer_pins=[LEAF_PIN]),
+    ):
+        verdict = judge(policy, Evidence(PresentedChain((LEAF,))))
+        assert not verdict.accepted
+        assert verdict.reason is Reason.NO_CERTIFICATE
+
+
+@pytest.mark.parametrize("case", VECTORS["bad_der"], ids=by_id)
+def test_a_leaf_that_cannot_be_read_is_refused(case):
+    """A verdict, no exception (AUT-23)."""
+    verdict = judge(STRICT_PINS, shown(octets(case["hex"])))
+    assert not verdict.accepted
+    assert verdict.reason is Reason.BAD_CERTIFICATE
+    assert "cannot be read" in verdict.explanation
+    assert verdict.presented == ()
+
+
+def test_an_issuer_that_cannot_be_read_is_refused():
+    """Also above the leaf of a validated chain (AUT-23)."""
+    verdict = judge(STRICT_NAME, shown(LEAF, b"\x30", validated_for="dot.test"))
+    assert verdict.reason is Reason.BAD_CERTIFICATE
+
+
+def test_a_stray_that_cannot_be_read_harms_nobody():
+    """It counts for nothing, so that it is left out of the display (AUT-23)."""
+    verdict = judge(STRICT_PINS, shown(LEAF, b"\x30", ISSUER))
+    assert verdict.accepted
+    assert [one.der for one in verdict.presented] == [LEAF, ISSUER]
+
+
+def test_the_verdict_names_pin_and_depth():
+    """What an operator logs (AUT-20)."""
+    verdict = judge(STRICT_BOTH, shown(LEAF, ISSUER, ROOT, validated_for="dot.test"))
+    assert (verdict.matched_pin, verdict.matched_depth) == (ISSUER_PIN, 1)
+    assert verdict.explanation == f"pin {ISSUER_PIN} matches certificate 2 of 3"
+    assert [one.der for one in verdict.validated] == [LEAF, ISSUER, ROOT]
+    assert verdict.leaf == LEAF
+
+
+def test_a_name_without_pins():
+    """Validation for the name is all that was asked (AUT-1)."""
+    verdict = judge(STRICT_NAME, shown(LEAF, ISSUER, validated_for="dot.test"))
+    assert verdict.accepted
+    assert verdict.authenticated
+    assert verdict.reason is None
+    assert verdict.explanation == "the chain is valid for dot.test"
+    assert verdict.matched_pin is verdict.matched_depth is None
+
+
+def test_the_library_s_refusal_is_passed_on():
+    """Its reason and its words (AUT-14, AUT-17, AUT-18); no pin outweighs it (AUT-13)."""
+    evidence = replace(
+        shown(LEAF, ISSUER, validated_for="dot.test"), failure=ValidationFailure(Reason.NAME, "mismatch")
+    )
+    verdict = judge(STRICT_BOTH, evidence)
+    assert not verdict.accepted
+    assert (verdict.reason, verdict.explanation) == (Reason.NAME, "mismatch")
+
+
+def test_a_mismatch_shows_what_the_server_has():
+    """The pins seen, so that a rotation can be told from an attack (AUT-20)."""
+    verdict = judge(STRICT_PINS, shown(OTHER, ISSUER))
+    assert verdict.explanation == f"no pin matches; the server's key has {OTHER_PIN}"
+    named = judge(
+        AuthenticationPolicy.strict("dot.test", pins=[OTHER_PIN]), shown(LEAF, ISSUER, validated_for="dot.test")
+    )
+    assert named.explanation == f"no pin matches; the server's chain has {LEAF_PIN}, {ISSUER_PIN}"
+    assert [one.der for one in named.validated] == [LEAF, ISSUER]
+
+
+def test_a_pin_of_a_certificate_that_was_merely_sent_gives_a_hint():
+    """Refused, and told how an issuer is pinned (AUT-11, AUT-12)."""
+    verdict = judge(AuthenticationPolicy.strict(pins=[ISSUER_PIN]), shown(ATTACKER, LEAF, ISSUER))
+    assert not verdict.accepted
+    assert "the pin belongs to certificate #3, which was sent but proves nothing" in verdict.explanation
+    assert "issuer_pins or trust_anchors" in verdict.explanation
+
+
+@pytest.mark.parametrize("mistake", ["of_certificate_der", "of_bare_key_bits", "of_public_key_pem"])
+def test_a_pin_of_the_wrong_part_gives_a_hint(mistake):
+    """Refused, and told the right pin (AUT-4)."""
+    (case,) = [case for case in VECTORS["certificates"] if case["id"] == "leaf-p256"]
+    wrong = Pin.parse(case["not_the_pin"][mistake])
+    verdict = judge(AuthenticationPolicy.strict(pins=[wrong]), shown(LEAF))
+    assert not verdict.accepted
+    assert f"the configured pin {wrong} is the SHA-256 of" in verdict.explanation
+    assert f"the pin of its public key is {LEAF_PIN}" in verdict.explanation
+
+
+def test_strays_are_what_was_sent_for_nothing():
+    """Of the leaf alone under pins, of the validated chain under a name (AUT-11)."""
+    pinned = judge(STRICT_PINS, shown(LEAF, ISSUER, ROOT))
+    assert [one.der for one in pinned.strays] == [ISSUER, ROOT]
+    evidence = replace(shown(LEAF, ISSUER, validated_for="dot.test"), presented=PresentedChain((LEAF, OTHER, ISSUER)))
+    assert [one.der for one in judge(STRICT_NAME, evidence).strays] == [OTHER]
+    assert judge(STRICT_PINS, Evidence()).strays == ()
+
+
+# Dates.
+
+
+@pytest.mark.parametrize(
+    ("offset", "warning"),
+    [
+        (1, "expired 1 s ago"),
+        (59, "expired 59 s ago"),
+        (60, "expired 1 minute ago"),
+        (119, "expired 1 minute ago"),
+        (120, "expired 2 minutes ago"),
+        (3_600, "expired 1 hour ago"),
+        (7_200, "expired 2 hours ago"),
+        (86_400, "expired 1 day ago"),
+        (400 * 86_400, "expired 400 days ago"),
+        (0, None),
+        (-1, None),
+    ],
+)
+def test_expired(offset, warning):
+    """notAfter itself is still inside (RFC 5280, section 4.1.2.5); under pins a warning only (AUT-17)."""
+    facts = CertificateFacts.of(LEAF)
+    assert facts.date_warning(facts.not_after + offset) == warning
+    verdict = judge(STRICT_PINS, shown(LEAF, wall_time=facts.not_after + offset))
+    assert verdict.accepted
+    assert verdict.warnings == (() if warning is None else (f"the server's certificate is {warning}",))
+
+
+@pytest.mark.parametrize(
+    ("offset", "warning"), [(0, None), (-1, "valid only in 1 s"), (-86_400 * 3, "valid only in 3 days")]
+)
+def test_not_yet_valid(offset, warning):
+    """notBefore itself is inside (AUT-17)."""
+    facts = CertificateFacts.of(LEAF)
+    assert facts.date_warning(facts.not_before + offset) == warning
+
+
+def test_dates_that_cannot_be_read_are_not_spoken_of():
+    """The pin does not depend on them (AUT-17), and neither does a verdict without a clock."""
+    der = made(dates=element(SEQUENCE))
+    policy = AuthenticationPolicy.strict(pins=[Pin.of_certificate(der), BACKUP_PIN])
+    assert judge(policy, shown(der, wall_time=NOW)).warnings == ()
+    assert judge(STRICT_PINS, shown(certificate("leaf-p256-expired"))).warnings == ()
+
+
+def test_a_refusal_keeps_the_warning_about_dates():
+    """An expired certificate with another key may be one forgotten server (AUT-17)."""
+    verdict = judge(STRICT_PINS, shown(certificate("self-p256-expired"), wall_time=NOW))
+    assert verdict.reason is Reason.PIN
+    assert len(verdict.warnings) == 1
+
+
+# Issuer pins: two handshakes.
+
+LEARNING = AuthenticationPolicy.strict("dot.test", pins=[LEAF_PIN], issuer_pins=[OTHER_PIN, ISSUER_PIN])
+
+
+@pytest.mark.parametrize("sent", [(LEAF, ISSUER), (LEAF, ROOT, ISSUER), (ATTACKER, ISSUER)])
+def test_the_first_handshake_only_learns(sent):
+    """It accepts nobody, whoever sent the pinned certificate: that proves nothing yet (AUT-11, AUT-12)."""
+    for validated_for in (None, "dot.test"):
+        verdict = judge(LEARNING, shown(*sent, validated_for=validated_for))
+        assert not verdict.accepted
+        assert verdict.reason is Reason.ANCHOR_LEARNT
+        assert verdict.anchor == ISSUER
+
+
+def test_nothing_to_learn():
+    """The pinned issuer's certificate did not come (AUT-12)."""
+    verdict = judge(LEARNING, shown(LEAF, ROOT))
+    assert not verdict.accepted
+    assert (verdict.reason, verdict.anchor) == (Reason.PIN, None)
+    assert "none of the 2 certificates sent" in verdict.explanation
+
+
+def test_the_second_handshake_validates_up_to_the_learnt_anchor():
+    """Same name, same pins, the learnt certificate as the only anchor (AUT-12)."""
+    second = LEARNING.with_learnt_anchor(ISSUER)
+    assert second == AuthenticationPolicy.strict("dot.test", pins=[LEAF_PIN], trust_anchors=[ISSUER])
+    assert second.validates
+    assert judge(second, shown(LEAF, ISSUER, validated_for="dot.test")).accepted
+    assert judge(second, shown(LEAF, ISSUER)).reason is Reason.UNTRUSTED
+
+
+@pytest.mark.parametrize("policy", [LEARNING, STRICT_NAME, STRICT_PINS])
+def test_only_a_pinned_certificate_becomes_an_anchor(policy):
+    """The peer chooses what it sends, so that the key is compared again (AUT-12)."""
+    with pytest.raises(LocalProtocolError, match="not among the issuer pins"):
+        policy.with_learnt_anchor(ROOT)
+
+
+# Opportunistic.
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence(),
+        shown(LEAF),
+        shown(ATTACKER, LEAF),
+        shown(b"\x30"),
+        Evidence(failure=ValidationFailure(Reason.UNTRUSTED, "self-signed certificate")),
+        shown(certificate("leaf-p256-expired"), wall_time=NOW),
+        Evidence(resumed=judge(STRICT_PINS, shown(LEAF)), leaf=OTHER),
+    ],
+)
+@pytest.mark.parametrize("pins", [(), (OTHER_PIN,)])
+def test_opportunistic_asks_whoever_answers(evidence, pins):
+    """Always accepted, never called authenticated without a proof (AUT-19; RFC 8310, section 5)."""
+    verdict = judge(AuthenticationPolicy.opportunistic("dot.test", pins=pins), evidence)
+    assert verdict.accepted
+    assert not verdict.authenticated
+
+
+def test_opportunistic_asks_for_nothing():
+    """No credentials, no reason to speak of."""
+    verdict = judge(AuthenticationPolicy.opportunistic(), shown(LEAF))
+    assert (verdict.reason, verdict.explanation) == (None, "nothing was asked of the server")
+
+
+def test_opportunistic_tries_its_credentials():
+    """Known pins are compared with the leaf, and the result is reported (AUT-19; RFC 8310, section 6.5)."""
+    policy = AuthenticationPolicy.opportunistic(pins=[LEAF_PIN, BACKUP_PIN])
+    right, wrong = judge(policy, shown(LEAF)), judge(policy, shown(ATTACKER, LEAF))
+    assert (right.accepted, right.authenticated, right.matched_depth) == (True, True, 0)
+    assert (wrong.accepted, wrong.authenticated, wrong.reason) == (True, False, Reason.PIN)
+
+
+def test_strict_is_the_default():
+    """Opportunistic has to be asked for by name (AUT-2)."""
+    assert not AuthenticationPolicy("dot.test").is_opportunistic
+    assert not AuthenticationPolicy.strict("dot.test").is_opportunistic
+    assert AuthenticationPolicy.opportunistic().is_opportunistic
+
+
+# Resumption: the TLS library checks nothing again.
+
+RESUMABLE = [
+    (STRICT_NAME, shown(LEAF, ISSUER, validated_for="dot.test")),
+    (STRICT_BOTH, shown(LEAF, ISSUER, validated_for="dot.test")),
+    (STRICT_PINS, shown(LEAF, ISSUER)),
+    (STRICT_PINS, replace(shown(LEAF), presented=PresentedChain())),
+    (AuthenticationPolicy.opportunistic(), shown(b"\x30", ISSUER)),
+]
+
+
+@pytest.mark.parametrize(("policy", "evidence"), RESUMABLE)
+def test_a_resumed_session_inherits_its_verdict(policy, evidence):
+    """The handshake shows no chain, so the earlier verdict is all there is; again and again (TLS-9, AUT-21)."""
+    earlier = judge(policy, evidence)
+    resumed = judge(policy, Evidence(leaf=evidence.leaf, resumed=earlier))
+    assert resumed == replace(earlier, is_resumed=True)
+    assert judge(policy, Evidence(leaf=evidence.leaf, resumed=resumed)) == resumed
+
+
+@pytest.mark.parametrize(
+    ("policy", "leaf", "earlier"),
+    [
+        (STRICT_PINS, OTHER, judge(STRICT_PINS, shown(LEAF))),
+        (STRICT_PINS, None, judge(STRICT_PINS, shown(LEAF))),
+        (STRICT_PINS, ATTACKER, judge(STRICT_PINS, shown(ATTACKER))),
+        (STRICT_PINS, None, judge(STRICT_PINS, Evidence())),
+        (STRICT_PINS, LEAF, judge(AuthenticationPolicy.strict(pins=[LEAF_PIN]), shown(LEAF))),
+        (STRICT_NAME, LEAF, judge(STRICT_PINS, shown(LEAF))),
+        (STRICT_NAME, LEAF, judge(AuthenticationPolicy.opportunistic("dot.test"), shown(LEAF))),
+        (
+            STRICT_NAME,
+            LEAF,
+            judge(AuthenticationPolicy.strict("a.test"), shown(LEAF, ISSUER, validated_for="a.test")),
+        ),
+    ],
+    ids=[
+        "other-leaf", "no-leaf", "was-refused", "was-nobody", "other-pins", "pins-then-name",
+        "opportunistic-then-strict", "other-name",
+    ],
+)  # fmt: skip
+def test_a_session_of_another_policy_or_peer_is_refused(policy, leaf, earlier):
+    """Name, pins and profile are part of what a ticket stands for (TLS-9; RFC 8446, section 4.6.1)."""
+    verdict = judge(policy, Evidence(leaf=leaf, resumed=earlier))
+    assert not verdict.accepted
+    assert not verdict.authenticated
+    assert verdict.reason is Reason.OTHER_POLICY
+
+
+@given(st.data())
+def test_strict_accepts_only_what_it_authenticates(data):
+    """Over any evidence made of any certificates: accepted means authenticated, and refused has a reason (AUT-1)."""
+    ders = st.sampled_from([*map(certificate, NAMES[:8]), ATTACKER, b"", b"\x30"])
+    chains = st.lists(ders, max_size=3).map(tuple)
+    policy = data.draw(st.sampled_from([STRICT_NAME, STRICT_PINS, STRICT_BOTH, LEARNING]))
+    evidence = data.draw(
+        st.builds(
+            Evidence,
+            st.builds(PresentedChain, chains),
+            st.none() | ders,
+            st.none() | st.builds(ValidatedChain, chains, st.sampled_from(["dot.test", "a.test"])),
+            wall_time=st.none() | st.just(float(NOW)),
+        )
+    )
+    verdict = judge(policy, evidence)
+    assert verdict.accepted is verdict.authenticated is (verdict.reason is None)
+    if verdict.accepted and policy.validates:
+        assert evidence.validated is not None
+        assert evidence.validated.certificates[0] == evidence.leaf
+    if verdict.accepted and policy.pins:
+        counted = evidence.validated.certificates if policy.validates else (evidence.leaf,)
+        assert verdict.matched_pin == Pin.of_certificate(counted[verdict.matched_depth])
+        assert verdict.matched_pin in policy.pins

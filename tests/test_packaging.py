@@ -1,0 +1,140 @@
+"""What is shipped: the wheel, the sdist, their metadata, and what importing the engine costs."""
+
+from __future__ import annotations
+
+import contextlib
+import email
+import importlib.metadata
+import importlib.util
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from hatchling import build
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("dot_proto", "dot_io")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from this tree by the build backend's own hook (PEP 517): no network, no isolation."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with contextlib.chdir(ROOT):
+        return zipfile.ZipFile(folder / build.build_wheel(str(folder)))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The paths inside the sdist, without its top folder."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with contextlib.chdir(ROOT):
+        name = build.build_sdist(str(folder))
+    with tarfile.open(folder / name) as archive:
+        return {path.partition("/")[2] for path in archive.getnames()}
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return email.message_from_bytes(wheel.read(in_dist_info(wheel, "METADATA")))
+
+
+def in_dist_info(wheel: zipfile.ZipFile, name: str) -> str:
+    (found,) = (path for path in wheel.namelist() if path.endswith(f".dist-info/{name}"))
+    return found
+
+
+def test_wheel_holds_the_two_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    tops = {path.partition("/")[0] for path in wheel.namelist() if ".dist-info/" not in path}
+    assert tops == set(PACKAGES)
+
+
+def test_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
+    sources = {path.relative_to(ROOT) for path in (ROOT / "dot_proto").rglob("*.py")}
+    sources |= {path.relative_to(ROOT / "backends") for path in (ROOT / "backends").rglob("*.py")}
+    assert {str(path) for path in sources} == {path for path in wheel.namelist() if path.endswith(".py")}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_wheel_says_that_it_is_typed(wheel: zipfile.ZipFile, package: str) -> None:
+    """PEP 561: one marker in each package."""
+    assert f"{package}/py.typed" in wheel.namelist()
+
+
+def test_wheel_has_the_command(wheel: zipfile.ZipFile) -> None:
+    entry_points = wheel.read(in_dist_info(wheel, "entry_points.txt")).decode()
+    assert entry_points.split() == ["[console_scripts]", "dot-proto", "=", "dot_io.cli:main"]
+
+
+def test_wheel_has_the_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    """PEP 639: an SPDX expression, and the file."""
+    assert metadata["License-Expression"] == "MIT"
+    assert wheel.read(in_dist_info(wheel, "licenses/LICENSE")) == (ROOT / "LICENSE").read_bytes()
+
+
+def test_base_needs_nothing(metadata: Message) -> None:
+    """Every requirement belongs to an extra."""
+    requirements = metadata.get_all("Requires-Dist", [])
+    assert requirements
+    assert [text for text in requirements if "extra ==" not in text] == []
+
+
+def test_extras(metadata: Message) -> None:
+    extras = {"trio", "dnspython", "cli", "demo", "test", "lint"}
+    assert set(metadata.get_all("Provides-Extra", [])) == extras
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "pyproject.toml",
+        "dot_proto/py.typed",
+        "backends/dot_io/py.typed",
+        "tests/test_packaging.py",
+        ".ci/run",
+    ],
+)
+def test_sdist_holds(sdist: set[str], path: str) -> None:
+    assert path in sdist
+
+
+def test_sdist_holds_every_test(sdist: set[str]) -> None:
+    """Whoever packages this for a distribution can run the suite."""
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")} <= sdist
+
+
+def test_bare_interpreter_imports_the_engine_without_io() -> None:
+    """The engine does no I/O: none of these is loaded, not even through the standard library."""
+    spec = importlib.util.find_spec("dot_proto")
+    assert spec is not None
+    assert spec.origin is not None
+    code = f"import sys; sys.path.append({str(Path(spec.origin).parents[1])!r}); import dot_proto; print(*sys.modules)"
+    # -I -S: no site-packages, so that nothing but dot_proto and the standard library can be imported.
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert "dot_proto" in loaded
+    assert loaded & {"socket", "ssl", "asyncio", "selectors", "threading"} == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_installed_package_is_the_one_under_test(package: str) -> None:
+    """Against a wheel, the source tree must not be what is imported."""
+    try:
+        installed = importlib.metadata.distribution("dot-proto")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("dot-proto is not installed here: pip install -e '.[test]'")
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    is_editable = origin.get("dir_info", {}).get("editable", False)
+    expected = ROOT if is_editable else Path(str(installed.locate_file(package)))
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).is_relative_to(expected)
