@@ -32,6 +32,11 @@ class Connection(ABC):
         """Where the connection stands."""
         return self._state
 
+    @property
+    def closing_for(self) -> Cause | None:
+        """Why the connection takes no more queries, once it does not; ``None`` before that."""
+        return self._draining_for
+
     def next_timeout(self) -> float | None:
         """When :meth:`handle_timeout` is to be called, on the caller's clock in seconds; ``None``: never.
 

@@ -76,6 +76,11 @@ class ClientConnection(Connection):
         return self._verdict
 
     @property
+    def is_open(self) -> bool:
+        """Whether queries are taken, as far as there are places and ids for them."""
+        return self._is_open()
+
+    @property
     def accepts_queries(self) -> bool:
         """Whether :meth:`send_query` would take a query now; false also while ids or places are used up."""
         return self._is_open() and len(self._outstanding) < self.configuration.max_in_flight

@@ -346,3 +346,11 @@ def test_what_stands_behind_the_dates_spoils_the_last():
     """Validity has two dates and nothing else."""
     good = element(0x17, EPOCH_DATE)
     assert dates_of(good, good + b"\x05\x00") == (0, None)
+
+
+def test_a_date_ends_with_its_validity():
+    """The octets behind are no part of it, even if they look like the rest of a date."""
+    name = element(SEQUENCE, b"Z", bytes(47))
+    assert name.startswith(b"00Z")
+    read = read_certificate(made(dates=element(SEQUENCE, b"\x17\x0d7001010000"), name=name))
+    assert (read.not_before, read.not_after) == (None, None)

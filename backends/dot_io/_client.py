@@ -1,0 +1,129 @@
+"""What the clients of all backends share: how arguments are read, and what becomes of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from dot_proto import (
+    AuthenticationPolicy,
+    Cause,
+    ConnectionClosed,
+    Event,
+    LocalProtocolError,
+    QueryLost,
+    QueryTimedOut,
+    Reason,
+    ResponseReceived,
+    Verdict,
+)
+
+from ._address import check_port, default_policy
+from .errors import AuthenticationError, ConnectionLostError, HandshakeError, QueryTimeoutError
+from .tls import ClientContext, HandshakeCompleted, TLSClient
+
+CONNECT_TIMEOUT: Final = 5.0
+"Seconds for name lookup, TCP and TLS together, unless told otherwise."
+
+CLOSE_TIMEOUT: Final = 2.0
+"Seconds that closing waits for answers still owed, unless told otherwise."
+
+CLOSE_GRACE: Final = 0.5
+"Seconds more for the goodbye itself to leave, where a peer does not read."
+
+MAX_IN_FLIGHT: Final = 64
+"Queries of one ``query_many`` on their way at a time, unless told otherwise; more gains little (benchmarks)."
+
+Outcome = ResponseReceived | QueryTimedOut | QueryLost
+"The fate of a query."
+
+
+def context_for(host: str, port: int, policy: AuthenticationPolicy | None, context: ClientContext | None) -> ClientContext:
+    """The context that ``connect()``'s arguments ask for; raises :class:`~dot_proto.LocalProtocolError`."""
+    check_port(port)
+    if context is None:
+        return ClientContext(policy or default_policy(host))
+    if policy is not None and policy != context.policy:
+        raise LocalProtocolError("policy and context.policy differ: give one of them")
+    return context
+
+
+def context_with_learnt_anchor(error: HandshakeError, context: ClientContext) -> ClientContext | None:
+    """The context of a second handshake, where the first one was only to learn the issuer's certificate."""
+    if not isinstance(error, AuthenticationError) or error.verdict.reason is not Reason.ANCHOR_LEARNT:
+        return None
+    assert error.verdict.anchor is not None
+    return ClientContext(context.policy.with_learnt_anchor(error.verdict.anchor))
+
+
+class ClientBase:
+    """The part of a client that does not wait."""
+
+    def __init__(self, session: TLSClient, *, connect_time: float) -> None:
+        self._session: Final = session
+        self._sinks: dict[int, Callable[[Outcome], None]] = {}
+        self._end: ConnectionClosed | None = None
+        self.handshake: HandshakeCompleted | None = None
+        "The TLS session's facts."
+        self.connect_time: Final = connect_time
+        "Seconds that name lookup and TCP took."
+        self.handshake_time = 0.0
+        "Seconds that TLS took."
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the server was authenticated."""
+        verdict = self._session.connection.verdict
+        assert verdict is not None, "connect() returns only after the verdict"
+        return verdict
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended, as far as is known without looking at the socket."""
+        return self._end is not None
+
+    def _handshake_is_over(self) -> bool:
+        return self._end is not None or self._session.connection.verdict is not None
+
+    def _note(self, events: list[Event]) -> None:
+        """Take in what a verb has returned; each query's sink gets its fate."""
+        for event in events:
+            if isinstance(event, ResponseReceived | QueryTimedOut | QueryLost):
+                sink = self._sinks.pop(event.query, None)
+                if sink is not None:
+                    sink(event)
+            elif isinstance(event, ConnectionClosed):
+                self._end = event
+            elif isinstance(event, HandshakeCompleted):
+                self.handshake = event
+
+    def _give_up(self, handle: int, now: float) -> None:
+        """A caller does not wait any more: its query is cancelled, and nothing else is touched."""
+        self._sinks.pop(handle, None)
+        self._session.connection.cancel(handle, now=now)
+
+    def _response(self, outcome: Outcome) -> bytes:
+        """The response's octets, or the exception that the fate amounts to."""
+        if isinstance(outcome, ResponseReceived):
+            return outcome.message
+        if isinstance(outcome, QueryTimedOut):
+            raise QueryTimeoutError(f"no answer within {outcome.elapsed:.1f} s")
+        raise self._lost(safe_to_resend=outcome.safe_to_resend)
+
+    def _failure(self) -> Exception:
+        """Why :func:`connect` has failed; call only when the connection has ended."""
+        assert self._end is not None
+        return self._end.error or self._lost(safe_to_resend=True)
+
+    def _lost(self, *, safe_to_resend: bool) -> ConnectionLostError:
+        """Why the connection takes no more queries, as an exception."""
+        error = None if self._end is None else self._end.error
+        cause = self._session.connection.closing_for or Cause.LOCAL_CLOSE if self._end is None else self._end.cause
+        because = f"the connection takes no more queries ({cause.value})" if error is None else str(error)
+        return ConnectionLostError(because, cause=cause, error=error, safe_to_resend=safe_to_resend)
+
+
+def check_in_flight(max_in_flight: int) -> None:
+    """Refuse what could never ask anything; raises :class:`~dot_proto.LocalProtocolError`."""
+    if max_in_flight < 1:
+        raise LocalProtocolError(f"max_in_flight is {max_in_flight}; it must be at least 1")

@@ -1,0 +1,71 @@
+"""What the servers of all backends share."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from ._address import check_port
+
+log: Final = logging.getLogger("dot_io")
+
+MAX_CONNECTIONS: Final = 1000
+"Connections at a time, unless told otherwise (RFC 9210, section 4.2, gives no number but for large servers)."
+
+MAX_CONNECTIONS_PER_HOST: Final = 50
+"Connections from one address at a time, unless told otherwise; RFC 9210, section 4.2, starts from 25 or more."
+
+ACCEPT_PAUSE: Final = 0.1
+"Seconds to wait after accept() has failed, for instance for want of file descriptors."
+
+CLOSE_TIMEOUT: Final = 5.0
+"Seconds that closing a server waits for responses still owed, unless told otherwise."
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who asks, as far as the transport knows."""
+
+    host: str
+    "The client's address."
+    port: int
+    "The client's port."
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 lets the system choose.  Raises :class:`OSError` if it cannot be had."""
+    if port != 0:
+        check_port(port)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
+
+
+class Places:
+    """How many connections there may be, in all and from one address (RFC 7766, section 6.2.2)."""
+
+    def __init__(self, maximum: int, per_host: int) -> None:
+        self._maximum = maximum
+        self._per_host = per_host
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def are_taken(self) -> bool:
+        """Whether there is no place for anybody: then the next client waits in the system's queue."""
+        return self._taken.total() >= self._maximum
+
+    def take(self, peer: Peer) -> bool:
+        """Take a place, if there is one for this address."""
+        if self._taken[peer.host] >= self._per_host:
+            log.info("%s has %d connections already: refused", peer.host, self._per_host)
+            return False
+        self._taken[peer.host] += 1
+        return True
+
+    def give_back(self, peer: Peer) -> None:
+        """A connection has ended."""
+        self._taken[peer.host] -= 1
+        if not self._taken[peer.host]:
+            del self._taken[peer.host]

@@ -1,0 +1,257 @@
+"""The client: one connection that any number of tasks may share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
+
+from .._address import PORT
+from .._client import (
+    CLOSE_GRACE,
+    CLOSE_TIMEOUT,
+    CONNECT_TIMEOUT,
+    MAX_IN_FLIGHT,
+    ClientBase,
+    Outcome,
+    check_in_flight,
+    context_for,
+    context_with_learnt_anchor,
+)
+from ..errors import ConnectError, ConnectTimeoutError, HandshakeError, QueryTimeoutError
+from ..tls import ClientContext, TLSClient
+from .wire import Wire
+
+
+@asynccontextmanager
+async def connect(
+    host: str,
+    policy: AuthenticationPolicy | None = None,
+    *,
+    port: int = PORT,
+    timeout: float = CONNECT_TIMEOUT,
+    configuration: ClientConfiguration | None = None,
+    context: ClientContext | None = None,
+    share_records: bool = False,
+) -> AsyncIterator[Client]:
+    """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
+
+    ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
+    the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
+    sessions to resume; it takes the place of ``policy``.
+
+    Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
+    :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
+    """
+    context = context_for(host, port, policy, context)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    try:
+        client = await _connect(host, port, context, configuration, deadline, share_records)
+    except HandshakeError as error:
+        learnt = context_with_learnt_anchor(error, context)
+        if learnt is None:
+            raise
+        client = await _connect(host, port, learnt, configuration, deadline, share_records)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _connect(
+    host: str,
+    port: int,
+    context: ClientContext,
+    configuration: ClientConfiguration | None,
+    deadline: float,
+    share_records: bool,
+) -> Client:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    clients: list[Client] = []
+
+    def begin(wire: Wire) -> tuple[TLSClient, Callable[[list[Event]], None]]:
+        now = loop.time()
+        session = TLSClient(
+            context,
+            configuration,
+            server=(host, port),
+            entropy=os.urandom,
+            now=now,
+            handshake_timeout=max(deadline - now, 0.0),
+            share_records=share_records,
+        )
+        client = Client(wire, session, connect_time=now - started)
+        clients.append(client)
+        return session, client._note
+
+    try:
+        async with asyncio.timeout_at(deadline):
+            await loop.create_connection(lambda: Wire(loop, begin, quick=True), host, port)
+    except TimeoutError:
+        raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
+    except OSError as error:
+        raise ConnectError(f"no TCP connection to {host} port {port}: {error.strerror or error}") from error
+    await clients[0]._shake_hands()
+    return clients[0]
+
+
+class Client(ClientBase):
+    """One connection to a server; tasks may share it.  Made by :func:`connect`.
+
+    It does not reconnect: when the server has closed, calls raise
+    :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
+    """
+
+    def __init__(self, wire: Wire, session: TLSClient, *, connect_time: float) -> None:
+        super().__init__(session, connect_time=connect_time)
+        self._loop = asyncio.get_running_loop()
+        self._wire = wire
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._shaken: asyncio.Future[None] = self._loop.create_future()
+
+    async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
+        """Ask, and wait for the response, which comes back under the query's own id.
+
+        ``timeout`` is in seconds; the configuration's by default.  While too many queries are on their way this
+        waits for a place.  Cancelling the task abandons this query, and nothing else.  Raises
+        :class:`~dot_io.errors.QueryTimeoutError`, :class:`~dot_io.errors.ConnectionLostError`,
+        :class:`~dot_proto.LocalProtocolError` for a message that is no query.
+        """
+        if not self._may_ask():
+            timeout = await self._wait_for_place(timeout)
+        handle = self._session.connection.send_query(message, now=self._loop.time(), timeout=timeout)
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._sinks[handle] = _setter(future)
+        self._wire.start_flush()
+        try:
+            outcome = await future
+        except asyncio.CancelledError:
+            self._give_up(handle, self._loop.time())
+            self._wire.start_flush()
+            raise
+        return self._response(outcome)
+
+    async def query_many(
+        self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
+    ) -> AsyncIterator[tuple[int, Outcome]]:
+        """Ask all of ``messages``, at most ``max_in_flight`` at a time, and yield each one's fate as it comes.
+
+        Yields the message's position, from 0, and a :class:`~dot_proto.ResponseReceived`,
+        :class:`~dot_proto.QueryTimedOut` or :class:`~dot_proto.QueryLost`.  When the connection ends while some
+        messages were not even asked, :class:`~dot_io.errors.ConnectionLostError` is raised after the fates of
+        those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
+        """
+        check_in_flight(max_in_flight)
+        connection, sinks, now = self._session.connection, self._sinks, self._loop.time
+        positions: dict[int, int] = {}
+        fates: deque[Outcome] = deque()
+        waiter: asyncio.Future[None] | None = None
+
+        def sink(outcome: Outcome) -> None:
+            fates.append(outcome)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+        source = enumerate(messages)
+        waiting = next(source, None)
+        try:
+            while positions or waiting is not None:
+                while waiting is not None and len(positions) < max_in_flight:
+                    if not self._may_ask():
+                        if positions:
+                            break
+                        await self._wait_for_place(timeout)
+                    handle = connection.send_query(waiting[1], now=now(), timeout=timeout)
+                    positions[handle] = waiting[0]
+                    sinks[handle] = sink
+                    waiting = next(source, None)
+                self._wire.flush()
+                if not fates:
+                    waiter = self._loop.create_future()
+                    await waiter
+                while fates:
+                    outcome = fates.popleft()
+                    yield positions.pop(outcome.query), outcome
+        finally:
+            for handle in positions:
+                self._give_up(handle, now())
+
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
+        self._session.connection.close(now=self._loop.time(), timeout=timeout)
+        self._wire.flush()
+        try:
+            async with asyncio.timeout(timeout + CLOSE_GRACE):
+                await asyncio.shield(self._wire.ended)
+        except TimeoutError:
+            pass
+        finally:
+            self._wire.abort()
+        await self._wire.ended
+
+    async def _shake_hands(self) -> None:
+        started = self._loop.time()
+        try:
+            await self._shaken
+        except BaseException:
+            self._wire.abort()
+            raise
+        self.handshake_time = self._loop.time() - started
+        if self._end is not None:
+            self._wire.flush()  # the alert that says why
+            await self._wire.ended
+            raise self._failure()
+
+    def _may_ask(self) -> bool:
+        return self._session.connection.accepts_queries and not self._wire.is_write_paused
+
+    async def _wait_for_place(self, timeout: float | None) -> float:
+        """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
+        connection = self._session.connection
+        if timeout is None:
+            timeout = connection.configuration.query_timeout
+        deadline = self._loop.time() + timeout
+        while not self._may_ask():
+            if not connection.is_open:
+                raise self._lost(safe_to_resend=True)
+            place: asyncio.Future[None] = self._loop.create_future()
+            self._queue.append(place)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await place
+            except TimeoutError:
+                raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s") from None
+            finally:
+                if place in self._queue:
+                    self._queue.remove(place)
+                elif self._may_ask():
+                    self._call_next()  # our turn came, but it may be that we do not use it
+        return max(deadline - self._loop.time(), 0.0)
+
+    def _call_next(self) -> None:
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+
+    def _note(self, events: list[Event]) -> None:
+        super()._note(events)
+        if not self._shaken.done() and self._handshake_is_over():
+            self._shaken.set_result(None)
+        if self._queue and (self._may_ask() or not self._session.connection.is_open):
+            self._call_next()
+
+
+def _setter(future: asyncio.Future[Outcome]) -> Callable[[Outcome], None]:
+    def sink(outcome: Outcome) -> None:
+        if not future.done():  # cancelled in this very turn of the loop
+            future.set_result(outcome)
+
+    return sink

@@ -1,0 +1,157 @@
+"""Moves octets between one asyncio transport and one TLS session; decides nothing.
+
+The transport is the plain one: TLS is the session's.  The loop's own TLS would hold 256 KiB for each connection
+and would let queries leave before the peer is judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from typing import Final, cast
+
+from dot_proto import Event
+
+from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
+from ..tls import TLSClient, TLSServer
+
+# A selector loop fills the buffer and has it emptied in one go, so all connections can share one. The proactor
+# loop of Windows fills it later.
+_SHARED: Final = None if sys.platform == "win32" else memoryview(bytearray(RECEIVE_SIZE))
+
+
+class Wire(asyncio.BufferedProtocol):
+    """One transport and one session.
+
+    ``begin`` is called when TCP is up, and returns the session and the function that takes its events.
+    ``quick``: acknowledge what is read at once.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        begin: Callable[[Wire], tuple[TLSClient | TLSServer, Callable[[list[Event]], None]]],
+        *,
+        quick: bool,
+    ) -> None:
+        self._loop = loop
+        self._begin = begin
+        self._is_quick = quick
+        self._buffer = memoryview(bytearray(RECEIVE_SIZE)) if _SHARED is None else _SHARED
+        self._session: TLSClient | TLSServer
+        self._note: Callable[[list[Event]], None]
+        self._transport: asyncio.Transport
+        self._socket: socket.socket
+        self._timer: asyncio.TimerHandle | None = None
+        self._will_flush = False
+        self.is_write_paused = False
+        "Whether the peer reads too slowly for more to be sent."
+        self.ended: Final[asyncio.Future[None]] = loop.create_future()
+        "Done when the transport is gone."
+
+    def start_flush(self) -> None:
+        """Flush at the end of this turn of the loop: what several tasks ask leaves together."""
+        if not self._will_flush:
+            self._will_flush = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what the session has to send, keep its timer, and close when it has ended."""
+        self._will_flush = False
+        transport = self._transport
+        if transport.is_closing():
+            return
+        chunks = self._session.data_to_send()
+        if chunks:
+            transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if self._session.is_finished:
+            transport.close()
+            self._set_timer(self._loop.time() + FLUSH_TIMEOUT, transport.abort)
+        else:
+            self._keep_timer()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        self._transport.abort()
+
+    def pause_reading(self, paused: bool) -> None:
+        """Stop or go on taking octets from the peer, whom TCP then slows down."""
+        transport = self._transport
+        if not transport.is_closing() and transport.is_reading() is paused:
+            (transport.pause_reading if paused else transport.resume_reading)()
+
+    def peer_name(self) -> tuple[str, int]:
+        """The peer's address and port."""
+        name = self._transport.get_extra_info("peername")
+        return (name[0], name[1]) if name else ("", 0)
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP is up."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._socket = transport.get_extra_info("socket")
+        send_at_once(self._socket)
+        self._session, self._note = self._begin(self)
+        self.flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to put the next octets."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Octets have come."""
+        if self._is_quick:
+            acknowledge_at_once(self._socket)
+        self._act(self._session.receive_data(bytes(self._buffer[:nbytes]), now=self._loop.time()))
+
+    def eof_received(self) -> bool:
+        """TCP ends; we close by ourselves, after what is left to be sent."""
+        self._act(self._session.receive_eof(now=self._loop.time()))
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone, by whichever side."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._loop.time()
+        if exc is None:
+            self._note(self._session.receive_eof(now=now))
+        else:
+            self._note(self._session.fail(getattr(exc, "strerror", None) or str(exc), now=now))
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The peer reads too slowly."""
+        self.is_write_paused = True
+        self._note([])
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.is_write_paused = False
+        self._note([])
+
+    def _act(self, events: list[Event]) -> None:
+        if events:
+            self._note(events)
+        self.flush()
+
+    def _keep_timer(self) -> None:
+        """One timer for the connection.  It may ring early, and is moved only to an earlier time."""
+        deadline = self._session.next_timeout()
+        if deadline is None or (self._timer is not None and self._timer.when() <= deadline):
+            return
+        self._set_timer(deadline, self._ring)
+
+    def _set_timer(self, deadline: float, act: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, act)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._act(self._session.handle_timeout(now=self._loop.time()))

@@ -1,0 +1,18 @@
+"""DNS over TLS on trio.
+
+>>> from dot_io.trio import connect
+>>> from dot_proto import make_query
+>>> async def main():
+...     async with connect("1.1.1.1") as client:
+...         return await client.query(make_query("example.com", "AAAA"))
+"""
+
+from .._client import Outcome as Outcome
+from .._server import Peer as Peer
+from .client import Client as Client
+from .client import connect as connect
+from .server import Handler as Handler
+from .server import Server as Server
+from .server import serve as serve
+
+__all__ = ["Client", "Handler", "Outcome", "Peer", "Server", "connect", "serve"]

@@ -1,0 +1,240 @@
+"""The client: one connection that any number of tasks may share."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import outcome as results
+import trio
+
+from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
+
+from .._address import PORT
+from .._client import (
+    CLOSE_GRACE,
+    CLOSE_TIMEOUT,
+    CONNECT_TIMEOUT,
+    MAX_IN_FLIGHT,
+    ClientBase,
+    Outcome,
+    check_in_flight,
+    context_for,
+    context_with_learnt_anchor,
+)
+from ..errors import ConnectError, ConnectTimeoutError, HandshakeError, QueryTimeoutError
+from ..tls import ClientContext, TLSClient
+from .wire import Wire
+
+
+@asynccontextmanager
+async def connect(
+    host: str,
+    policy: AuthenticationPolicy | None = None,
+    *,
+    port: int = PORT,
+    timeout: float = CONNECT_TIMEOUT,
+    configuration: ClientConfiguration | None = None,
+    context: ClientContext | None = None,
+    share_records: bool = False,
+) -> AsyncIterator[Client]:
+    """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
+
+    ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
+    the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
+    sessions to resume; it takes the place of ``policy``.
+
+    Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
+    :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
+    What the block raises leaves it as it is, in no exception group.
+    """
+    context = context_for(host, port, policy, context)
+    deadline = trio.current_time() + timeout
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                try:
+                    client = await _connect(nursery, host, port, context, configuration, deadline, share_records)
+                except HandshakeError as error:
+                    learnt = context_with_learnt_anchor(error, context)
+                    if learnt is None:
+                        raise
+                    client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records)
+                try:
+                    yield client
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await client.close()
+            except BaseException as error:
+                failure = error
+    finally:
+        if failure is not None:
+            raise failure  # raised inside the nursery it would come out in an exception group
+
+
+async def _connect(
+    nursery: trio.Nursery,
+    host: str,
+    port: int,
+    context: ClientContext,
+    configuration: ClientConfiguration | None,
+    deadline: float,
+    share_records: bool,
+) -> Client:
+    started = trio.current_time()
+    try:
+        with trio.fail_at(deadline):
+            stream = await trio.open_tcp_stream(host, port)
+    except trio.TooSlowError:
+        raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
+    except OSError as error:
+        raise ConnectError(f"no TCP connection to {host} port {port}: {error.strerror or error}") from error
+    now = trio.current_time()
+    session = TLSClient(
+        context,
+        configuration,
+        server=(host, port),
+        entropy=os.urandom,
+        now=now,
+        handshake_timeout=max(deadline - now, 0.0),
+        share_records=share_records,
+    )
+    client = Client(stream, session, connect_time=now - started)
+    nursery.start_soon(client._wire.run)
+    await client._shake_hands()
+    return client
+
+
+class Client(ClientBase):
+    """One connection to a server; tasks may share it.  Made by :func:`connect`.
+
+    It does not reconnect: when the server has closed, calls raise
+    :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
+    """
+
+    def __init__(self, stream: trio.SocketStream, session: TLSClient, *, connect_time: float) -> None:
+        super().__init__(session, connect_time=connect_time)
+        self._wire = Wire(stream, session, self._note, quick=True)
+        self._queue = trio.lowlevel.ParkingLot()
+        self._shaken = trio.Event()
+
+    async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
+        """Ask, and wait for the response, which comes back under the query's own id.
+
+        ``timeout`` is in seconds; the configuration's by default.  While too many queries are on their way this
+        waits for a place.  Cancelling abandons this query, and nothing else.  Raises
+        :class:`~dot_io.errors.QueryTimeoutError`, :class:`~dot_io.errors.ConnectionLostError`,
+        :class:`~dot_proto.LocalProtocolError` for a message that is no query.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._may_ask():
+            timeout = await self._wait_for_place(timeout)
+        handle = self._session.connection.send_query(message, now=trio.current_time(), timeout=timeout)
+        task = trio.lowlevel.current_task()
+        self._sinks[handle] = lambda fate: trio.lowlevel.reschedule(task, results.Value(fate))
+        self._wire.flush()
+
+        def abandon(_: object) -> trio.lowlevel.Abort:
+            self._give_up(handle, trio.current_time())
+            self._wire.flush()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        fate: Outcome = await trio.lowlevel.wait_task_rescheduled(abandon)
+        return self._response(fate)
+
+    async def query_many(
+        self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
+    ) -> AsyncIterator[tuple[int, Outcome]]:
+        """Ask all of ``messages``, at most ``max_in_flight`` at a time, and yield each one's fate as it comes.
+
+        Yields the message's position, from 0, and a :class:`~dot_proto.ResponseReceived`,
+        :class:`~dot_proto.QueryTimedOut` or :class:`~dot_proto.QueryLost`.  When the connection ends while some
+        messages were not even asked, :class:`~dot_io.errors.ConnectionLostError` is raised after the fates of
+        those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
+        """
+        check_in_flight(max_in_flight)
+        connection, sinks = self._session.connection, self._sinks
+        positions: dict[int, int] = {}
+        fates: deque[Outcome] = deque()
+        waiter = trio.lowlevel.ParkingLot()
+
+        def sink(fate: Outcome) -> None:
+            fates.append(fate)
+            waiter.unpark()
+
+        source = enumerate(messages)
+        waiting = next(source, None)
+        try:
+            while positions or waiting is not None:
+                while waiting is not None and len(positions) < max_in_flight:
+                    if not self._may_ask():
+                        if positions:
+                            break
+                        await self._wait_for_place(timeout)
+                    handle = connection.send_query(waiting[1], now=trio.current_time(), timeout=timeout)
+                    positions[handle] = waiting[0]
+                    sinks[handle] = sink
+                    waiting = next(source, None)
+                self._wire.flush()
+                if not fates:
+                    await waiter.park()
+                while fates:
+                    fate = fates.popleft()
+                    yield positions.pop(fate.query), fate
+        finally:
+            for handle in positions:
+                self._give_up(handle, trio.current_time())
+
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
+        self._session.connection.close(now=trio.current_time(), timeout=timeout)
+        self._wire.flush()
+        try:
+            with trio.move_on_after(timeout + CLOSE_GRACE):
+                await self._wire.ended.wait()
+        finally:
+            self._wire.abort()
+        await self._wire.ended.wait()
+
+    async def _shake_hands(self) -> None:
+        started = trio.current_time()
+        try:
+            await self._shaken.wait()
+        except BaseException:
+            self._wire.abort()
+            raise
+        self.handshake_time = trio.current_time() - started
+        if self._end is not None:
+            await self._wire.ended.wait()  # the alert that says why has left by then
+            raise self._failure()
+
+    def _may_ask(self) -> bool:
+        return self._session.connection.accepts_queries
+
+    async def _wait_for_place(self, timeout: float | None) -> float:
+        """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
+        connection = self._session.connection
+        if timeout is None:
+            timeout = connection.configuration.query_timeout
+        deadline = trio.current_time() + timeout
+        while not self._may_ask():
+            if not connection.is_open:
+                raise self._lost(safe_to_resend=True)
+            with trio.move_on_at(deadline) as scope:
+                await self._queue.park()
+            if scope.cancelled_caught:
+                raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s")
+        return max(deadline - trio.current_time(), 0.0)
+
+    def _note(self, events: list[Event]) -> None:
+        super()._note(events)
+        if not self._shaken.is_set() and self._handshake_is_over():
+            self._shaken.set()
+        if self._queue:
+            if not self._session.connection.is_open:
+                self._queue.unpark_all()
+            elif self._may_ask():
+                self._queue.unpark(count=len(events) or 1)

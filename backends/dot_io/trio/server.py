@@ -1,0 +1,219 @@
+"""The server: a nursery for each connection, and in it a task for each query whose handler has to wait.
+
+Theory of operation.  A task accepts while there are places.  Each connection's :class:`~.wire.Wire` hands events
+to a :class:`_Connection`, which calls the handler; all responses to one read leave in one write.  A client that
+asks more than is answered, or does not read, is not read from until it has been served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from dot_proto import Event, QueryReceived, ServerConfiguration, State
+
+from .._address import PORT
+from .._server import ACCEPT_PAUSE, CLOSE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_HOST, Peer, Places, listen, log
+from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
+from .wire import Wire
+
+Handler = Callable[[bytes, Peer], bytes | None | Awaitable[bytes | None]]
+"From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
+
+
+@asynccontextmanager
+async def serve(
+    handler: Handler,
+    context: ServerContext,
+    *,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    configuration: ServerConfiguration | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
+    handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    share_records: bool = False,
+) -> AsyncIterator[Server]:
+    """Listen, and answer with ``handler`` while the block lasts.
+
+    ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
+    ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
+    What the block raises leaves it as it is, in no exception group.
+    """
+    listening = listen(host, port)
+    listening.setblocking(False)
+    options = _Options(handler, context, configuration, handshake_timeout, share_records)
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            server = Server(
+                nursery,
+                options,
+                trio.SocketListener(trio.socket.from_stdlib_socket(listening)),
+                Places(max_connections, max_connections_per_host),
+            )
+            try:
+                yield server
+            except BaseException as error:
+                failure = error
+            with trio.CancelScope(shield=True):
+                await server.close()
+    finally:
+        if failure is not None:
+            raise failure  # raised inside the nursery it would come out in an exception group
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What every connection of one server shares."""
+
+    handler: Handler
+    context: ServerContext
+    configuration: ServerConfiguration | None
+    handshake_timeout: float
+    share_records: bool
+
+
+class Server:
+    """A listening server, made by :func:`serve`."""
+
+    def __init__(
+        self, nursery: trio.Nursery, options: _Options, listener: trio.SocketListener, places: Places
+    ) -> None:
+        self._nursery = nursery
+        self._options = options
+        self._listener = listener
+        self._places = places
+        self._connections: set[_Connection] = set()
+        self._changed = trio.lowlevel.ParkingLot()
+        self._accepting = trio.CancelScope(shield=True)
+        self._closed = trio.Event()
+        name = listener.socket.getsockname()
+        self.host: Final[str] = name[0]
+        "The address that is listened on."
+        self.port: Final[int] = name[1]
+        "The port that is listened on."
+        nursery.start_soon(self._accept)
+
+    async def serve_forever(self) -> None:
+        """Wait until another task closes the server, or until cancelled."""
+        await self._closed.wait()
+
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
+        self._accepting.cancel()
+        await self._listener.aclose()
+        for connection in self._connections:
+            connection.start_close(timeout)
+        try:
+            with trio.move_on_after(timeout):
+                await self._all_gone()
+        finally:
+            for connection in self._connections:
+                connection.wire.abort()
+            self._closed.set()
+        await self._all_gone()
+
+    async def _all_gone(self) -> None:
+        while self._connections:
+            await self._changed.park()
+
+    async def _accept(self) -> None:
+        with self._accepting:
+            while True:
+                while self._places.are_taken:
+                    await self._changed.park()
+                try:
+                    stream = await self._listener.accept()
+                    peer = Peer(*stream.socket.getpeername()[:2])
+                except OSError as error:
+                    log.warning("accept failed, trying again: %s", error)
+                    await trio.sleep(ACCEPT_PAUSE)
+                    continue
+                if not self._places.take(peer):
+                    await trio.aclose_forcefully(stream)
+                    continue
+                connection = _Connection(self._options, stream, peer)
+                self._connections.add(connection)
+                self._nursery.start_soon(self._run, connection)
+
+    async def _run(self, connection: _Connection) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                await connection.run()
+        except Exception:
+            log.exception("the connection of %s ended by a fault of ours", connection.peer.host)
+        finally:
+            self._connections.discard(connection)
+            self._places.give_back(connection.peer)
+            self._changed.unpark_all()
+
+
+class _Connection:
+    """One client."""
+
+    def __init__(self, options: _Options, stream: trio.SocketStream, peer: Peer) -> None:
+        self.peer = peer
+        session = TLSServer(
+            options.context,
+            options.configuration,
+            now=trio.current_time(),
+            handshake_timeout=options.handshake_timeout,
+            share_records=options.share_records,
+        )
+        self._handler = options.handler
+        self._engine = session.connection
+        self._nursery: trio.Nursery
+        self.wire = Wire(stream, session, self._note, quick=False)
+
+    def start_close(self, timeout: float) -> None:
+        """End in order: what was asked is answered within ``timeout`` seconds."""
+        self._engine.close(now=trio.current_time(), timeout=timeout)
+        self.wire.flush()
+
+    async def run(self) -> None:
+        """Until the connection has ended, and with it every handler that still works for it."""
+        async with trio.open_nursery() as self._nursery:
+            await self.wire.run()
+            self._nursery.cancel_scope.cancel()
+
+    def _note(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, QueryReceived):
+                self._ask_handler(event)
+        is_full = self._engine.state is State.OPEN and not self._engine.wants_data
+        self.wire.pause_reading(is_full or self.wire.is_sending)
+
+    def _ask_handler(self, event: QueryReceived) -> None:
+        try:
+            response = self._handler(event.message, self.peer)
+            if response is None or isinstance(response, bytes):
+                self._answer(event, response)
+            else:
+                self._nursery.start_soon(self._await_handler, event, response)
+        except Exception:
+            self._fail(event)
+
+    async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
+        try:
+            self._answer(event, await response)
+        except Exception:
+            self._fail(event)
+        self._note([])
+        self.wire.flush()
+
+    def _answer(self, event: QueryReceived, response: bytes | None) -> None:
+        if response is None:
+            self._engine.decline(event.query, now=trio.current_time())
+        else:
+            self._engine.send_response(event.query, response, now=trio.current_time())
+
+    def _fail(self, event: QueryReceived) -> None:
+        log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
+        with contextlib.suppress(Exception):
+            self._engine.send_error(event.query, now=trio.current_time())
