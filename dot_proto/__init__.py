@@ -11,6 +11,7 @@ from ._framing import MAX_MESSAGE as MAX_MESSAGE
 from ._framing import MIN_MESSAGE as MIN_MESSAGE
 from ._framing import Deframer as Deframer
 from ._framing import frame as frame
+from ._pem import certificates_from as certificates_from
 from ._state import Cause as Cause
 from ._state import State as State
 from .authentication import AuthenticationPolicy as AuthenticationPolicy
@@ -90,6 +91,7 @@ __all__ = [
     "ValidatedChain",
     "ValidationFailure",
     "Verdict",
+    "certificates_from",
     "frame",
     "judge",
     "make_query",

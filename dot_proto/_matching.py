@@ -22,47 +22,65 @@ IDS: Final = 65_536
 _DRAWN: Final = struct.Struct("!256H")
 "Ids taken from the source of randomness at a time: one call for many queries."
 
+COMPARED: Final = 0xF800_FFFF
+"The bits of QR, opcode and question count in the four octets behind the id (RFC 1035, section 4.1.1)."
+
 
 class Query:
     """A query on its way, from ``send_query`` to its fate."""
 
     __slots__ = (
+        "asked",
         "asked_at",
-        "caller_id",
         "deadline",
-        "flags",
         "handle",
         "has_answers",
         "has_keepalive",
         "is_multiple",
-        "question",
-        "question_count",
+        "question_end",
+        "start",
         "timeout",
-        "wire_id",
     )
 
-    def __init__(self, handle: int, wire_id: int, message: bytes, question_end: int, now: float, timeout: float) -> None:
+    def __init__(
+        self, handle: int, asked: bytes, now: float, timeout: float, is_multiple: bool, has_keepalive: bool
+    ) -> None:
         self.handle = handle
-        self.wire_id = wire_id
-        self.caller_id = message[:2]
-        self.flags = QR | (message[2] & 0x78) << 8
-        "QR and opcode as the response must bear them."
-        self.question_count = message[5]
-        self.question = message[12:question_end]
+        "A serial number, and in its last 16 bits the id on the wire."
+        self.asked = asked
+        "The caller's message up to the end of the question."
+        self.question_end = len(asked)
+        self.start = (asked[2] & 0x78 | 0x80) << 24 | asked[5]
+        "What the response must have in the bits of :data:`COMPARED`."
         self.asked_at = now
         self.timeout = timeout
         self.deadline = now + timeout
-        self.is_multiple = False
+        self.is_multiple = is_multiple
         "Whether several messages answer it (RFC 5936, section 2.2)."
         self.has_answers = False
         "Whether the first of several messages has come."
-        self.has_keepalive = False
+        self.has_keepalive = has_keepalive
         "Whether it asked for the server's idle timeout (RFC 7828)."
+
+    @property
+    def wire_id(self) -> int:
+        """The id under which it goes out."""
+        return self.handle & 0xFFFF
+
+    @property
+    def question(self) -> bytes:
+        """The question section."""
+        return self.asked[12:]
 
     @property
     def opcode(self) -> int:
         """The opcode, 0 to 15."""
-        return self.flags >> 11 & 15
+        return self.asked[2] >> 3
+
+    @property
+    def question_count(self) -> int:
+        """0 or 1."""
+        return self.asked[5]
 
 
 class Outstanding:
@@ -83,15 +101,24 @@ class Outstanding:
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
 
-    def add(self, message: bytes, question_end: int, now: float, timeout: float) -> Query:
-        """Register a query under a free id; call only while fewer than 65536 are taken."""
+    def add(
+        self,
+        message: bytes,
+        question_end: int,
+        now: float,
+        timeout: float,
+        is_multiple: bool,
+        has_keepalive: bool,
+    ) -> int:
+        """Register a query under a free id, and return its handle; call only while fewer than 65536 are taken."""
         wire_id = self._free_id()
         # The handle holds the id, so that finding a query by its handle needs no second table.
         handle = self._serial << 16 | wire_id
         self._serial += 1
-        query = self.pending[wire_id] = Query(handle, wire_id, message, question_end, now, timeout)
-        self._earliest = min(self._earliest, query.deadline)
-        return query
+        self.pending[wire_id] = Query(handle, message[:question_end], now, timeout, is_multiple, has_keepalive)
+        if now + timeout < self._earliest:
+            self._earliest = now + timeout
+        return handle
 
     def find(self, handle: int) -> Query | None:
         """The pending query with this handle."""
@@ -145,7 +172,7 @@ def mismatch(query: Query, message: bytes) -> DiscardReason | None:
     _, flags, questions, *_ = HEADER.unpack_from(message)
     if not flags & QR:
         return DiscardReason.NOT_A_RESPONSE
-    if flags & 0xF800 != query.flags:
+    if flags >> 11 & 15 != query.opcode:
         return DiscardReason.OPCODE_MISMATCH
     if questions == 0:
         excused = query.question_count == 0 or query.has_answers or _excuses_no_question(query, message)

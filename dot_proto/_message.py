@@ -80,13 +80,13 @@ def skip_name(message: bytes, offset: int) -> int:
             offset += 1 + length
         elif length < 192:
             raise MessageError(f"octet {offset}: label type {length >> 6:02b} is not in use (RFC 6891, section 5)")
-        elif offset + 2 > end:
+        elif offset + 2 > end or offset - start >= MAX_NAME:
             break
         elif (length & 63) << 8 | message[offset + 1] >= start:
             raise MessageError(f"octet {offset}: a compression pointer must point backwards")
         else:
             return offset + 2
-    if offset - start > MAX_NAME:
+    if offset - start >= MAX_NAME:
         raise MessageError(f"octet {start}: a name of more than {MAX_NAME} octets")
     raise MessageError(f"octet {start}: the message ends inside a name")
 

@@ -15,9 +15,10 @@ from typing import Final
 
 from . import _message
 from ._connection import Connection, check_seconds
-from ._edns import decode_keepalive, splice
+from ._edns import decode_keepalive, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE
-from ._matching import Outstanding, Query, mismatch
+from ._matching import COMPARED, Outstanding, Query, mismatch
+from ._plain import options, plain_question_end
 from ._state import Cause, State
 from ._timers import Slot
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
@@ -35,9 +36,13 @@ from .events import (
     ResponseReceived,
 )
 
-_START: Final = struct.Struct("!HHH")
-"Id, flags and question count of a message (RFC 1035, section 4.1.1)."
+_START: Final = struct.Struct("!HI")
+"Id of a message; flags and question count as one number (RFC 1035, section 4.1.1)."
 _PREFIX_AND_ID: Final = struct.Struct("!HH")
+
+# Looked up by their class, the two would be 6 % of send_query in Python 3.11.
+_OPEN: Final = State.OPEN
+_UNVERIFIED: Final = State.UNVERIFIED
 
 _KEEPALIVE_CODE: Final = b"\x00\x0b"
 "The option's code in octets: a message without them needs no look at its options."
@@ -62,6 +67,8 @@ class ClientConnection(Connection):
         super().__init__(State.UNVERIFIED)
         self.policy: Final = policy
         self.configuration: Final = configuration or ClientConfiguration()
+        self._keepalive = b"" if self.configuration.keepalive else None
+        self._adds = self.configuration.keepalive or self.configuration.padding_block is not None
         self._outstanding = Outstanding(entropy)
         self._outgoing: dict[int, bytes] = {}
         self._first_unsent = 0
@@ -86,6 +93,11 @@ class ClientConnection(Connection):
         return self._is_open() and len(self._outstanding) < self.configuration.max_in_flight
 
     @property
+    def places(self) -> int:
+        """How many queries :meth:`send_query` would take now, one after the other."""
+        return self.configuration.max_in_flight - len(self._outstanding) if self._is_open() else 0
+
+    @property
     def pending(self) -> int:
         """How many queries have no fate yet."""
         return len(self._outstanding.pending)
@@ -103,33 +115,29 @@ class ClientConnection(Connection):
         Raises :class:`~dot_proto.LocalProtocolError` for a message that cannot be sent and on a connection that
         takes no more queries, :class:`~dot_proto.TooManyQueriesError` while too many are outstanding.
         """
-        if not self._is_open():
+        configuration, outstanding = self.configuration, self._outstanding
+        if self._state is not _OPEN and self._state is not _UNVERIFIED:
             raise LocalProtocolError(f"the connection takes no more queries: it is {self._state.name.lower()}")
-        if len(self._outstanding) >= self.configuration.max_in_flight:
+        if len(outstanding.pending) + len(outstanding.abandoned) >= configuration.max_in_flight:
             raise TooManyQueriesError(
-                f"{self.configuration.max_in_flight} queries are outstanding (max_in_flight): wait for one to end"
+                f"{configuration.max_in_flight} queries are outstanding (max_in_flight): wait for one to end"
             )
-        timeout = check_seconds("timeout", self.configuration.query_timeout if timeout is None else timeout)
+        timeout = configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
             raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
         if message[2] & 0x80:
             raise LocalProtocolError("the message is a response (QR is 1), not a query")
-        layout = _message.walk(message)
-        if layout.problem is not None:
-            raise MessageError(f"the query is malformed: {layout.problem}")
-        keepalive = b"" if self.configuration.keepalive else None
-        block = self.configuration.padding_block
-        prepared = message
-        if keepalive is not None or block is not None:
-            prepared = splice(message, layout, keepalive=keepalive, block=block)
-
-        query = self._outstanding.add(message, layout.question_end, now, timeout)
-        query.is_multiple = multiple
-        has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
-        query.has_keepalive = has_option or (keepalive is not None and prepared is not message)
-        self._outgoing[query.wire_id] = _PREFIX_AND_ID.pack(len(prepared), query.wire_id) + prepared[2:]
-        self._timers.stop(Slot.IDLE)
-        return query.handle
+        question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
+        if question_end and self._adds:
+            behind_id = splice_plain(message, question_end, self._keepalive, configuration.padding_block)
+        if behind_id is None:
+            question_end, behind_id, has_keepalive = self._prepared(message)
+        handle = outstanding.add(message, question_end, now, timeout, multiple, has_keepalive)
+        wire_id = handle & 0xFFFF
+        self._outgoing[wire_id] = _PREFIX_AND_ID.pack(len(behind_id) + 2, wire_id) + behind_id
+        if len(outstanding.pending) == 1:
+            self._timers.stop(Slot.IDLE)  # it runs only while nothing is pending
+        return handle
 
     def cancel(self, query: int, *, now: float) -> bool:
         """Give up one query; says whether that was its fate (false: it already had another).
@@ -206,14 +214,13 @@ class ClientConnection(Connection):
         pending, first_unsent = self._outstanding.pending, self._first_unsent
         unpack, append = _START.unpack_from, events.append
         for message in self._deframer.feed(data):
-            wire_id, flags, questions = unpack(message)
+            wire_id, start = unpack(message)
             query = pending.get(wire_id)
             if (
                 query is None
                 or query.handle >= first_unsent
-                or flags & 0xF800 != query.flags
-                or questions != query.question_count
-                or not message.startswith(query.question, 12)
+                or start & COMPARED != query.start
+                or message[12 : query.question_end] != query.asked[12:]
             ):
                 # Anything but the plain case, which is an answer to a question in the very same octets.
                 query = self._match(message, wire_id, events)
@@ -223,13 +230,16 @@ class ClientConnection(Connection):
                     continue
             self._strays = 0
             more = False
-            if query.is_multiple and not flags & 15:
+            if query.is_multiple and not message[3] & 15:
                 more = query.has_answers = True
                 query.deadline = now + query.timeout
             else:
                 del pending[wire_id]
-            append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
-            if query.has_keepalive and (_KEEPALIVE_CODE in message or self._stated_timeout is not None):
+            append(ResponseReceived(query.handle, query.asked[:2] + message[2:], now - query.asked_at, more))
+            if query.has_keepalive and (
+                # The rarer of the two octets first: that is a fifth of the whole path.
+                (_KEEPALIVE_CODE[1] in message and _KEEPALIVE_CODE in message) or self._stated_timeout is not None
+            ):
                 self._read_keepalive(message, now, events)
             if not pending:
                 self._rest(now)
@@ -282,7 +292,19 @@ class ClientConnection(Connection):
     # What lies below is of no interest to a caller.
 
     def _is_open(self) -> bool:
-        return self._state in (State.OPEN, State.UNVERIFIED)
+        return self._state is _OPEN or self._state is _UNVERIFIED
+
+    def _prepared(self, message: bytes) -> tuple[int, bytes, bool]:
+        """Where a query's question ends, its octets behind the id as they go out, and whether keepalive is in them."""
+        layout = _message.walk(message)
+        if layout.problem is not None:
+            raise MessageError(f"the query is malformed: {layout.problem}")
+        prepared = message
+        if self._adds:
+            prepared = splice(message, layout, keepalive=self._keepalive, block=self.configuration.padding_block)
+        has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
+        has_keepalive = has_option or (self._keepalive is not None and prepared is not message)
+        return layout.question_end, prepared[2:], has_keepalive
 
     def _find(self, handle: int) -> Query | None:
         if not self._outstanding.was_issued(handle):
@@ -322,14 +344,17 @@ class ClientConnection(Connection):
         return None
 
     def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
-        # Where several messages answer, nobody says any more which is the last: the id stays taken.
-        if not query.is_multiple:
+        if query.is_multiple and not message[3] & 15:
+            # Nobody says any more which message is the last: the id stays taken, and a question may be missing.
+            query.has_answers = True
+        else:
             del self._outstanding.abandoned[query.wire_id]
         events.append(MessageDiscarded(message, DiscardReason.LATE, query.handle))
 
     def _read_keepalive(self, message: bytes, now: float, events: list[Event]) -> None:
         """Honour what the server says of its idle timeout, the latest word counting (RFC 7828, section 3.2.2)."""
-        data = _message.walk(message).option(_message.OPTION_KEEPALIVE)
+        code, found = _message.OPTION_KEEPALIVE, options(message)
+        data = _message.walk(message).option(code) if found is None else found.get(code)
         timeout = None if data is None else decode_keepalive(data)
         if data is not None and timeout is None:
             if not self._reported_bad_keepalive:

@@ -1,0 +1,419 @@
+"""The client's connection: asking, ids, and the verdict before which nothing leaves.
+
+MAT-1, MAT-2, MAT-16 to MAT-18, MAT-22, CON-1, CON-2, AUT-1, AUT-2, AUT-19, AUT-21, PAD-1, PAD-2, PAD-8 to PAD-11,
+PAD-13, PAD-17, FRM-1, FRM-2, FRM-8, FRM-9.  What a response must be is in ``test_client_matching``, what EDNS says to the
+client in ``test_client_edns``, deadlines and ends in ``test_client_lifetime``.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from itertools import pairwise
+
+import pytest
+
+from dot_proto import (
+    AuthenticationPolicy,
+    Cause,
+    ClientConfiguration,
+    ClientConnection,
+    DiscardReason,
+    Evidence,
+    Fault,
+    LocalProtocolError,
+    MessageDiscarded,
+    MessageError,
+    PeerAuthenticated,
+    PeerRefused,
+    QueryLost,
+    QueryTimedOut,
+    Reason,
+    ResponseReceived,
+    State,
+    TooManyQueriesError,
+    ValidationFailure,
+    make_query,
+)
+from support.messages import (
+    COOKIE,
+    KEEPALIVE,
+    NS,
+    PADDING,
+    SOA,
+    TSIG,
+    A,
+    message,
+    opt,
+    option,
+    question_of,
+    record,
+    response_to,
+    unframed,
+)
+from support.scenes import IMPOSTOR, STRICT, TRUSTED, Scene, always, closed, condition, counting, outcome, seeded
+
+QUERY = make_query("example.com", message_id=0xBEEF)
+UPDATE = b"\xbe\xef\x28\x00" + make_query("example.com", "SOA")[4:]
+
+BARE = {"padding_block": None, "keepalive": False}
+"A configuration under which a query leaves as it came, but for its id."
+
+
+def id_of(each: bytes) -> int:
+    return int.from_bytes(each[:2])
+
+
+# Asking
+
+
+def test_a_query_leaves_padded_and_framed():
+    """The prefix counts the message alone, which is padded to 128 octets with OPT last (FRM-1, PAD-1, PAD-2)."""
+    scene = Scene()
+    scene.client.send_query(QUERY, now=scene.now)
+    (chunk,) = scene.client.data_to_send()
+    wire = chunk[2:]
+    assert chunk[:2] == b"\x00\x80"
+    assert len(wire) == 128
+    assert wire[2:10] == QUERY[2:10]
+    assert question_of(wire) == question_of(QUERY)
+    padded = opt(option(KEEPALIVE), option(PADDING, bytes(128 - len(QUERY) - 8)))
+    assert wire[12 + len(question_of(QUERY)) :] == padded
+
+
+def test_prefix_and_message_leave_in_one_chunk():
+    """Three queries before one drain are three chunks, each a whole frame, in the order asked (FRM-2, CON-2)."""
+    scene = Scene()
+    names = ["one.example", "two.example", "three.example"]
+    for name in names:
+        scene.client.send_query(make_query(name), now=scene.now)
+    chunks = scene.client.data_to_send()
+    assert [question_of(each) for each in unframed(chunks)] == [question_of(make_query(name)) for name in names]
+    assert scene.client.data_to_send() == []
+
+
+def test_pipelining_waits_for_no_answer():
+    """The second query leaves while the first is unanswered (CON-2)."""
+    scene = Scene()
+    first, _ = scene.ask("one.example")
+    second, wire = scene.ask("two.example")
+    assert scene.client.pending == 2
+    assert outcome(scene.receive(response_to(wire))) == [second]
+    assert scene.client.pending == 1
+    assert first != second
+
+
+@pytest.mark.parametrize("block", [None, 64, 512])
+def test_the_block_is_a_setting(block):
+    """Other policies than 128 can be had, none included (PAD-17)."""
+    _, wire = Scene(padding_block=block, keepalive=False).ask(QUERY)
+    assert len(wire) == len(QUERY) if block is None else len(wire) % block == 0
+
+
+def test_nothing_is_added_where_nothing_is_asked_for():
+    """Without padding and keepalive only the id changes (PAD-17)."""
+    for query in (QUERY, message(question_of(QUERY))):
+        _, wire = Scene(**BARE).ask(query)
+        assert wire[2:] == query[2:]
+
+
+@pytest.mark.parametrize("options", [(), (option(PADDING, bytes(3)),), (option(COOKIE, bytes(8)), option(KEEPALIVE))])
+def test_the_callers_options_are_kept(options):
+    """Padding and keepalive are replaced, not doubled; whatever else is there stays in front (PAD-8, PAD-10, EDN-7)."""
+    query = message(question_of(QUERY), additionals=[opt(*options)])
+    _, wire = Scene().ask(query)
+    end = 12 + len(question_of(QUERY))
+    kept = b"".join(each for each in options if each[:2] == b"\0\x0a")
+    start = wire[end + 11 :]
+    assert start.startswith(kept + option(KEEPALIVE) + b"\0\x0c")
+    assert wire.count(option(KEEPALIVE)) == 1
+    assert len(wire) == 128
+
+
+def test_a_query_without_opt_gets_one():
+    """It carries padding and keepalive, and asks for nothing else (PAD-9, EDN-1)."""
+    query = message(question_of(QUERY), id=1)
+    _, wire = Scene().ask(query)
+    assert struct.unpack_from("!4H", wire, 4) == (1, 0, 0, 1)
+    opt_start = 12 + len(question_of(QUERY))
+    assert wire[opt_start : opt_start + 9] == bytes.fromhex("00 0029 04d0 00 00 0000")
+    assert len(wire) == 128
+
+
+@pytest.mark.parametrize("settings", [{}, BARE], ids=["padding", "bare"])
+def test_a_signed_query_changes_in_its_id_alone(settings):
+    """TSIG covers the whole message but the id, which it carries itself (MAT-22, PAD-11)."""
+    signed = message(question_of(QUERY), id=0xBEEF, additionals=[opt(), record(b"\0", TSIG, bytes(30), rdclass=255)])
+    scene = Scene(**settings)
+    handle, wire = scene.ask(signed)
+    assert wire[2:] == signed[2:]
+    reply = response_to(wire, additionals=[record(b"\0", TSIG, bytes(31), rdclass=255)])
+    (answer,) = scene.receive(reply)
+    assert answer == ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.0, more=False)
+
+
+def test_the_callers_id_comes_back():
+    """In octets 0 and 1, and nothing else is touched (MAT-17)."""
+    scene = Scene(entropy=always(0x1234))
+    handle, wire = scene.ask(QUERY)
+    assert wire[:2] == b"\x12\x34"
+    scene.clock.advance(0.25)
+    reply = response_to(wire, record())
+    assert scene.receive(reply) == [ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.25, more=False)]
+
+
+MISTAKES = {
+    "no-octets": (b"", {}, LocalProtocolError, "12 to 65535 octets, not 0"),
+    "short": (QUERY[:11], {}, LocalProtocolError, "12 to 65535 octets, not 11"),
+    "long": (bytes(65536), {}, LocalProtocolError, "12 to 65535 octets, not 65536"),
+    "response": (response_to(QUERY), {}, LocalProtocolError, "QR is 1"),
+    "malformed": (QUERY[:-1], {}, MessageError, "the query is malformed"),
+    "two-questions": (QUERY[:4] + b"\0\2" + QUERY[6:], {}, MessageError, "2 questions"),
+    "trailing-octet": (QUERY + b"\0", {}, MessageError, "octets behind the last record"),
+    "negative-timeout": (QUERY, {"timeout": -1.0}, LocalProtocolError, "timeout is -1.0"),
+    "no-number": (QUERY, {"timeout": math.nan}, LocalProtocolError, "timeout is nan"),
+}
+
+
+@pytest.mark.parametrize("verified", [False, True])
+@pytest.mark.parametrize("settings", [{}, BARE], ids=["padding", "bare"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_changes_nothing(mistake, settings, verified):
+    """The caller hears of it; the next query works, under the id that would have been next (FRM-9)."""
+    query, arguments, kind, text = MISTAKES[mistake]
+    scene = Scene(entropy=counting(5), verified=verified, **settings)
+    before = condition(scene.client)
+    with pytest.raises(kind, match=text):
+        scene.client.send_query(query, now=scene.now, **arguments)
+    assert condition(scene.client) == before
+    handle = scene.client.send_query(QUERY, now=scene.now)
+    if not verified:
+        scene.client.verify_peer(TRUSTED, now=scene.now)
+    (wire,) = scene.sent()
+    assert wire[:2] == b"\0\5"
+    assert outcome(scene.receive(response_to(wire))) == [handle]
+
+
+def test_the_longest_query():
+    """65535 octets pass, and are not padded beyond (FRM-8, PAD-13)."""
+    start = message(question_of(QUERY), additionals=[opt(option(65_001))])
+    longest = message(question_of(QUERY), additionals=[opt(option(65_001, bytes(65_535 - len(start))))])
+    assert len(longest) == 65_535
+    _, wire = Scene().ask(longest)
+    assert wire[2:] == longest[2:]
+
+
+def test_the_defaults():
+    """A configuration is optional, and so is nothing else."""
+    client = ClientConnection(STRICT, entropy=always(0))
+    assert client.configuration == ClientConfiguration()
+    assert client.policy is STRICT
+    assert client.is_open
+    assert client.accepts_queries
+
+
+def test_a_hundred_queries_over_one_connection():
+    """Reuse is the rule, and no answer makes the client close (CON-1)."""
+    scene = Scene()
+    for number in range(100):
+        handle, wire = scene.ask(f"n{number}.example")
+        assert outcome(scene.receive(response_to(wire, record(kind=A), record(kind=NS), record(kind=SOA)))) == [handle]
+    assert scene.client.state is State.OPEN
+
+
+# Ids
+
+
+def test_an_id_in_use_is_not_drawn_again():
+    """A source that always says 7: the second query gets another id, and 7 is free after its answer (MAT-1)."""
+    scene = Scene(entropy=always(7))
+    first, wire = scene.ask("one.example")
+    _, other = scene.ask("two.example")
+    assert (id_of(wire), id_of(other)) == (7, 8)
+    assert outcome(scene.receive(response_to(wire))) == [first]
+    assert id_of(scene.ask("three.example")[1]) == 7
+
+
+def test_ids_go_round():
+    """Behind 65535 comes 0, an id like any other (MAT-16)."""
+    scene = Scene(entropy=always(0xFFFF))
+    assert [id_of(scene.ask()[1]) for _ in range(3)] == [0xFFFF, 0, 1]
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+def test_an_abandoned_id_stays_taken(how):
+    """For the server it is still in flight; its late answer frees it (MAT-2)."""
+    scene = Scene(entropy=always(7))
+    handle, wire = scene.ask("one.example", timeout=1.0)
+    if how == "cancel":
+        assert scene.client.cancel(handle, now=scene.now)
+    else:
+        scene.clock.advance(1.0)
+        assert scene.tick() == [QueryTimedOut(handle, 1.0)]
+    assert id_of(scene.ask("two.example")[1]) == 8
+    late = response_to(wire)
+    assert scene.receive(late) == [MessageDiscarded(late, DiscardReason.LATE, handle)]
+    assert id_of(scene.ask("three.example")[1]) == 7
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+@pytest.mark.parametrize("verified", [False, True])
+def test_what_never_left_holds_no_id(how, verified):
+    """A query abandoned before it was handed out does not leave any more, and its id is free (MAT-2)."""
+    scene = Scene(entropy=always(7), verified=verified)
+    handle = scene.client.send_query(QUERY, now=scene.now, timeout=1.0)
+    if how == "cancel":
+        assert scene.client.cancel(handle, now=scene.now)
+    else:
+        scene.clock.advance(1.0)
+        assert scene.tick() == [QueryTimedOut(handle, 1.0)]
+    if not verified:
+        scene.client.verify_peer(TRUSTED, now=scene.now)
+    assert scene.sent() == []
+    assert id_of(scene.ask()[1]) == 7
+
+
+def test_all_ids_taken():
+    """65536 outstanding: the next is refused at the caller, never given a taken id; one answer makes room (MAT-18)."""
+    scene = Scene(max_in_flight=65_536, entropy=seeded(1), **BARE)
+    handles = [scene.client.send_query(QUERY, now=scene.now, timeout=60.0) for _ in range(65_536)]
+    wires = scene.sent()
+    assert len({id_of(wire) for wire in wires}) == 65_536
+    for handle in handles[:9]:
+        assert scene.client.cancel(handle, now=scene.now)
+    assert not scene.client.accepts_queries
+    assert scene.client.is_open
+    with pytest.raises(TooManyQueriesError, match="65536"):
+        scene.client.send_query(QUERY, now=scene.now)
+    assert scene.sent() == []
+    assert outcome(scene.receive(response_to(wires[-1]))) == [handles[-1]]
+    assert scene.client.accepts_queries
+    assert id_of(scene.ask()[1]) == id_of(wires[-1])
+
+
+def test_abandoned_queries_count_as_in_flight():
+    """``max_in_flight`` bounds the pending and the abandoned together; a late answer makes room (MAT-2, MAT-18)."""
+    scene = Scene(max_in_flight=2)
+    handle, wire = scene.ask()
+    scene.client.cancel(handle, now=scene.now)
+    scene.ask()
+    before = condition(scene.client)
+    with pytest.raises(TooManyQueriesError, match="2 queries are outstanding"):
+        scene.client.send_query(QUERY, now=scene.now)
+    assert condition(scene.client) == before
+    scene.receive(response_to(wire))
+    scene.ask()
+
+
+def test_ids_come_from_the_source_of_randomness():
+    """One seed, one sequence; another seed, another; the whole range is used (MAT-16)."""
+
+    def drawn(seed):
+        scene = Scene(entropy=seeded(seed))
+        return [id_of(scene.ask()[1]) for _ in range(600)]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert min(drawn(1)) < 0x400
+    assert max(drawn(1)) > 0xFC00
+    assert any(b - a > 1 for a, b in pairwise(drawn(1)))
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 513])
+def test_a_source_of_the_wrong_length_is_the_callers_mistake(size):
+    """Too little would repeat ids; nothing is asked, and a source that works again is used (MAT-16)."""
+    answers = [bytes(size)]
+    scene = Scene(entropy=lambda octets: answers.pop() if answers else b"\0\7" * (octets // 2))
+    before = condition(scene.client)
+    with pytest.raises(LocalProtocolError, match=f"entropy returned {size} octets where 512 were asked for"):
+        scene.client.send_query(QUERY, now=scene.now)
+    assert condition(scene.client) == before
+    assert scene.sent() == []
+    assert id_of(scene.ask()[1]) == 7
+
+
+# The verdict
+
+
+def test_no_octet_before_the_verdict():
+    """Queries asked early are held, and leave with the acceptance, in order (AUT-1)."""
+    scene = Scene(verified=False)
+    handles = [scene.client.send_query(make_query(name), now=scene.now) for name in ("a.example", "b.example")]
+    assert scene.client.state is State.UNVERIFIED
+    assert scene.client.verdict is None
+    assert scene.client.pending == 2
+    assert scene.client.data_to_send() == []
+    (event,) = scene.client.verify_peer(TRUSTED, now=scene.now)
+    assert event == PeerAuthenticated(scene.client.verdict)
+    assert event.verdict.authenticated
+    assert scene.client.state is State.OPEN
+    wires = scene.sent()
+    assert outcome(scene.receive(*map(response_to, wires))) == handles
+
+
+REFUSALS = {
+    "not-validated": (IMPOSTOR, Reason.UNTRUSTED),
+    "nothing": (Evidence(), Reason.NO_CERTIFICATE),
+    "expired": (Evidence(failure=ValidationFailure(Reason.EXPIRED, "too old")), Reason.EXPIRED),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refused_peer_is_asked_nothing_ever(case):
+    """Held queries are lost, safe to resend, in the list that says why (AUT-1, AUT-2, AUT-21)."""
+    evidence, reason = REFUSALS[case]
+    scene = Scene(verified=False)
+    handles = [scene.client.send_query(query, now=scene.now) for query in (QUERY, UPDATE)]
+    events = scene.client.verify_peer(evidence, now=scene.now)
+    lost = [QueryLost(handle, safe_to_resend=True, was_sent=False) for handle in handles]
+    refused = PeerRefused(scene.client.verdict)
+    assert outcome(events) == [refused, *lost, closed(Cause.PEER_REFUSED, Fault.PEER_REFUSED)]
+    assert refused.verdict.reason is reason
+    assert not refused.verdict.accepted
+    assert refused.verdict.explanation in str(events[-1].error)
+    assert scene.client.data_to_send() == []
+    assert not scene.client.is_open
+    with pytest.raises(LocalProtocolError, match="takes no more queries"):
+        scene.client.send_query(QUERY, now=scene.now)
+    assert scene.client.next_timeout() is None
+
+
+def test_opportunistic_asks_whoever_answers():
+    """Queries leave, and the verdict says that nobody was authenticated (AUT-19)."""
+    scene = Scene(policy=AuthenticationPolicy.opportunistic(), verified=False)
+    handle = scene.client.send_query(QUERY, now=scene.now)
+    (event,) = scene.client.verify_peer(Evidence(), now=scene.now)
+    assert isinstance(event, PeerAuthenticated)
+    assert not event.verdict.authenticated
+    (wire,) = scene.sent()
+    assert outcome(scene.receive(response_to(wire))) == [handle]
+
+
+@pytest.mark.parametrize("evidence", [TRUSTED, IMPOSTOR], ids=["accepted", "refused"])
+def test_a_peer_is_judged_once(evidence):
+    """An identity does not change in the middle of a connection (TLS-7)."""
+    scene = Scene(verified=False)
+    scene.client.verify_peer(evidence, now=scene.now)
+    before = condition(scene.client)
+    with pytest.raises(LocalProtocolError, match="judged already"):
+        scene.client.verify_peer(TRUSTED, now=scene.now)
+    assert condition(scene.client) == before
+
+
+def test_octets_before_the_verdict_are_the_drivers_mistake():
+    """Nothing is read from a peer that may be anybody (AUT-1)."""
+    scene = Scene(verified=False)
+    before = condition(scene.client)
+    with pytest.raises(LocalProtocolError, match="verify_peer"):
+        scene.receive(response_to(QUERY))
+    assert condition(scene.client) == before
+
+
+def test_a_verdict_after_the_end_is_not_asked_for():
+    """The connection was given up during the handshake: nothing is judged, what waits is delivered."""
+    scene = Scene(verified=False)
+    scene.client.close(now=scene.now)
+    assert outcome(scene.client.verify_peer(TRUSTED, now=scene.now)) == [closed(Cause.LOCAL_CLOSE)]
+    assert scene.client.verdict is None
+    assert scene.client.verify_peer(TRUSTED, now=scene.now) == []
+    assert scene.client.data_to_send() == []

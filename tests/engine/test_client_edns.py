@@ -1,0 +1,313 @@
+"""What EDNS says to a client: how long it may stay, and what it may ignore (KAL-1 to KAL-13, EDN-1 to EDN-6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dot_proto import Cause, KeepaliveReceived, LocalProtocolError, QueryTimedOut, ResponseReceived, State, make_query
+from support.messages import (
+    COOKIE,
+    EDE,
+    KEEPALIVE,
+    PADDING,
+    QR,
+    TSIG,
+    just_before,
+    message,
+    opt,
+    option,
+    question_of,
+    record,
+    response_to,
+)
+from support.scenes import Scene, always, closed, outcome
+from support.vectors import load, octets
+
+SERVERS_WORDS = [
+    case for case in load("keepalive")["cases"] if case["sender"] == "server" and case["transport"] == "tls"
+]
+
+QUERY = make_query("example.com", message_id=0xBEEF)
+
+
+def by_id(case) -> str:
+    return case["id"]
+
+
+def saying(wire: bytes, *options: bytes) -> bytes:
+    """The response to a query, with these options."""
+    return response_to(wire, additionals=[opt(*options)])
+
+
+def timeout_of(tenths: int) -> bytes:
+    return option(KEEPALIVE, tenths.to_bytes(2))
+
+
+def margin(seconds: float) -> float:
+    """How long before the server's time is up the client goes: 10 %, and 1 s at the most (KAL-4)."""
+    return min(1.0, seconds / 10)
+
+
+@pytest.mark.parametrize("case", SERVERS_WORDS, ids=by_id)
+def test_vectors(case):
+    """Every word of a server's, and when the client closes for it (KAL-3 to KAL-5, KAL-9, KAL-13)."""
+    scene = Scene(idle_timeout=7.0, max_idle_timeout=300.0)
+    handle, wire = scene.ask(QUERY)
+    reply = octets(case["message"])
+    answer, *rest = scene.receive(wire[:2] + reply[2:])
+    assert answer == ResponseReceived(handle, QUERY[:2] + reply[2:], 0.0, more=False)
+    if case["outcome"] == "close-soon":
+        assert outcome(rest) == [KeepaliveReceived(0.0), closed(Cause.LAST_CALL)]
+        return
+    if case["outcome"] == "set":
+        seconds = min(case["seconds"], 300.0)
+        expected = seconds - margin(seconds)
+    else:
+        assert case["outcome"] == "ignore"
+        expected = 7.0
+    assert rest == [KeepaliveReceived(case["seconds"])]
+    assert scene.client.next_timeout() == pytest.approx(scene.now + expected, abs=1e-6)
+    assert outcome(scene.wait()) == [closed(Cause.IDLE)]
+
+
+def test_a_clients_option_is_empty():
+    """And is in each query, so that the server can say something new at any time (KAL-1, KAL-10)."""
+    scene = Scene()
+    for _ in range(2):
+        _, wire = scene.ask()
+        end = 12 + len(question_of(wire))
+        assert wire[end + 11 :].startswith(bytes.fromhex("000b0000"))
+
+
+def test_the_latest_word_counts():
+    """10 s, then 3 s: the client goes before the 3 s after its last answer are over (KAL-4)."""
+    scene = Scene()
+    for tenths in (100, 30):
+        _, wire = scene.ask()
+        scene.clock.advance(0.5)
+        assert scene.receive(saying(wire, timeout_of(tenths)))[1:] == [KeepaliveReceived(tenths / 10)]
+    due = scene.client.next_timeout()
+    assert due == pytest.approx(scene.now + 2.7)
+    assert scene.client.handle_timeout(now=just_before(due)) == []
+    assert outcome(scene.client.handle_timeout(now=due)) == [closed(Cause.IDLE)]
+
+
+@pytest.mark.parametrize(("tenths", "seconds"), [(1, 0.09), (50, 4.5), (100, 9.0), (200, 19.0), (2999, 298.9)])
+def test_the_client_goes_first(tenths, seconds):
+    """Before the timeout expires (RFC 7828, section 3.2.2), by 10 % or by a second (KAL-4)."""
+    scene = Scene()
+    _, wire = scene.ask()
+    scene.receive(saying(wire, timeout_of(tenths)))
+    assert scene.client.next_timeout() == pytest.approx(scene.now + seconds)
+
+
+def test_a_word_that_is_repeated_is_no_news():
+    """One event for each change; the timer runs from the last answer all the same."""
+    scene = Scene()
+    _, wire = scene.ask()
+    assert len(scene.receive(saying(wire, timeout_of(100)))) == 2
+    _, wire = scene.ask()
+    scene.clock.advance(2.0)
+    assert len(scene.receive(saying(wire, timeout_of(100)))) == 1
+    assert scene.client.next_timeout() == scene.now + 9.0
+
+
+def test_a_word_with_answers_still_owed():
+    """Is honoured when the last of them is in: nothing is idle before (KAL-4, CON-5)."""
+    scene = Scene()
+    _, first = scene.ask(timeout=60.0)
+    _, second = scene.ask(timeout=60.0)
+    deadline = scene.now + 60.0
+    scene.receive(saying(first, timeout_of(30)))
+    assert scene.client.next_timeout() == deadline
+    scene.clock.advance(10.0)
+    scene.receive(saying(second, timeout_of(30)))
+    assert scene.client.next_timeout() == pytest.approx(scene.now + 2.7)
+
+
+def test_zero_means_ask_nothing_more():
+    """What is owed is still delivered, what is held still leaves, a new query is refused (KAL-5)."""
+    scene = Scene()
+    first, wire = scene.ask()
+    second = scene.client.send_query(QUERY, now=scene.now, timeout=4.0)
+    assert outcome(scene.receive(saying(wire, timeout_of(0)))) == [first, KeepaliveReceived(0.0)]
+    assert scene.client.state is State.DRAINING
+    assert scene.client.closing_for is Cause.LAST_CALL
+    with pytest.raises(LocalProtocolError, match="draining"):
+        scene.client.send_query(QUERY, now=scene.now)
+    (other,) = scene.sent()
+    assert outcome(scene.receive(saying(other, timeout_of(100)))) == [
+        second,
+        KeepaliveReceived(10.0),
+        closed(Cause.LAST_CALL),
+    ]
+
+
+def test_zero_waits_for_no_answer_longer_than_its_query_does():
+    """The deadline of the last query is the connection's (KAL-5)."""
+    scene = Scene(close_timeout=1.0)
+    _, wire = scene.ask()
+    other, _ = scene.ask(timeout=4.0)
+    scene.receive(saying(wire, timeout_of(0)))
+    due = scene.now + 4.0
+    assert scene.client.next_timeout() == due
+    assert outcome(scene.client.handle_timeout(now=due)) == [QueryTimedOut(other, 4.0), closed(Cause.LAST_CALL)]
+
+
+def test_the_first_reason_to_go_is_the_one_reported():
+    """Zero, and then the caller closes too; the close bounds the wait (KAL-5, CON-16)."""
+    scene = Scene(close_timeout=1.0)
+    _, wire = scene.ask()
+    last, other = scene.ask()
+    scene.receive(saying(wire, timeout_of(0)))
+    scene.client.close(now=scene.now)
+    assert scene.client.next_timeout() == scene.now + 1.0
+    assert outcome(scene.receive(saying(other, timeout_of(0)))) == [last, closed(Cause.LAST_CALL)]
+
+
+def test_zero_within_a_transfer():
+    """Finish it, start nothing new (XOT-7, XOT-13)."""
+    scene = Scene()
+    transfer, wire = scene.ask(make_query("example.com", "AXFR"), multiple=True)
+    assert outcome(scene.receive(saying(wire), saying(wire, timeout_of(0)), saying(wire))) == [
+        transfer,
+        transfer,
+        KeepaliveReceived(0.0),
+        transfer,
+        KeepaliveReceived(None),
+    ]
+    assert scene.client.state is State.DRAINING
+    scene.client.end_exchange(transfer, now=scene.now)
+    assert outcome(scene.tick()) == [closed(Cause.LAST_CALL)]
+
+
+@pytest.mark.parametrize("silent", [response_to, saying], ids=["no-opt", "no-option"])
+def test_an_answer_without_the_option_takes_the_word_back(silent):
+    """The client's own limit holds again (KAL-6, EDN-4)."""
+    scene = Scene(idle_timeout=5.0)
+    _, wire = scene.ask()
+    scene.receive(saying(wire, timeout_of(100)))
+    handle, wire = scene.ask()
+    assert outcome(scene.receive(silent(wire))) == [handle, KeepaliveReceived(None)]
+    assert scene.client.next_timeout() == scene.now + 5.0
+    handle, wire = scene.ask()
+    assert outcome(scene.receive(silent(wire))) == [handle]
+
+
+def test_an_answer_to_a_query_without_the_option_says_nothing():
+    """A signed query could not carry ours: its answer's silence means nothing, nor does its word (KAL-6)."""
+    signed = message(question_of(QUERY), additionals=[opt(), record(b"\0", TSIG, bytes(30), rdclass=255)])
+    scene = Scene()
+    _, wire = scene.ask()
+    scene.receive(saying(wire, timeout_of(100)))
+    for options in ((), (timeout_of(30),)):
+        handle, wire = scene.ask(signed)
+        assert outcome(scene.receive(saying(wire, *options))) == [handle]
+        assert scene.client.next_timeout() == scene.now + 9.0
+
+
+@pytest.mark.parametrize("keepalive", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_who_asked_for_it_does_not_matter(own, keepalive):
+    """The caller's own option counts where ours is switched off (KAL-6)."""
+    query = message(question_of(QUERY), additionals=[opt(*([option(KEEPALIVE)] * own))])
+    scene = Scene(idle_timeout=5.0, keepalive=keepalive, padding_block=None)
+    _, wire = scene.ask(query)
+    scene.receive(saying(wire, timeout_of(100)))
+    assert scene.client.next_timeout() == scene.now + (9.0 if own or keepalive else 5.0)
+
+
+def test_a_query_too_long_for_the_option_did_not_ask():
+    """Near 65535 octets there is no room for an OPT of ours (PAD-13, KAL-6)."""
+    start = message(question_of(QUERY), additionals=[record(data=b"")])
+    longest = message(question_of(QUERY), additionals=[record(data=bytes(65_535 - len(start)))])
+    scene = Scene(idle_timeout=5.0)
+    handle, wire = scene.ask(longest)
+    assert wire[2:] == longest[2:]
+    assert outcome(scene.receive(saying(wire, timeout_of(100)))) == [handle]
+    assert scene.client.next_timeout() == scene.now + 5.0
+
+
+@pytest.mark.parametrize("data", [b"", b"\x64", b"\x00\x64\x00"])
+def test_a_badly_formed_option_is_ignored_and_reported_once(data):
+    """The answer is kept, and so is the server's earlier word (KAL-9)."""
+    scene = Scene()
+    handle, wire = scene.ask()
+    scene.receive(saying(wire, timeout_of(200)))
+    for news in ([KeepaliveReceived(None)], []):
+        handle, wire = scene.ask()
+        assert outcome(scene.receive(saying(wire, option(KEEPALIVE, data)))) == [handle, *news]
+        assert scene.client.next_timeout() == scene.now + 19.0
+
+
+@pytest.mark.parametrize("cap", [0.0, 60.0])
+def test_a_huge_timeout_is_capped(cap):
+    """By local policy (KAL-13); the event says what the server said."""
+    scene = Scene(max_idle_timeout=cap)
+    _, wire = scene.ask()
+    assert scene.receive(saying(wire, timeout_of(65_535)))[1:] == [KeepaliveReceived(6553.5)]
+    assert scene.client.next_timeout() == scene.now + cap - margin(cap)
+
+
+def test_the_octets_of_the_option_elsewhere_are_no_option():
+    """An address of 0.11.0.2 in an answer is no timeout."""
+    scene = Scene(idle_timeout=5.0)
+    handle, wire = scene.ask()
+    assert outcome(scene.receive(response_to(wire, record(data=b"\0\x0b\0\2")))) == [handle]
+    assert scene.client.next_timeout() == scene.now + 5.0
+
+
+def test_an_option_in_what_is_discarded_is_not_believed():
+    """Neither in a late answer nor in a stray."""
+    scene = Scene(idle_timeout=5.0)
+    handle, wire = scene.ask()
+    scene.client.cancel(handle, now=scene.now)
+    stray = saying(wire[:1] + bytes([wire[1] ^ 1]) + wire[2:], timeout_of(0))
+    assert len(scene.receive(saying(wire, timeout_of(0)), stray)) == 2
+    assert scene.client.state is State.OPEN
+    assert scene.client.next_timeout() == scene.now + 5.0
+
+
+ODDITIES = {
+    "flags": opt(flags=0x7FFF),
+    "version": opt(version=1),
+    "payload size": opt(size=0),
+    "unknown option": opt(option(65_001, b"?")),
+    "any order": opt(option(PADDING, b"\xff" * 9), option(COOKIE, bytes(24)), option(65_001)),
+    "extended errors": opt(
+        option(EDE, b"\0\x15not supported\0"), option(EDE, b"\0\x16\xff\xfe"), option(EDE, b"\0\x17")
+    ),
+    "cut extended errors": opt(option(EDE), option(EDE, b"\0")),
+}
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+def test_what_a_client_ignores(oddity):
+    """The answer stands whatever else is in its OPT (EDN-1, EDN-6, PAD-6)."""
+    scene = Scene()
+    handle, wire = scene.ask()
+    reply = response_to(wire, record(), additionals=[ODDITIES[oddity]])
+    (event,) = scene.receive(reply)
+    assert event == ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.0, more=False)
+    assert event.malformation is None
+
+
+@pytest.mark.parametrize("rcode", range(0, 4096, 37))
+def test_an_rcode_has_twelve_bits(rcode):
+    """Whether an error excuses a missing question depends on all of them (EDN-2, MAT-9)."""
+    scene = Scene()
+    handle, wire = scene.ask()
+    additionals = [opt(rcode=rcode >> 4)]
+    reply = message(id=int.from_bytes(wire[:2]), flags=QR | rcode & 15, additionals=additionals)
+    (event,) = scene.receive(reply)
+    assert isinstance(event, ResponseReceived) == (rcode not in (0, 3))
+    assert event.query == handle
+
+
+@pytest.mark.parametrize("additional", [[], [opt()]], ids=["none", "unasked"])
+def test_opt_need_not_be_mirrored(additional):
+    """An answer without OPT to a query with one, and one with OPT to a query without (EDN-4)."""
+    for settings, query in (({}, QUERY), ({"padding_block": None, "keepalive": False}, message(question_of(QUERY)))):
+        scene = Scene(entropy=always(7), **settings)
+        handle, wire = scene.ask(query)
+        assert outcome(scene.receive(response_to(wire, additionals=additional))) == [handle]

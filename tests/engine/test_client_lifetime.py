@@ -1,0 +1,456 @@
+"""The client's connection in time: deadlines, idleness, giving up, and every way in which it ends.
+
+CON-4 to CON-8, CON-10, CON-16 to CON-18, CON-24, FRM-5, FRM-6, FRM-10, FRM-11, MAT-13, TLS-16.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dot_proto import (
+    Cause,
+    DiscardReason,
+    Fault,
+    LocalProtocolError,
+    MessageDiscarded,
+    QueryLost,
+    QueryTimedOut,
+    RemoteProtocolError,
+    State,
+    make_query,
+)
+from support.messages import (
+    just_before,
+    response_to,
+    stream_of,
+)
+from support.scenes import TRUSTED, Scene, always, closed, condition, outcome
+
+QUERY = make_query("example.com", message_id=0xBEEF)
+UPDATE = b"\xbe\xef\x28\x00" + make_query("example.com", "SOA")[4:]
+NOTIFY = b"\xbe\xef\x20\x00" + make_query("example.com", "SOA")[4:]
+
+
+def id_of(each: bytes) -> int:
+    return int.from_bytes(each[:2])
+
+
+# Deadlines
+
+
+def test_a_query_times_out_at_its_deadline_and_not_before():
+    """``next_timeout()`` says when; the time passed is said in the event."""
+    scene = Scene()
+    handle, _ = scene.ask(timeout=2.5)
+    deadline = scene.now + 2.5
+    assert scene.client.next_timeout() == deadline
+    assert scene.client.handle_timeout(now=just_before(deadline)) == []
+    assert scene.client.handle_timeout(now=deadline) == [QueryTimedOut(handle, 2.5)]
+    assert scene.client.pending == 0
+
+
+def test_the_default_deadline_is_the_configurations():
+    scene = Scene(query_timeout=3.0)
+    scene.ask()
+    assert scene.client.next_timeout() == scene.now + 3.0
+
+
+def test_queries_time_out_in_the_order_of_their_deadlines():
+    """Also when the driver comes too late for each of them."""
+    scene = Scene()
+    slow, _ = scene.ask(timeout=3.0)
+    quick, _ = scene.ask(timeout=1.0)
+    also, _ = scene.ask(timeout=3.0)
+    left, _ = scene.ask(timeout=9.0)
+    scene.clock.advance(5.0)
+    assert scene.tick() == [QueryTimedOut(quick, 5.0), QueryTimedOut(slow, 5.0), QueryTimedOut(also, 5.0)]
+    assert scene.client.next_timeout() == scene.now + 4.0
+    assert outcome(scene.wait()) == [QueryTimedOut(left, 9.0)]
+
+
+def test_no_deadline_at_all():
+    """A caller with a clock of his own may ask without one."""
+    scene = Scene()
+    handle, wire = scene.ask(timeout=math.inf)
+    assert scene.client.next_timeout() is None
+    scene.clock.advance(1e9)
+    assert scene.tick() == []
+    assert scene.receive(response_to(wire))[0].elapsed == 1e9
+    assert handle is not None
+
+
+def test_a_timeout_of_zero_is_over_at_the_next_tick():
+    scene = Scene()
+    handle, _ = scene.ask(timeout=0.0)
+    assert scene.client.next_timeout() == scene.now
+    assert scene.tick() == [QueryTimedOut(handle, 0.0)]
+
+
+def test_a_spurious_tick_does_nothing():
+    scene = Scene()
+    scene.ask()
+    before = condition(scene.client)
+    scene.clock.advance(1.0)
+    assert scene.tick() == []
+    assert condition(scene.client) == before
+
+
+def test_a_deadline_met_early_leaves_at_most_one_needless_tick():
+    """Behind the tick the next deadline is later than now, or there is none."""
+    scene = Scene()
+    _, wire = scene.ask(timeout=1.0)
+    last, _ = scene.ask(timeout=4.0)
+    scene.receive(response_to(wire))
+    due = scene.now + 4.0
+    assert scene.client.next_timeout() <= due
+    scene.clock.advance(1.0)
+    assert scene.tick() == []
+    assert scene.client.next_timeout() == due
+    assert scene.wait() == [QueryTimedOut(last, 4.0)]
+
+
+# Idle
+
+
+def test_an_idle_client_closes():
+    """From the last answer on, and to the tick (CON-4, CON-5)."""
+    scene = Scene(idle_timeout=4.0)
+    assert scene.client.next_timeout() == scene.now + 4.0
+    _, wire = scene.ask()
+    scene.clock.advance(3.0)
+    scene.receive(response_to(wire))
+    due = scene.now + 4.0
+    assert scene.client.next_timeout() == due
+    assert scene.client.handle_timeout(now=just_before(due)) == []
+    assert outcome(scene.client.handle_timeout(now=due)) == [closed(Cause.IDLE)]
+    assert scene.client.state is State.CLOSED
+    assert scene.client.next_timeout() is None
+
+
+def test_nothing_is_idle_while_a_query_is_pending():
+    """The timer is lifted by a query, however long the answer takes (CON-5)."""
+    scene = Scene(idle_timeout=4.0)
+    scene.clock.advance(3.0)
+    first, wire = scene.ask(timeout=60.0)
+    scene.clock.advance(30.0)
+    assert scene.tick() == []
+    second, other = scene.ask(timeout=60.0)
+    assert outcome(scene.receive(response_to(wire))) == [first]
+    scene.clock.advance(29.0)
+    assert scene.tick() == []
+    assert outcome(scene.receive(response_to(other))) == [second]
+    assert scene.client.next_timeout() == scene.now + 4.0
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel", "cancel-unsent"])
+def test_idleness_begins_with_any_fate(how):
+    """An abandoned query is not waited for (CON-5)."""
+    scene = Scene(idle_timeout=4.0)
+    handle = scene.client.send_query(QUERY, now=scene.now, timeout=1.0)
+    if how != "cancel-unsent":
+        scene.sent()
+    scene.clock.advance(1.0)
+    if how == "timeout":
+        scene.tick()
+    else:
+        scene.client.cancel(handle, now=scene.now)
+    assert scene.client.next_timeout() == scene.now + 4.0
+
+
+def test_a_stray_message_is_no_activity():
+    """Only what answers keeps a connection (CON-5, SRV-10's mirror)."""
+    scene = Scene(idle_timeout=4.0)
+    due = scene.client.next_timeout()
+    scene.clock.advance(1.0)
+    scene.receive(response_to(QUERY))
+    assert scene.client.next_timeout() == due
+
+
+def test_no_idle_time_before_the_verdict():
+    """How long a handshake may take is the driver's affair (CON-18)."""
+    scene = Scene(verified=False)
+    assert scene.client.next_timeout() is None
+    scene.client.send_query(QUERY, now=scene.now, timeout=2.0)
+    assert scene.client.next_timeout() == scene.now + 2.0
+
+
+def test_no_patience_at_all():
+    """An idle timeout of zero: one answer, and the end at the same tick."""
+    scene = Scene(idle_timeout=0.0)
+    handle, wire = scene.ask(timeout=1.0)
+    scene.receive(response_to(wire))
+    assert outcome(scene.wait()) == [closed(Cause.IDLE)]
+    scene = Scene(idle_timeout=0.0)
+    handle, _ = scene.ask(timeout=1.0)
+    assert outcome(scene.wait()) == [QueryTimedOut(handle, 1.0), closed(Cause.IDLE)]
+
+
+# Handles and commands
+
+
+def test_cancelling_one_harms_no_other():
+    """(CON-17)."""
+    scene = Scene()
+    handles, wires = zip(*(scene.ask(name) for name in ("a.example", "b.example", "c.example")), strict=True)
+    assert scene.client.cancel(handles[1], now=scene.now)
+    events = scene.receive(*map(response_to, wires))
+    assert outcome(events) == [
+        handles[0],
+        MessageDiscarded(response_to(wires[1]), DiscardReason.LATE, handles[1]),
+        handles[2],
+    ]
+
+
+def test_a_fate_is_not_cancelled():
+    """``cancel`` says whether it was the fate: not after an answer, a timeout, an earlier cancel, or the end."""
+    scene = Scene()
+    answered, wire = scene.ask()
+    timed_out, _ = scene.ask(timeout=1.0)
+    cancelled, _ = scene.ask(timeout=9.0)
+    lost, _ = scene.ask(timeout=9.0)
+    scene.receive(response_to(wire))
+    scene.clock.advance(1.0)
+    scene.tick()
+    assert scene.client.cancel(cancelled, now=scene.now)
+    scene.client.receive_eof(now=scene.now)
+    for handle in (answered, timed_out, cancelled, lost):
+        assert not scene.client.cancel(handle, now=scene.now)
+
+
+@pytest.mark.parametrize("handle", [-1, 0, 1 << 16, 1 << 40])
+@pytest.mark.parametrize("command", ["cancel", "end_exchange"])
+def test_a_handle_that_was_never_issued(command, handle):
+    """Is a mistake, said as such, and changes nothing."""
+    scene = Scene()
+    before = condition(scene.client)
+    with pytest.raises(LocalProtocolError, match="no handle"):
+        getattr(scene.client, command)(handle, now=scene.now)
+    assert condition(scene.client) == before
+
+
+def test_a_handle_is_not_used_again_with_its_id():
+    """The second query under one id has another handle: the first cannot be taken for it (MAT-13)."""
+    scene = Scene(entropy=always(7))
+    first, wire = scene.ask()
+    scene.receive(response_to(wire))
+    second, wire = scene.ask()
+    assert first != second
+    assert not scene.client.cancel(first, now=scene.now)
+    assert outcome(scene.receive(response_to(wire))) == [second]
+
+
+# Ends
+
+
+def prepared(state: State) -> tuple[Scene, list[QueryLost]]:
+    """A scene in this state with as much pending as may be, and what a sudden end makes of it."""
+    scene = Scene(verified=state is not State.UNVERIFIED)
+    handles = [scene.client.send_query(query, now=scene.now) for query in (QUERY, UPDATE, NOTIFY)]
+    scene.client.data_to_send()
+    was_sent = state is not State.UNVERIFIED
+    safe = [True, not was_sent, not was_sent]
+    lost = [QueryLost(handle, each, was_sent) for handle, each in zip(handles, safe, strict=True)]
+    if state is State.DRAINING:
+        scene.client.close(now=scene.now)
+    elif state is State.CLOSED:
+        scene.client.receive_eof(now=scene.now)
+        lost = []
+    assert scene.client.state is state
+    return scene, lost
+
+
+RESET = RemoteProtocolError("connection reset by peer", Fault.RESET)
+
+ENDS = {
+    "close-notify": (lambda client, now: client.receive_eof(now=now), closed(Cause.PEER_CLOSED)),
+    "eof": (
+        lambda client, now: client.receive_eof(now=now, orderly=False),
+        closed(Cause.TRANSPORT_FAILED, Fault.NO_CLOSE_NOTIFY),
+    ),
+    "reset": (lambda client, now: client.fail(RESET, now=now), closed(Cause.TRANSPORT_FAILED, Fault.RESET)),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("state", State)
+def test_sudden_ends_in_every_state(state, end):
+    """One terminal event, and one fate each: what may have been carried out is not silently safe to resend.
+
+    CON-6, CON-7, CON-10, CON-24: a connection that fails before any octet of a query is a failed connection.
+    """
+    scene, lost = prepared(state)
+    finish, terminal = ENDS[end]
+    assert outcome(finish(scene.client, scene.now)) == ([] if state is State.CLOSED else [*lost, terminal])
+    assert_dead(scene)
+
+
+def assert_dead(scene: Scene) -> None:
+    """Nothing more is reported, sent, awaited or taken, whatever is called (TLS-16)."""
+    client, now = scene.client, scene.clock.advance(1.0)
+    assert client.state is State.CLOSED
+    assert client.next_timeout() is None
+    assert client.data_to_send() == []
+    assert client.pending == 0
+    assert not client.is_open
+    assert not client.accepts_queries
+    client.close(now=now)
+    assert client.receive_data(stream_of([response_to(QUERY)]) + b"\0\0", now=now) == []
+    assert client.receive_eof(now=now) == client.receive_eof(now=now, orderly=False) == []
+    assert client.fail(RESET, now=now) == client.handle_timeout(now=now + 1e6) == []
+    with pytest.raises(LocalProtocolError, match="it is closed"):
+        client.send_query(QUERY, now=now)
+    assert client.next_timeout() is None
+
+
+def test_what_never_left_is_safe_to_resend():
+    """Queued but not handed out: safe whatever the opcode, beside one that was sent (CON-8)."""
+    scene = Scene()
+    sent, _ = scene.ask(UPDATE)
+    held = scene.client.send_query(UPDATE, now=scene.now)
+    assert scene.client.receive_eof(now=scene.now)[:2] == [
+        QueryLost(sent, safe_to_resend=False, was_sent=True),
+        QueryLost(held, safe_to_resend=True, was_sent=False),
+    ]
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+@pytest.mark.parametrize("octets", [1, 2, 13])
+def test_an_end_inside_a_message_is_a_truncation(octets, orderly):
+    """In the prefix or the body, close_notify or not; the part is not delivered (CON-10, FRM-11)."""
+    scene = Scene()
+    handle, wire = scene.ask()
+    assert scene.client.receive_data(stream_of([response_to(wire)])[:octets], now=scene.now) == []
+    events = scene.client.receive_eof(now=scene.now, orderly=orderly)
+    assert outcome(events) == [QueryLost(handle, True, True), closed(Cause.PEER_FAULT, Fault.TRUNCATED)]
+
+
+def test_whole_messages_before_the_end_count():
+    """An answer and the end in one go (CON-10)."""
+    scene = Scene()
+    handle, wire = scene.ask()
+    assert outcome(scene.receive(response_to(wire))) == [handle]
+    assert outcome(scene.client.receive_eof(now=scene.now)) == [closed(Cause.PEER_CLOSED)]
+
+
+@pytest.mark.parametrize("length", [0, 11])
+def test_a_bad_length_ends_the_connection(length):
+    """What came before it is delivered, what comes behind it is not (FRM-5, FRM-6, FRM-10)."""
+    scene = Scene()
+    first, wire = scene.ask()
+    second, other = scene.ask()
+    data = stream_of([response_to(wire)]) + bytes([0, length]) + stream_of([response_to(other)])
+    events = scene.client.receive_data(data, now=scene.now)
+    assert outcome(events) == [first, QueryLost(second, True, True), closed(Cause.PEER_FAULT, Fault.SHORT_FRAME)]
+    assert_dead(scene)
+
+
+def test_close_with_nothing_pending_is_over_at_once():
+    """The event is due now, and comes with whatever verb is next; the first cause counts (CON-16)."""
+    scene = Scene()
+    scene.client.close(now=scene.now)
+    assert scene.client.state is State.CLOSED
+    assert scene.client.closing_for is Cause.LOCAL_CLOSE
+    assert scene.client.next_timeout() == scene.now
+    assert outcome(scene.tick()) == [closed(Cause.LOCAL_CLOSE)]
+    assert_dead(scene)
+
+
+VERBS = {
+    "receive_data": lambda client, now: client.receive_data(b"", now=now),
+    "receive_eof": lambda client, now: client.receive_eof(now=now),
+    "fail": lambda client, now: client.fail(RESET, now=now),
+    "handle_timeout": lambda client, now: client.handle_timeout(now=now),
+    "verify_peer": lambda client, now: client.verify_peer(TRUSTED, now=now),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_a_command_left_to_report_comes_with_any_verb(verb):
+    """Once; and the next deadline says that it is due."""
+    scene = Scene(verified=False)
+    handle = scene.client.send_query(UPDATE, now=scene.now)
+    scene.client.close(now=scene.now)
+    assert scene.client.next_timeout() == scene.now
+    events = VERBS[verb](scene.client, scene.now)
+    assert outcome(events) == [QueryLost(handle, True, False), closed(Cause.LOCAL_CLOSE)]
+    assert_dead(scene)
+
+
+def test_a_graceful_close_waits_for_the_answers_owed():
+    """What is held still leaves, both answers come, and then it is over (CON-16)."""
+    scene = Scene()
+    first, wire = scene.ask()
+    second = scene.client.send_query(QUERY, now=scene.now)
+    scene.client.close(now=scene.now)
+    assert scene.client.state is State.DRAINING
+    assert scene.client.closing_for is Cause.LOCAL_CLOSE
+    assert not scene.client.is_open
+    with pytest.raises(LocalProtocolError, match="it is draining"):
+        scene.client.send_query(QUERY, now=scene.now)
+    (other,) = scene.sent()
+    assert outcome(scene.receive(response_to(wire))) == [first]
+    assert outcome(scene.receive(response_to(other))) == [second, closed(Cause.LOCAL_CLOSE)]
+    assert_dead(scene)
+
+
+def test_a_graceful_close_is_bounded():
+    """At the close timeout what is pending is lost (CON-16)."""
+    scene = Scene(close_timeout=2.0)
+    handle, _ = scene.ask()
+    scene.client.close(now=scene.now)
+    due = scene.now + 2.0
+    assert scene.client.next_timeout() == due
+    assert scene.client.handle_timeout(now=just_before(due)) == []
+    events = scene.client.handle_timeout(now=due)
+    assert outcome(events) == [QueryLost(handle, True, True), closed(Cause.CLOSE_TIMEOUT)]
+
+
+def test_closing_again_shortens_the_wait_and_never_prolongs_it():
+    scene = Scene(close_timeout=3.0)
+    scene.ask()
+    scene.client.close(now=scene.now)
+    due = scene.client.next_timeout()
+    scene.client.close(now=scene.now, timeout=4.0)
+    assert scene.client.next_timeout() == due
+    scene.client.close(now=scene.now, timeout=1.0)
+    assert scene.client.next_timeout() == scene.now + 1.0
+    scene.client.close(now=scene.now, timeout=0.0)
+    assert outcome(scene.tick())[-1] == closed(Cause.CLOSE_TIMEOUT)
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+def test_a_graceful_close_ends_with_the_last_fate_of_any_kind(how):
+    """Nothing is owed any more when the last query is given up (CON-16)."""
+    scene = Scene(close_timeout=10.0)
+    handle, _ = scene.ask(timeout=1.0)
+    scene.client.close(now=scene.now)
+    scene.clock.advance(1.0)
+    if how == "cancel":
+        assert scene.client.cancel(handle, now=scene.now)
+        assert scene.client.next_timeout() == scene.now
+        assert outcome(scene.tick()) == [closed(Cause.LOCAL_CLOSE)]
+    else:
+        assert outcome(scene.tick()) == [QueryTimedOut(handle, 1.0), closed(Cause.LOCAL_CLOSE)]
+
+
+def test_strays_do_not_keep_a_closing_connection():
+    """Nor do they end it: only the answer does (CON-16)."""
+    scene = Scene()
+    handle, wire = scene.ask()
+    scene.client.close(now=scene.now)
+    stray = response_to(wire, id=id_of(wire) ^ 1)
+    assert scene.receive(stray) == [MessageDiscarded(stray, DiscardReason.UNKNOWN_ID, None)]
+    assert outcome(scene.receive(response_to(wire), stray)) == [handle, closed(Cause.LOCAL_CLOSE)]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("timeout", [-0.5, math.nan])
+def test_a_close_timeout_that_is_no_time(state, timeout):
+    """A mistake in every state, and it changes nothing."""
+    scene, _ = prepared(state)
+    before = condition(scene.client)
+    with pytest.raises(LocalProtocolError, match="timeout is"):
+        scene.client.close(now=scene.now, timeout=timeout)
+    assert condition(scene.client) == before

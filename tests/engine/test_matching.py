@@ -1,0 +1,354 @@
+"""Ids, the table of outstanding queries, and the question whether a message is the answer (MAT-1 to MAT-18)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
+
+from dot_proto import DiscardReason, LocalProtocolError, make_query
+from dot_proto._matching import IDS, Outstanding, Query, mismatch
+from dot_proto._message import question_end
+from support.messages import QR, just_before, message, opt, question_of, record, response_to
+from support.vectors import load, octets
+
+CASES = load("matching")["cases"]
+QUERY = make_query("example.com", message_id=0xBEEF)
+
+
+def by_id(case) -> str:
+    return case["id"]
+
+
+def always(wire_id: int):
+    """A source of one id only."""
+    return lambda size: wire_id.to_bytes(2) * (size // 2)
+
+
+def counting(size: int) -> bytes:
+    """The ids 0, 1, 2, ... up to 255, over and over."""
+    return b"".join(number.to_bytes(2) for number in range(size // 2))
+
+
+def added(table: Outstanding, query: bytes = QUERY, *, now: float = 0.0, timeout: float = 5.0) -> Query:
+    handle = table.add(query, question_end(query), now, timeout, is_multiple=False, has_keepalive=False)
+    found = table.find(handle)
+    assert found is not None
+    return found
+
+
+# Ids.
+
+
+def test_ids_come_from_the_source():
+    """In its order, and id 0 like any other (MAT-16; RFC 5452, section 9.2)."""
+    table = Outstanding(counting)
+    assert [added(table).wire_id for _ in range(256)] == list(range(256))
+
+
+def test_an_id_that_is_taken_is_not_drawn_again():
+    """A source that returns 7 for ever: 7, 8, 9 (MAT-1)."""
+    table = Outstanding(always(7))
+    assert [added(table).wire_id for _ in range(3)] == [7, 8, 9]
+
+
+def test_ids_go_around():
+    """65535 is followed by 0 (MAT-1)."""
+    table = Outstanding(always(65_535))
+    assert [added(table).wire_id for _ in range(3)] == [65_535, 0, 1]
+
+
+def test_an_abandoned_id_is_not_drawn():
+    """Its answer may still come (MAT-2)."""
+    table = Outstanding(always(7))
+    given_up = added(table)
+    del table.pending[7]
+    table.abandoned[7] = given_up
+    assert added(table).wire_id == 8
+    del table.abandoned[7]
+    assert added(table).wire_id == 7
+
+
+def test_every_id_can_be_taken():
+    """65536 queries, each under an id of its own, and the last one gets the last id (MAT-18)."""
+    ids = iter(range(IDS))
+    table = Outstanding(lambda size: b"".join(next(ids).to_bytes(2) for _ in range(size // 2)))
+    assert {added(table).wire_id for _ in range(IDS)} == set(range(IDS))
+    assert len(table) == IDS
+    del table.pending[12_345]
+    table._drawn = iter([54_321])
+    assert added(table).wire_id == 12_345
+
+
+@pytest.mark.parametrize("octets", [b"", bytes(511), bytes(513)])
+def test_a_source_that_returns_too_little(octets):
+    """Ids that can be guessed are not made up instead (MAT-16); nothing was registered."""
+    table = Outstanding(lambda size: octets)
+    with pytest.raises(LocalProtocolError, match=f"entropy returned {len(octets)} octets where 512"):
+        added(table)
+    assert len(table) == 0
+
+
+def test_one_draw_serves_many_queries():
+    """A call of the source costs more than all else that is done for a query."""
+    draws = []
+    table = Outstanding(lambda size: draws.append(size) or counting(size))
+    for _ in range(257):
+        added(table)
+    assert draws == [512, 512]
+
+
+# Handles.
+
+
+def test_handles_are_never_used_again():
+    """Not even when the id is (MAT-13)."""
+    table = Outstanding(always(7))
+    first = added(table)
+    del table.pending[7]
+    second = added(table)
+    assert first.wire_id == second.wire_id == 7
+    assert first.handle != second.handle
+    assert table.find(first.handle) is None
+    assert table.find(second.handle) is second
+
+
+def test_which_handles_were_issued():
+    """So that a mistake is told from an old handle."""
+    table = Outstanding(always(0xFFFF))
+    assert not table.was_issued(0)
+    handle = added(table).handle
+    assert table.was_issued(handle)
+    assert not table.was_issued(-1)
+    assert not table.was_issued(table.next_handle())
+    assert table.find(-1) is None
+    del table.pending[0xFFFF]
+    assert table.was_issued(handle)
+    assert table.find(handle) is None
+
+
+def test_the_next_handle_divides_old_from_new():
+    """By it the engine knows which queries have been handed out (CON-8)."""
+    table = Outstanding(always(0xFFFF))
+    for _ in range(3):
+        limit = table.next_handle()
+        assert all(query.handle < limit for query in table.pending.values())
+        assert added(table).handle >= limit
+
+
+# Deadlines.
+
+
+def test_no_deadline_without_queries():
+    """Nothing pending, nothing due."""
+    table = Outstanding(counting)
+    assert table.earliest_deadline() == math.inf
+    assert table.expire(math.inf) == []
+
+
+def test_queries_expire_at_their_tick_earliest_first():
+    """Not one float before; two at one time in the order in which they were asked."""
+    table = Outstanding(counting)
+    late, early, also_early = (added(table, timeout=timeout) for timeout in (9, 3, 3))
+    assert table.earliest_deadline() == 3
+    assert table.expire(just_before(3)) == []
+    assert table.expire(3) == [early, also_early]
+    assert table.earliest_deadline() == 9
+    assert list(table.pending.values()) == [late]
+    assert table.expire(100) == [late]
+    assert table.earliest_deadline() == math.inf
+
+
+def test_the_deadline_is_never_late():
+    """An answer leaves the earlier bound standing; the next look corrects it."""
+    table = Outstanding(counting)
+    first, second = added(table, timeout=3), added(table, timeout=9)
+    del table.pending[first.wire_id]
+    assert table.earliest_deadline() <= 9
+    assert table.expire(3) == []
+    assert table.earliest_deadline() == 9
+    assert table.expire(9) == [second]
+
+
+@pytest.mark.parametrize("timeout", [0.0, math.inf])
+def test_timeouts_of_nothing_and_for_ever(timeout):
+    """Due at once, or never."""
+    table = Outstanding(counting)
+    query = added(table, now=7.0, timeout=timeout)
+    assert table.earliest_deadline() == 7.0 + timeout
+    assert table.expire(1e300) == ([query] if timeout == 0 else [])
+
+
+class Tables(RuleBasedStateMachine):
+    """The table against a plain set of ids, whatever comes in which order (MAT-1, MAT-2, MAT-13)."""
+
+    queries = Bundle("queries")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = Outstanding(lambda size: b"\0\1\0\0" * (size // 4))
+        self.now = 0.0
+        self.taken: set[int] = set()
+        self.issued: set[int] = set()
+        self.deadlines: dict[int, float] = {}
+
+    @rule(target=queries, timeout=st.sampled_from([0.5, 1.0, 3.0, math.inf]))
+    def ask(self, timeout):
+        query = added(self.table, now=self.now, timeout=timeout)
+        assert query.wire_id not in self.taken
+        assert query.handle not in self.issued
+        self.taken.add(query.wire_id)
+        self.issued.add(query.handle)
+        self.deadlines[query.handle] = self.now + timeout
+        return query
+
+    @rule(query=queries)
+    def answer(self, query):
+        if self.table.find(query.handle) is query:
+            del self.table.pending[query.wire_id]
+            del self.deadlines[query.handle]
+            self.taken.discard(query.wire_id)
+
+    @rule(target=queries, step=st.sampled_from([0.0, 0.5, 1.0]))
+    def wait(self, step):
+        self.now += step
+        due = self.table.expire(self.now)
+        for query in due:
+            assert self.deadlines.pop(query.handle) <= self.now
+            self.table.abandoned[query.wire_id] = query
+        return multiple(*due)
+
+    @precondition(lambda self: self.table.abandoned)
+    @rule(data=st.data())
+    def late_answer(self, data):
+        wire_id = data.draw(st.sampled_from(sorted(self.table.abandoned)))
+        del self.table.abandoned[wire_id]
+        self.taken.discard(wire_id)
+
+    @invariant()
+    def agrees(self):
+        assert {*self.table.pending, *self.table.abandoned} == self.taken
+        assert len(self.table) == len(self.taken)
+        assert self.table.earliest_deadline() <= min(self.deadlines.values(), default=math.inf)
+        assert all(self.table.was_issued(handle) for handle in self.issued)
+
+
+TestTables = Tables.TestCase
+
+
+# What a query remembers.
+
+
+@pytest.mark.parametrize("opcode", [0, 4, 5, 15])
+def test_what_is_remembered_of_a_query(opcode):
+    """Its opcode and question, and when it was asked; RD is nothing to compare (MAT-12)."""
+    wire = message(question_of(QUERY), id=0xBEEF, flags=opcode << 11 | 0x0100)
+    query = added(Outstanding(always(7)), wire, now=2.0, timeout=3.0)
+    assert query.wire_id == 7
+    assert query.opcode == opcode
+    assert query.question == question_of(QUERY)
+    assert query.question_count == 1
+    assert (query.asked_at, query.timeout, query.deadline) == (2.0, 3.0, 5.0)
+    assert not query.is_multiple
+    assert not query.has_answers
+    assert not query.has_keepalive
+
+
+# Is this the answer?
+
+
+def asked(query: bytes = QUERY) -> Query:
+    return added(Outstanding(counting), query)
+
+
+VERDICTS = {
+    "match": None,
+    "not-a-response": DiscardReason.NOT_A_RESPONSE,
+    "opcode-mismatch": DiscardReason.OPCODE_MISMATCH,
+    "question-mismatch": DiscardReason.QUESTION_MISMATCH,
+    "question-missing": DiscardReason.QUESTION_MISSING,
+    "malformed:name-truncated": DiscardReason.QUESTION_MISMATCH,
+}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case["verdict"] != "unknown-id"], ids=by_id)
+def test_the_verdicts(case):
+    """As RFC 7766, section 7, and RFC 5452, section 9.1, were read elsewhere (MAT-5 to MAT-12, MAT-19, MAT-20)."""
+    query = asked(octets(case["query"]))
+    query.has_answers = case["continuation"]
+    assert mismatch(query, octets(case["response"])) is VERDICTS[case["verdict"]]
+
+
+@pytest.mark.parametrize("rcode", range(16))
+@pytest.mark.parametrize("opcode", [0, 4, 5])
+def test_a_response_without_a_question(opcode, rcode):
+    """Excused for errors but NXDOMAIN, and for opcodes other than QUERY (MAT-9, MAT-10)."""
+    query = asked(message(question_of(QUERY), flags=opcode << 11))
+    response = message(flags=QR | opcode << 11 | rcode)
+    excused = opcode != 0 or rcode not in (0, 3)
+    assert mismatch(query, response) is (None if excused else DiscardReason.QUESTION_MISSING)
+
+
+@pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, False), (1, 0, True), (1, 3, True)])
+def test_the_rcode_has_twelve_bits(upper, lower, excused):
+    """BADVERS is an error although its lower four bits say NOERROR (EDN-2, MAT-9)."""
+    response = message(flags=QR | lower, additionals=[opt(rcode=upper)])
+    assert mismatch(asked(), response) is (None if excused else DiscardReason.QUESTION_MISSING)
+
+
+@pytest.mark.parametrize("count", [2, 256, 257, 65_535])
+def test_several_questions(count):
+    """Never an answer (MAT-21; RFC 9619)."""
+    response = response_to(QUERY)
+    response = response[:4] + count.to_bytes(2) + response[6:]
+    assert mismatch(asked(), response) is DiscardReason.QUESTION_MISMATCH
+
+
+def test_letters_in_the_type_are_no_letters():
+    """HTTPS is 65, an A; type 97 is an a: no case is folded in numbers (MAT-5, MAT-6)."""
+    assert mismatch(asked(make_query("a.example", 65)), response_to(make_query("a.example", 97))) is not None
+    upper, lower = (make_query("a.example", rdclass=rdclass) for rdclass in (0x4141, 0x6161))
+    assert mismatch(asked(upper), response_to(lower)) is DiscardReason.QUESTION_MISMATCH
+
+
+def test_no_other_octet_is_folded():
+    """@ and `, [ and {: neighbours of letters that differ in the same bit (MAT-6; RFC 4343, section 3)."""
+    for one in range(256):
+        for other in {one, one ^ 0x20}:
+            query, response = (message(bytes([1, octet, 0, 0, 1, 0, 1]), flags=0) for octet in (one, other))
+            same = one == other or bytes([one]).isalpha()
+            assert (mismatch(asked(query), response_to(response)) is None) == same
+
+
+@given(st.binary(min_size=12, max_size=60), st.booleans())
+def test_any_octets_have_a_verdict(wire, is_response):
+    """Never raises; what passes has QR and the opcode, and the question unless it was left out (MAT-8, MAT-19)."""
+    wire = wire[:2] + bytes([wire[2] & 0x07 | 0x80 * is_response]) + wire[3:]
+    if mismatch(asked(), wire) is None:
+        assert is_response
+        assert wire[4:6] == b"\0\0" or question_of(wire).lower() == question_of(QUERY)
+
+
+@given(st.integers(0, 200), st.integers(0, 255))
+def test_one_octet_decides(offset, value):
+    """A changed octet of the question, in anything but the case of a letter, makes it another one (MAT-5, MAT-6)."""
+    response = bytearray(response_to(QUERY, record()))
+    start, end = 12, 12 + len(question_of(QUERY))
+    offset = start + offset % (end - start)
+    before, response[offset] = response[offset], value
+    wire = bytes(response)
+    is_name = offset < end - 4
+    same = value == before or (is_name and chr(before).isalpha() and bytes([before]).lower() == bytes([value]).lower())
+    assert mismatch(asked(), wire) is (None if same else DiscardReason.QUESTION_MISMATCH)
+
+
+@given(st.sampled_from([case for case in CASES if case["verdict"] == "match"]), st.integers(0, 100))
+def test_a_response_cut_in_its_question(case, length):
+    """Whatever is left of a question is not the question (MAT-19)."""
+    query, response = octets(case["query"]), octets(case["response"])
+    end = question_end(response)
+    assume(end > 12)
+    assert mismatch(asked(query), response[: 12 + length % (end - 12)]) is DiscardReason.QUESTION_MISMATCH

@@ -1,0 +1,32 @@
+"""The benchmarks that need nothing but the engine still run; what they measure is not judged here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "figures"),
+    [("framing", ["bare loop", "Deframer, 16 KiB reads"], 3), ("engine", ["bare loop", "client receives, OPT"], 7)],
+)
+def test_a_quick_run_prints_its_tables(name: str, rows: list[str], figures: int):
+    ran = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--quick"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.search(r"^\w+ \d+\.\d+\.\d+\S*, \d+ CPUs$", ran.stdout, re.MULTILINE)
+    for row in rows:
+        assert re.search(rf"^{re.escape(row)} +\d+\.\d{{3}} +\d+\.\d\d$", ran.stdout, re.MULTILINE)
+    assert len(re.findall(r" [<>]= *\d+\.\d\d +\d+\.\d\d  (?:yes|NO)$", ran.stdout, re.MULTILINE)) == figures
