@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_seed_transcript() -> None:
         *presentation.judgement(seed_verdict()),
         *presentation.handshake_details(FACTS),
         *presentation.session(FACTS),
-        *presentation.answer(ANSWER),
+        *presentation.answer(ANSWER)[0],
         *presentation.footer(ANSWER, WHEN, "1.1.1.1", 853, TIMES),
     ]
     at = transcript.index(";; DEBUG: TLS, validated certificate chain:")
@@ -310,7 +311,7 @@ def test_session_without_alpn_and_resumed() -> None:
     ],
 )
 def test_edns_option(option: dns.edns.Option, line: str) -> None:
-    lines = presentation.answer(response(options=[option]))
+    lines, _ = presentation.answer(response(options=[option]))
     assert lines[lines.index(";; EDNS PSEUDOSECTION:") + 2] == line
 
 
@@ -319,7 +320,7 @@ def test_extended_rcode_and_do_bit() -> None:
     message = dns.message.make_query("example.com", "A", want_dnssec=True, id=1)
     message.flags |= dns.flags.QR
     message.set_rcode(16)
-    lines = presentation.answer(message.to_wire())
+    lines, _ = presentation.answer(message.to_wire())
     assert lines[0] == ";; ->>HEADER<<- opcode: QUERY; status: BADVERS; id: 1"
     assert lines[4].startswith(";; Version: 0; flags: do; UDP size: ")
     assert lines[4].endswith("; ext-rcode: BADVERS")
@@ -340,7 +341,7 @@ def test_authority_and_additional_sections() -> None:
     message = dns.message.from_wire(response())
     message.authority.append(dns.rrset.from_text("example.com.", 60, "IN", "NS", "ns.example.com."))
     message.additional.append(dns.rrset.from_text("ns.example.com.", 60, "IN", "AAAA", "2001:db8::1"))
-    assert presentation.answer(message.to_wire())[-5:] == [
+    assert presentation.answer(message.to_wire())[0][-5:] == [
         ";; AUTHORITY SECTION:",
         "example.com.        \t60\tIN\tNS\tns.example.com.",
         "",
@@ -354,28 +355,32 @@ UNREADABLE = response(options=[dns.edns.GenericOption(dns.edns.OptionType.EDE, b
 
 
 def test_unreadable_answer_is_header_and_dump() -> None:
-    lines = presentation.answer(UNREADABLE)
+    lines, problem = presentation.answer(UNREADABLE)
     assert lines[:2] == [
         ";; ->>HEADER<<- opcode: QUERY; status: NOERROR; id: 58548",
         ";; Flags: qr rd ra; QUERY: 1; ANSWER: 0; AUTHORITY: 0; ADDITIONAL: 1",
     ]
-    assert lines[3].startswith(";; WARNING: the rest of this message cannot be read (")
+    assert lines[3] == ";; WARNING: the rest of this message cannot be read; its octets:"
     assert bytes.fromhex("".join(line[8:] for line in lines[4:])) == UNREADABLE
-    with pytest.raises(presentation.Unreadable):
+    assert problem is not None
+    with pytest.raises(presentation.Unreadable, match=re.escape(problem)):
         presentation.short(UNREADABLE)
 
 
 def test_long_dump_is_cut() -> None:
-    lines = presentation.answer(bytes(12) + b"\xff" * 65_000)
+    lines, _ = presentation.answer(bytes(12) + b"\xff" * 65_000)
     assert lines[-1] == ";; and 64500 octets more"
 
 
 @given(st.binary(min_size=12, max_size=80) | st.binary(max_size=40).map(lambda tail: ANSWER[:40] + tail))
 def test_no_answer_raises_or_drives_a_terminal(octets: bytes) -> None:
     """Whatever came in 12 octets or more is shown, on lines that hold nothing but characters and tabs."""
-    for line in presentation.answer(octets):
+    lines, problem = presentation.answer(octets)
+    for line in lines:
         assert line.replace("\t", "").isprintable()
-    json.dumps(json_form.message(octets))
+    members, same_problem = json_form.message(octets)
+    json.dumps(members)
+    assert (problem is None) == (same_problem is None)
 
 
 # JSON.
@@ -430,7 +435,8 @@ def test_json_of_the_answer() -> None:
             }
         ],
     }
-    message = json_form.message(ANSWER)
+    message, problem = json_form.message(ANSWER)
+    assert problem is None
     assert message == expected
     assert list(message) == list(expected)
 
@@ -438,10 +444,11 @@ def test_json_of_the_answer() -> None:
 def test_json_document() -> None:
     policy = AuthenticationPolicy.strict(NAME, pins=[pin_of(ISSUER), pin_of(LEAF)])
     verdict = judged(policy, LEAF, validated=(LEAF, ISSUER))
-    document = json.loads(json_form.document(ANSWER, WHEN, FACTS, verdict, TIMES))
+    message, _ = json_form.message(ANSWER)
+    document = json.loads(json_form.document(message, WHEN, json_form.tls(FACTS, verdict, TIMES)))
     tls = document.pop("tls")
     assert (document.pop("dateString"), document.pop("dateSeconds")) == ("2018-03-31T15:20:57-07:00", 1522534857)
-    assert document == json_form.message(ANSWER)
+    assert document == message
 
     def shown(der: bytes, subject: str) -> dict[str, str]:
         dates = {"notBefore": "2017-09-01T00:00:00+00:00", "notAfter": "2030-09-01T00:00:00+00:00"}
@@ -467,20 +474,22 @@ def test_json_document() -> None:
             "validated": [leaf, issuer],
         },
         "times": {"connect": 0.0021, "handshake": 0.0072, "answer": 0.0033, "total": pytest.approx(0.0126)},
+        "errors": [],
     }
 
 
 def test_json_of_a_refusal() -> None:
     """No answer, no session facts: the verdict says why."""
     verdict = judged(AuthenticationPolicy.strict(pins=[pin_of(LEAF), pin_of(ISSUER)]), STRANGER)
-    document = json.loads(json_form.document(None, WHEN, None, verdict, None))
+    document = json.loads(json_form.document({}, WHEN, json_form.tls(None, verdict, None, ["refused"])))
     assert set(document) == {"dateString", "dateSeconds", "tls"}
     assert document["tls"]["verdict"]["reason"] == "pin"
     assert document["tls"]["times"] is None
+    assert document["tls"]["errors"] == ["refused"]
 
 
 def test_json_of_an_unreadable_answer() -> None:
-    message = json_form.message(UNREADABLE)
+    message, problem = json_form.message(UNREADABLE)
     assert message["ID"] == 58548
-    assert message["comment"].startswith("the message cannot be read: ")
+    assert message["comment"] == f"the message cannot be read: {problem}"
     assert bytes.fromhex(message["messageOctetsHEX"]) == UNREADABLE

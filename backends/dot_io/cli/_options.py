@@ -101,12 +101,14 @@ def pin_parser() -> Parser:
     """The options of ``dot-proto pin``."""
     parser = Parser(
         "pin",
-        "[-p PORT] [--tls-host=NAME] [--timeout=S] SERVER|FILE",
-        "Show the SHA-256 pins of a server's chain, or of a certificate or public key in a file (PEM or DER).",
+        "[-p PORT] [--tls-host=NAME] [--timeout=S] [--json] SERVER|FILE",
+        "Show the SHA-256 pins of a server's chain, or of a certificate or public key in a file (PEM or DER).\n"
+        "A server is asked nothing, and what it shows proves nothing by itself: compare it with what you were told.",
     )
     parser.option("-p", metavar="PORT", help="port of the server (default 853)")
     parser.option("--tls-host", "--tls-hostname", metavar="NAME", help="name to ask the server for")
     parser.option("--timeout", "--time", metavar="S", default=str(TIMEOUT), help=f"seconds (default {TIMEOUT:g})")
+    parser.switch("--json", help="show them as JSON")
     return parser
 
 

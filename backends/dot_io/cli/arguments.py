@@ -17,7 +17,7 @@ import dns.name
 import dns.rdataclass
 import dns.rdatatype
 
-from dot_proto.authentication import AuthenticationPolicy
+from dot_proto.authentication import AuthenticationPolicy, normalize_name
 from dot_proto.errors import LocalProtocolError
 from dot_proto.pins import Pin
 
@@ -66,8 +66,8 @@ class QueryArguments:
     "Seconds for connect, handshake and answer together."
     name: str
     "The name asked for: absolute, in A-labels."
-    rdtype: int
-    rdclass: int
+    rdtype: dns.rdatatype.RdataType
+    rdclass: dns.rdataclass.RdataClass
     padding: int | None
     "Octets to whose multiples the query is padded (RFC 8467); ``None``: not at all."
     dnssec: bool
@@ -103,6 +103,13 @@ class PinArguments:
     "What goes into SNI where it is not the server's own name."
     timeout: float
     "Seconds for connect and handshake together."
+    json: bool = False
+
+    def server(self) -> Server:
+        """The target read as a server's word, with the other options; raises :class:`UsageError`."""
+        named = parse_server(self.target.removeprefix("@"))
+        name = _one_of("server's name", named.name, _ascii(self.server_name))
+        return Server(named.host, _one_of("port", named.port, self.port) or PORT, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ def parse_query(words: Sequence[str]) -> QueryArguments:
     server = parse_server(servers[0].removeprefix("@"))
     name, rdtype, rdclass = _question([word for word in rest if not word.startswith("@")], options.x)
     pins = tuple(map(_pin, options.tls_pin))
-    explicit_name = _one_of("authentication name", server.name, options.tls_host)
+    explicit_name = _one_of("authentication name", server.name, _ascii(options.tls_host))
     if options.opportunistic and options.tls_ca is not None:
         raise UsageError("+opportunistic asks whoever answers, +tls-ca only who is trusted: choose one")
     pins_decide = bool(pins) and explicit_name is None and options.tls_ca is None and not options.opportunistic
@@ -158,7 +165,7 @@ def parse_pin(words: Sequence[str]) -> PinArguments:
     options, rest = pin_parser().parse(words)
     if len(rest) != 1:
         raise UsageError(f"name one server or file, not {len(rest)}: dot-proto pin SERVER|FILE")
-    return PinArguments(rest[0], _port(options.p), options.tls_host, _seconds(options.timeout))
+    return PinArguments(rest[0], _port(options.p), options.tls_host, _seconds(options.timeout), options.json)
 
 
 def parse_demo(words: Sequence[str]) -> DemoArguments:
@@ -178,11 +185,27 @@ def parse_server(text: str) -> Server:
     host, port = _host_and_port(address)
     if not host:
         raise UsageError(f"@{text}: no host before the port or the name; write @HOST:PORT#NAME")
+    host = _host(text, host)
     if mark.isdecimal():
         return Server(host, _one_of("port", port, _port(mark)), None)
     if "#" in text and not mark:
         raise UsageError(f"@{text}: no name after '#'; write the name in the server's certificate")
-    return Server(host, port, mark or None)
+    return Server(host, port, _ascii(mark) or None)
+
+
+def _host(text: str, host: str) -> str:
+    """``host`` as the system's resolver and the network take it: an address, or a name of A-labels."""
+    try:
+        host = _ascii(host) or ""
+        normalize_name(host)
+    except LocalProtocolError as error:
+        raise UsageError(f"@{text}: {error}") from error
+    return host
+
+
+def _ascii(name: str | None) -> str | None:
+    """A host name in A-labels (IDNA, RFC 5890)."""
+    return name if name is None or name.isascii() else _absolute(name).removesuffix(".")
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:
@@ -202,16 +225,16 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
     return text, None
 
 
-def _question(words: list[str], reverse: str | None) -> tuple[str, int, int]:
+def _question(words: list[str], reverse: str | None) -> tuple[str, dns.rdatatype.RdataType, dns.rdataclass.RdataClass]:
     """Name, type and class out of words in any order."""
     names: list[str] = []
-    rdtype: int | None = None
-    rdclass: int | None = None
+    rdtype: dns.rdatatype.RdataType | None = None
+    rdclass: dns.rdataclass.RdataClass | None = None
     for word in words:
-        if rdtype is None and (found := _type(word)) is not None:
-            rdtype = found
-        elif rdclass is None and (found := _class(word)) is not None:
-            rdclass = found
+        if rdtype is None and (as_type := _type(word)) is not None:
+            rdtype = as_type
+        elif rdclass is None and (as_class := _class(word)) is not None:
+            rdclass = as_class
         else:
             names.append(word)
     if rdtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR):
@@ -231,14 +254,14 @@ def _question(words: list[str], reverse: str | None) -> tuple[str, int, int]:
     )
 
 
-def _type(word: str) -> int | None:
+def _type(word: str) -> dns.rdatatype.RdataType | None:
     try:
         return dns.rdatatype.from_text(word)
     except (dns.exception.DNSException, ValueError):
         return None
 
 
-def _class(word: str) -> int | None:
+def _class(word: str) -> dns.rdataclass.RdataClass | None:
     try:
         return dns.rdataclass.from_text(word)
     except (dns.exception.DNSException, ValueError):
@@ -270,11 +293,16 @@ def _reverse(address: str) -> str:
 def _port(text: str | None) -> int | None:
     if text is None:
         return None
-    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
+    if not _is_number(text, 65_535):
         raise UsageError(f"{text!r} is no port: give a number from 1 to 65535")
     if int(text) == CLEARTEXT_PORT:
         raise UsageError(f"port 53 must not carry TLS (RFC 7858, section 3.1): leave the port out to use {PORT}")
     return int(text)
+
+
+def _is_number(text: str, maximum: int) -> bool:
+    """Whether ``text`` is a whole number from 1 to ``maximum``; int() alone refuses very long ones its own way."""
+    return text.isdecimal() and len(text) <= len(str(maximum)) and 1 <= int(text) <= maximum
 
 
 def _seconds(text: str) -> float:
@@ -292,7 +320,7 @@ def _padding(text: str | None) -> int | None:
         return None
     if text == "":
         return PADDING
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PADDING:
+    if not _is_number(text, MAX_PADDING):
         raise UsageError(f"+padding={text}: give octets from 1 to {MAX_PADDING}, or +nopadding")
     return int(text)
 

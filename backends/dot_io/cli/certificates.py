@@ -1,11 +1,20 @@
-"""What people want to read of a certificate: its subject, on one line, safe to print."""
+"""What people want to read of a certificate: subject and names, on one line, safe to print.
+
+cryptography is imported when a certificate is to be read, not before: it takes longer than a query.
+"""
 
 from __future__ import annotations
 
-from cryptography import x509
+import warnings
+from typing import TYPE_CHECKING, Final
 
-UNREADABLE = "(subject cannot be read)"
-EMPTY = "(no subject)"
+from ._errors import printable
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+UNREADABLE: Final = "(subject cannot be read)"
+EMPTY: Final = "(no subject)"
 
 
 def subject(der: bytes) -> str:
@@ -14,12 +23,28 @@ def subject(der: bytes) -> str:
     Never raises: what a server sent may be anything.
     """
     try:
-        names = x509.load_der_x509_certificate(der).subject.rdns
+        names = _load(der).subject.rdns
         return printable(",".join(name.rfc4514_string() for name in names)) or EMPTY
-    except (ValueError, x509.InvalidVersion):
+    except Exception:  # whatever the library raises, the octets are a stranger's
         return UNREADABLE
 
 
-def printable(text: str) -> str:
-    """``text`` without anything that a terminal would obey: escaped as Python would."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+def alternative_names(der: bytes) -> list[str]:
+    """The DNS names and addresses that the certificate is for (RFC 5280, section 4.2.1.6); never raises."""
+    from cryptography import x509
+
+    try:
+        extension = _load(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        names = extension.value.get_values_for_type(x509.DNSName)
+        return [printable(str(one)) for one in [*names, *extension.value.get_values_for_type(x509.IPAddress)]]
+    except Exception:  # as above; also where there is no such extension
+        return []
+
+
+def _load(der: bytes) -> x509.Certificate:
+    from cryptography import x509
+
+    with warnings.catch_warnings():
+        # What is odd about a stranger's certificate is no affair of whoever reads the output.
+        warnings.simplefilter("ignore")
+        return x509.load_der_x509_certificate(der)

@@ -19,7 +19,7 @@ class ExitCode(enum.IntEnum):
     INTERNAL = 10
     "A defect of this program."
     HANDSHAKE = 20
-    "TLS could not be set up: the peer speaks no TLS, no common version, an alert."
+    "TLS could not be set up: the peer speaks no TLS, no common version, an alert, no certificate."
     UNTRUSTED = 21
     "The chain does not validate: unknown issuer, dates, usage, a broken link."
     NAME = 22
@@ -27,7 +27,7 @@ class ExitCode(enum.IntEnum):
     PIN = 23
     "No pin matches (RFC 7858, section 4.2)."
     PROTOCOL = 24
-    "The server broke the protocol after the handshake."
+    "The server broke the protocol after the handshake, or its answer cannot be read."
 
     @classmethod
     def of_refusal(cls, reason: Reason | None) -> ExitCode:

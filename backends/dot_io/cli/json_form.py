@@ -15,6 +15,7 @@ import dns.rrset
 
 from dot_proto.authentication import CertificateFacts, Verdict
 
+from ._errors import printable
 from .certificates import subject
 from .presentation import Header, SessionFacts, Times, parse
 
@@ -30,27 +31,17 @@ FLAGS: Final = {
 COUNTS: Final = ("QDCOUNT", "ANCOUNT", "NSCOUNT", "ARCOUNT")
 
 
-def document(
-    octets: bytes | None,
-    when: datetime,
-    facts: SessionFacts | None,
-    verdict: Verdict | None,
-    times: Times | None,
-) -> str:
-    """All of it as text; ``octets`` is ``None`` where no answer came, and ``when`` knows its time zone."""
-    members: dict[str, Any] = {
-        "dateString": when.isoformat(timespec="seconds"),
-        "dateSeconds": int(when.timestamp()),
-    }
-    if octets is not None:
-        members |= message(octets)
-    return json.dumps(members | {"tls": tls(facts, verdict, times)}, indent=2)
+def document(message: dict[str, Any], when: datetime, tls: dict[str, Any]) -> str:
+    """All of it as text; ``message`` is empty where no answer came, and ``when`` knows its time zone."""
+    dates = {"dateString": when.isoformat(timespec="seconds"), "dateSeconds": int(when.timestamp())}
+    return json.dumps(dates | message | {"tls": tls}, indent=2)
 
 
-def message(octets: bytes) -> dict[str, Any]:
+def message(octets: bytes) -> tuple[dict[str, Any], str | None]:
     """The members of RFC 8427, sections 2.1 and 2.2, with those for people.
 
-    A message that cannot be read has its header, its octets, and a comment that says why (section 2.5).
+    A message that cannot be read has its header, its octets, and a comment that says why (section 2.5); then
+    the reason is returned too.
     """
     header = Header.of(octets)
     members: dict[str, Any] = {
@@ -63,9 +54,10 @@ def message(octets: bytes) -> dict[str, Any]:
         **dict(zip(COUNTS, header.counts, strict=True)),
     }
     try:
-        return members | _body(parse(octets))
+        return members | _body(parse(octets)), None
     except Exception as error:  # Unreadable, or whatever dnspython raises where it cannot present a record
-        return members | {"comment": f"the message cannot be read: {error}", "messageOctetsHEX": _hex(octets)}
+        reason = printable(str(error))
+    return members | {"comment": f"the message cannot be read: {reason}", "messageOctetsHEX": _hex(octets)}, reason
 
 
 def _body(parsed: dns.message.Message) -> dict[str, Any]:
@@ -109,8 +101,13 @@ def _record(record: dns.rrset.RRset, rdata: Any) -> dict[str, Any]:
     return members
 
 
-def tls(facts: SessionFacts | None, verdict: Verdict | None, times: Times | None) -> dict[str, Any]:
-    """Our own member: the session, the verdict, and the times in seconds; ``None`` is what was not reached."""
+def tls(
+    facts: SessionFacts | None, verdict: Verdict | None, times: Times | None, errors: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Our own member: the session, the verdict, the times in seconds; ``None`` is what was not reached.
+
+    ``errors`` is what went wrong, as it is also said on stderr.
+    """
     members: dict[str, Any] = {}
     if facts is not None:
         members |= {
@@ -127,6 +124,7 @@ def tls(facts: SessionFacts | None, verdict: Verdict | None, times: Times | None
         if times is None
         else {"connect": times.connect, "handshake": times.handshake, "answer": times.answer, "total": times.total}
     )
+    members["errors"] = list(errors)
     return members
 
 
@@ -139,12 +137,13 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "warnings": list(verdict.warnings),
         "matchedPin": None if verdict.matched_pin is None else str(verdict.matched_pin),
         "matchedDepth": verdict.matched_depth,
-        "presented": [_certificate(one) for one in verdict.presented],
-        "validated": [_certificate(one) for one in verdict.validated],
+        "presented": [certificate(one) for one in verdict.presented],
+        "validated": [certificate(one) for one in verdict.validated],
     }
 
 
-def _certificate(one: CertificateFacts) -> dict[str, Any]:
+def certificate(one: CertificateFacts) -> dict[str, Any]:
+    """One certificate: whose it is, its pin and its dates."""
     return {
         "subject": subject(one.der),
         "pin": str(one.pin),

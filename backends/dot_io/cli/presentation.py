@@ -24,7 +24,8 @@ import dns.rrset
 
 from dot_proto.authentication import CertificateFacts, Reason, Verdict
 
-from .certificates import printable, subject
+from ._errors import printable
+from .certificates import subject
 
 NAME_WIDTH: Final = 20
 "Columns of an owner name, as in kdig."
@@ -44,9 +45,9 @@ class SessionFacts:
     cipher: str
     "Such as ``TLS_AES_256_GCM_SHA384`` (RFC 8446) or OpenSSL's name of a TLS 1.2 suite."
     group: str | None
-    "Such as ``secp256r1`` or ``x25519`` (RFC 8446, section 4.2.7); ``None``: not known."
+    "Such as ``secp256r1`` (RFC 8446, section 4.2.7) or GnuTLS's ``ECDHE-SECP256R1``; ``None``: not known."
     signature: str | None
-    "Such as ``ecdsa_secp256r1_sha256`` (RFC 8446, section 4.2.3); ``None``: not known."
+    "Such as ``ecdsa_secp256r1_sha256`` (RFC 8446, section 4.2.3), or that in GnuTLS's form; ``None``: not known."
     alpn: str | None
     "The application protocol that the server chose (RFC 7301): ``dot``, or ``None``."
     resumed: bool
@@ -230,19 +231,20 @@ def parse(octets: bytes) -> dns.message.Message:
         raise Unreadable(printable(f"{type(error).__name__}: {error}")) from error
 
 
-def answer(octets: bytes) -> list[str]:
-    """Header, EDNS and the four sections; where dnspython cannot read them, the header and a dump."""
+def answer(octets: bytes) -> tuple[list[str], str | None]:
+    """Header, EDNS and the four sections; where dnspython cannot read them, header and a dump, and the reason."""
     try:
         message = parse(octets)
-        return [*_header(octets, message.rcode()), *_edns(message), *_sections(message)]
+        return [*_header(octets, message.rcode()), *_edns(message), *_sections(message)], None
     except Unreadable as error:
         reason = str(error)
-    return [
+    lines = [
         *_header(octets, Header.of(octets).rcode),
         "",
-        f";; WARNING: the rest of this message cannot be read ({reason}); its octets:",
+        ";; WARNING: the rest of this message cannot be read; its octets:",
         *_dump(octets),
     ]
+    return lines, reason
 
 
 def _header(octets: bytes, rcode: int) -> list[str]:

@@ -1,0 +1,131 @@
+"""``dot-proto pin``: the pins of a server's chain as it was sent, or of what a file holds.
+
+What a server sends proves nothing by itself, and the output says so: a pin is worth having once it agrees with
+what the server's operator tells by another way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from dot_proto import (
+    AuthenticationPolicy,
+    CertificateError,
+    CertificateFacts,
+    DoTError,
+    LocalProtocolError,
+    Pin,
+    certificates_from,
+)
+
+from ..blocking import connect
+from ..tls import ClientContext
+from . import json_form
+from ._errors import UsageError, complain
+from ._failures import explain
+from .arguments import PinArguments
+from .certificates import subject
+from .exit_codes import ExitCode
+
+FILE_SUFFIXES: Final = frozenset({".pem", ".der", ".crt", ".cer", ".key", ".pub"})
+"Endings by which a word that is neither file nor server is taken for a file."
+
+MAX_FILE: Final = 16 * 1024 * 1024
+"Octets of a file that are read; a whole trust store has a quarter of a megabyte."
+
+
+def run(arguments: PinArguments) -> int:
+    """Show pins; returns an :class:`ExitCode`, raises :class:`UsageError`."""
+    target = arguments.target
+    if not target.startswith("@"):
+        if os.path.isfile(target):
+            return _of_file(arguments)
+        if os.sep in target or Path(target).suffix in FILE_SUFFIXES:
+            raise UsageError(f"{target}: no such file; a server may be written @{target}")
+    return _of_server(arguments)
+
+
+def _of_file(arguments: PinArguments) -> ExitCode:
+    file = arguments.target
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(MAX_FILE)
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    try:
+        certificates = tuple(map(CertificateFacts.of, certificates_from(data)))
+    except CertificateError as error:
+        try:
+            key = Pin.of_public_key(data)
+        except CertificateError:
+            raise UsageError(f"{file}: {error}") from error
+        _show(arguments, [f";; the public key in {file}"], (), [key])
+        return ExitCode.ANSWER
+    remarks = [
+        f";; {file}: {len(certificates)} certificate{'s' if len(certificates) > 1 else ''}",
+        ";; A server's own pin may stand alone; an issuer's counts only with a name, +tls-host=NAME.",
+    ]
+    _show(arguments, remarks, certificates, [one.pin for one in certificates])
+    return ExitCode.ANSWER
+
+
+def _of_server(arguments: PinArguments) -> ExitCode:
+    server = arguments.server()
+    assert server.port is not None, "PinArguments.server() always knows one"
+    try:
+        policy = AuthenticationPolicy.opportunistic(server.name or server.host)
+    except LocalProtocolError as error:
+        raise UsageError(str(error)) from error
+    try:
+        context = ClientContext(policy, sessions=False)
+        with connect(server.host, port=server.port, timeout=arguments.timeout, context=context) as client:
+            sent = client.verdict.presented
+    except DoTError as error:
+        code, lines = explain(error, server.host, server.port)
+        complain(*lines)
+        return code
+    if not sent:
+        complain(f"{server.host}@{server.port}: the server showed no certificate that can be read")
+        return ExitCode.HANDSHAKE
+    remarks = [
+        f";; sent by {server.host}@{server.port}, which was asked nothing.  This proves nothing by itself: whoever",
+        ";; answers can send any certificate.  Compare with what the server's operator says elsewhere.",
+    ]
+    _show(arguments, remarks, sent, [one.pin for one in sent], is_chain=True)
+    return ExitCode.ANSWER
+
+
+def _show(
+    arguments: PinArguments,
+    remarks: Iterable[str],
+    certificates: tuple[CertificateFacts, ...],
+    pins: list[Pin],
+    *,
+    is_chain: bool = False,
+) -> None:
+    """``is_chain``: the first certificate is a server's own."""
+    if arguments.json:
+        described = [json_form.certificate(one) for one in certificates] or [{"pin": str(pin)} for pin in pins]
+        print(json.dumps({"source": arguments.target, "keys": described}, indent=2))
+        return
+    print(*remarks, sep="\n")
+    for number, pin in enumerate(pins, 1):
+        if certificates:
+            print(f";; #{number}, {_summary(certificates[number - 1])}{_use(number) if is_chain else ''}")
+        print(f"+tls-pin={pin}")
+
+
+def _summary(one: CertificateFacts) -> str:
+    until = "" if one.not_after is None else f" (until {datetime.fromtimestamp(one.not_after, UTC):%Y-%m-%d})"
+    return f"{subject(one.der)}{until}"
+
+
+def _use(number: int) -> str:
+    if number == 1:
+        return ": the server's own key, whose pin may stand alone"
+    return ": an issuer's, whose pin counts only with a name, +tls-host=NAME"
