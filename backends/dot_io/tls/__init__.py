@@ -7,20 +7,23 @@
 ``hello``    the few octets of the handshake that Python's ssl does not show
 """
 
+from ssl import TLSVersion as TLSVersion
+
 from .cache import SessionCache as SessionCache
 from .context import ClientContext as ClientContext
 from .context import ServerContext as ServerContext
-from .context import count_trust_anchors as count_trust_anchors
+from .session import HANDSHAKE_TIMEOUT as HANDSHAKE_TIMEOUT
 from .session import HandshakeCompleted as HandshakeCompleted
 from .session import TLSClient as TLSClient
 from .session import TLSServer as TLSServer
 
 __all__ = [
+    "HANDSHAKE_TIMEOUT",
     "ClientContext",
     "HandshakeCompleted",
     "ServerContext",
     "SessionCache",
     "TLSClient",
     "TLSServer",
-    "count_trust_anchors",
+    "TLSVersion",
 ]

@@ -1,8 +1,8 @@
 """TLS sessions to resume, bounded, each used once.
 
 OpenSSL checks nothing again when a session is resumed: neither the name nor the chain nor the pins (measured).
-So a session is kept only together with the verdict under which it was made, only after an acceptance, and in a
-cache that belongs to one context and so to one policy (RFC 8446, section 4.6.1).
+So a session is kept only together with the verdict under which it was made, only after an acceptance, and for the
+context under which it was made, and so for one policy (RFC 8446, section 4.6.1).
 """
 
 from __future__ import annotations
@@ -26,45 +26,58 @@ class _Entry:
 
 
 class SessionCache:
-    """Sessions by server; ``server`` is the address and port that was dialled.
+    """Sessions by context and server; ``server`` is the address and port that was dialled.
 
-    Holds sessions of ``max_servers`` servers, at most ``per_server`` each; the oldest give way.
+    Contexts may share a cache, never a session.  Holds sessions of ``max_servers`` servers, at most
+    ``per_server`` each; the oldest give way.
     """
 
     def __init__(self, *, max_servers: int = 64, per_server: int = 2) -> None:
         self._max_servers = max_servers
         self._per_server = per_server
-        self._entries: OrderedDict[tuple[str, int], list[_Entry]] = OrderedDict()
+        self._entries: OrderedDict[tuple[object, tuple[str, int]], list[_Entry]] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(map(len, self._entries.values()))
 
-    def store(self, server: tuple[str, int], session: ssl.SSLSession, verdict: Verdict, *, now: float, wall_time: float) -> None:
+    def store(
+        self,
+        context: object,
+        server: tuple[str, int],
+        session: ssl.SSLSession,
+        verdict: Verdict,
+        *,
+        now: float,
+        wall_time: float,
+    ) -> None:
         """Keep a session for its ticket's lifetime, 7 days, or the leaf's notAfter, whichever is shortest.
 
         ``now`` is monotonic, ``wall_time`` POSIX seconds.  A lifetime of 0 keeps nothing.
         """
-        lifetime = min(session.ticket_lifetime_hint or session.timeout, MAX_LIFETIME)
-        leaf = verdict.validated or verdict.presented
-        if leaf and leaf[0].not_after is not None and verdict.policy.validates:
-            lifetime = min(lifetime, leaf[0].not_after - wall_time)
-        if lifetime <= 0 or not verdict.accepted:
+        # Counted from the ticket's own time: under TLS 1.2 a resumed session has still the ticket of the first.
+        expires_at = session.time + min(session.ticket_lifetime_hint, MAX_LIFETIME)
+        if verdict.policy.validates and verdict.validated and (end := verdict.validated[0].not_after) is not None:
+            expires_at = min(expires_at, end)
+        if expires_at <= wall_time or not verdict.accepted:
             return
-        entries = self._entries.setdefault(server, [])
-        self._entries.move_to_end(server)
-        entries.append(_Entry(session, verdict, now + lifetime))
+        key = context, server
+        entries = self._entries.setdefault(key, [])
+        self._entries.move_to_end(key)
+        entries.append(_Entry(session, verdict, now + expires_at - wall_time))
         del entries[: -self._per_server]
         if len(self._entries) > self._max_servers:
             self._entries.popitem(last=False)
 
-    def take(self, server: tuple[str, int], *, now: float) -> tuple[ssl.SSLSession, Verdict] | None:
+    def take(
+        self, context: object, server: tuple[str, int], *, now: float
+    ) -> tuple[ssl.SSLSession, Verdict] | None:
         """The newest session for this server, which is forgotten by this: a ticket is used once (RFC 8446, C.4)."""
-        entries = self._entries.get(server, [])
+        entries = self._entries.get((context, server), [])
         while entries:
             entry = entries.pop()
             if entry.expires_at > now:
                 return entry.session, entry.verdict
-        self._entries.pop(server, None)
+        self._entries.pop((context, server), None)
         return None
 
     def forget(self) -> None:

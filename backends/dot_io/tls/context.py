@@ -58,7 +58,9 @@ class ClientContext:
         observe_handshake: bool = False,
     ) -> None:
         self.policy: Final = policy
-        self.sessions: Final = None if sessions is False else sessions if isinstance(sessions, SessionCache) else SessionCache()
+        if sessions is None or sessions is True:
+            sessions = SessionCache()
+        self.sessions: Final = None if sessions is False else sessions
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         _restrict(context, minimum_version, maximum_version)
         # RFC 8310, section 8.1: the Subject is not looked at; Python looks unless told not to.
@@ -97,6 +99,10 @@ class ClientContext:
         name = self.policy.name if self.policy.validates else self.policy.server_name
         return self._context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
 
+    def count_trust_anchors(self) -> int:
+        """How many certificates may end a chain, for display; those in a directory only count once used."""
+        return self._context.cert_store_stats()["x509"]
+
     def observer_of(self, tls: ssl.SSLObject) -> Observer | None:
         """What the handshake showed, if it is being observed."""
         return None if self._observers is None else self._observers.get(tls)
@@ -125,10 +131,3 @@ class ServerContext:
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """One connection's TLS state."""
         return self._context.wrap_bio(incoming, outgoing, server_side=True)
-
-
-def count_trust_anchors() -> int:
-    """How many certificates the system's trust store holds, for display."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    return len(context.get_ca_certs())

@@ -6,6 +6,7 @@ with OpenSSL 3.0).
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Final
 
@@ -22,12 +23,31 @@ _VERIFY_REASONS: Final = {
 }
 "By X509_V_ERR code; every other code means that the chain is not trusted."
 
-_NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_TOO_SMALL"})
+_NOT_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_TOO_SMALL"}
+)
 
 _VERSION: Final = frozenset({"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW", "WRONG_SSL_VERSION"})
 
 _RECORD_TYPES: Final = range(20, 25)
 "The first octet of a TLS record (RFC 8446, section 5.1)."
+
+_FATAL_ALERT: Final = re.compile(rb"\x15..\x00\x02\x02(.)", re.DOTALL)
+"A record with one fatal alert, in the clear (RFC 8446, sections 5.1 and 6)."
+
+_UNMARKED_ALERTS: Final = frozenset(
+    {
+        "unsupported extension",
+        "certificate unobtainable",
+        "unrecognized name",
+        "bad certificate status response",
+        "bad certificate hash value",
+    }
+)
+"Alerts that OpenSSL reports without the word alert (RFC 6066, section 9)."
+
+_AROUND: Final = re.compile(r"^\[SSL[^]]*\] | \(_ssl\.c:\d+\)$")
+"What Python's ssl puts around OpenSSL's words."
 
 
 def validation_failure(
@@ -61,10 +81,11 @@ def _about_dates(presented: tuple[bytes, ...], wall_time: float) -> str | None:
 def handshake_error(error: ssl.SSLError, first_octets: bytes) -> HandshakeError:
     """A failed handshake; ``first_octets`` is how the peer began."""
     reason = (error.reason or "").upper()
-    if first_octets and first_octets[0] not in _RECORD_TYPES or reason in _NOT_TLS:
+    if reason in _NOT_TLS or (first_octets and first_octets[0] not in _RECORD_TYPES):
         return HandshakeError(f"the peer does not speak TLS{_looks_like(first_octets)}", Failure.NOT_TLS)
-    if "_ALERT_" in reason:
-        alert = reason.partition("_ALERT_")[2].lower()
+    if isinstance(error, ssl.SSLZeroReturnError):
+        return HandshakeError("the peer ended the TLS session inside the handshake", Failure.END_OF_STREAM)
+    if alert := _alert(error, first_octets):
         if alert == "protocol_version":
             return HandshakeError(
                 "the peer has no TLS version in common with us: alert protocol_version",
@@ -79,9 +100,18 @@ def handshake_error(error: ssl.SSLError, first_octets: bytes) -> HandshakeError:
 
 def describe(error: ssl.SSLError) -> str:
     """OpenSSL's words without the source file and line."""
-    if error.reason:
-        return error.reason.lower().replace("_", " ")
-    return str(error)
+    # Python has no name for some reasons that OpenSSL knows, and OpenSSL has none for some alerts.
+    return error.reason.lower().replace("_", " ") if error.reason else _AROUND.sub("", str(error))
+
+
+def _alert(error: ssl.SSLError, first_octets: bytes) -> str | None:
+    """The name of the alert that ended the handshake, if one did; one without a name is called by its number."""
+    words = describe(error)
+    name = words.partition(" alert ")[2] or words.removeprefix("tlsv1 ")
+    if " alert " in words or name in _UNMARKED_ALERTS:
+        return name.replace(" ", "_").replace("cancelled", "canceled")
+    in_the_clear = _FATAL_ALERT.match(first_octets)
+    return None if in_the_clear is None else str(in_the_clear[1][0])
 
 
 def _looks_like(octets: bytes) -> str:

@@ -8,6 +8,7 @@ holds them, so no order of calls can send one early.  A session is not safe to b
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from dot_proto import (
     Event,
     Evidence,
     Fault,
-    PeerRefused,
     PresentedChain,
     RemoteProtocolError,
     ServerConfiguration,
@@ -79,6 +79,7 @@ class _Session:
         self._share_records = share
         self._alert = b""
         self._has_said_goodbye = False
+        self._has_close_notify = False
         self._peer_has_finished = False
         self._undelivered: list[Event] = []
         self._now = now
@@ -115,7 +116,9 @@ class _Session:
         self._now = now
         events = self._delivered()
         if self._engine.state is State.CLOSED:
-            return events
+            return events + self._engine.handle_timeout(now=now)  # what a command has left to be reported
+        if self._has_close_notify:
+            return events  # what comes after it is ignored (RFC 8446, section 6.1)
         self._incoming.write(data)
         if self._handshake_deadline is not None:
             if len(self._first_octets) < MAX_CLIENT_HELLO:
@@ -131,25 +134,28 @@ class _Session:
         events = self._delivered()
         self._peer_has_finished = True
         if self._engine.state is State.CLOSED:
-            return events
+            return events + self._engine.handle_timeout(now=now)
         if self._handshake_deadline is not None:
             error = HandshakeError("the peer closed the connection inside the handshake", Failure.END_OF_STREAM)
             events += self._engine.fail(error, now=now)
         else:
-            events += self._engine.receive_eof(now=now, orderly=False)
+            events += self._engine.receive_eof(now=now, orderly=self._has_close_notify)
         return events
 
     def fail(self, explanation: str, *, now: float) -> list[Event]:
         """The transport has failed: a reset, an unreachable network."""
         self._peer_has_finished = True
-        return self._delivered() + self._engine.fail(RemoteProtocolError(explanation, Fault.RESET), now=now)
+        error = RemoteProtocolError(explanation, Fault.RESET)
+        if self._handshake_deadline is not None:
+            error = HandshakeError(f"TCP failed inside the handshake: {explanation}", Failure.END_OF_STREAM)
+        return self._delivered() + self._engine.fail(error, now=now)
 
     def next_timeout(self) -> float | None:
         """When :meth:`handle_timeout` is to be called; ``None``: never.  A time that has passed means: at once."""
         if self._undelivered:
             return self._now
         deadline = self._engine.next_timeout()
-        if self._handshake_deadline is None:
+        if self._handshake_deadline is None or self._engine.state is State.CLOSED:
             return deadline
         return self._handshake_deadline if deadline is None else min(deadline, self._handshake_deadline)
 
@@ -208,16 +214,15 @@ class _Session:
         if failure is not None:
             events += self._engine.fail(_broken(failure), now=now)
         elif ended:
-            self._peer_has_finished = True
+            self._has_close_notify = True
             events += self._engine.receive_eof(now=now, orderly=True)
 
     def _say_goodbye(self) -> None:
         """Leave close_notify; the peer's own is not waited for (RFC 8446, section 6.1)."""
         self._has_said_goodbye = True
-        try:
+        # "Want read" is an error too, and so is data of the peer's that nobody will read any more.
+        with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
-        except ssl.SSLError:
-            pass  # "want read", or data of the peer's that nobody will read any more
 
     def _completed(self, group: str | None = None, signature: str | None = None) -> HandshakeCompleted:
         cipher = self._tls.cipher()
@@ -256,7 +261,7 @@ class TLSClient(_Session):
         self._server = server
         session: ssl.SSLSession | None = None
         self._earlier_verdict: Verdict | None = None
-        if context.sessions is not None and (cached := context.sessions.take(server, now=now)):
+        if context.sessions is not None and (cached := context.sessions.take(context, server, now=now)):
             session, self._earlier_verdict = cached
         self._tls = context.wrap(self._incoming, self._outgoing, session)
         self._wants_ticket = context.sessions is not None
@@ -272,18 +277,19 @@ class TLSClient(_Session):
 
     def _judge(self, evidence: Evidence, now: float, events: list[Event]) -> None:
         for one in self.connection.verify_peer(evidence, now=now):
-            if isinstance(one, ConnectionClosed) and isinstance(events[-1], PeerRefused):
-                one = ConnectionClosed(one.cause, AuthenticationError(events[-1].verdict))
+            if isinstance(one, ConnectionClosed) and (verdict := self.connection.verdict) is not None:
+                one = ConnectionClosed(one.cause, AuthenticationError(verdict))
             events.append(one)
 
     def _evidence(self) -> Evidence:
         leaf = self._tls.getpeercert(binary_form=True)
         resumed = self._earlier_verdict if self._tls.session_reused else None
         validated = None
-        # Only a handshake under CERT_REQUIRED validates; the context demanded it from the start, so what
+        # Only a whole handshake under CERT_REQUIRED validates; the context demanded it from the start, so what
         # OpenSSL calls the verified chain is one.  Where a Python does not show it, the leaf alone counts.
-        if self._context.policy.validates and leaf is not None and self._context.policy.name is not None:
-            validated = ValidatedChain(_chain(self._tls, "get_verified_chain") or (leaf,), self._context.policy.name)
+        policy = self._context.policy
+        if policy.validates and policy.name is not None and leaf is not None and not self._tls.session_reused:
+            validated = ValidatedChain(_chain(self._tls, "get_verified_chain") or (leaf,), policy.name)
         presented = PresentedChain(_chain(self._tls, "get_unverified_chain"))
         return Evidence(presented, leaf, validated, resumed=resumed, wall_time=time.time())
 
@@ -307,7 +313,7 @@ class TLSClient(_Session):
         session, sessions, verdict = self._tls.session, self._context.sessions, self.connection.verdict
         if session is not None and session.has_ticket and sessions is not None and verdict is not None:
             self._wants_ticket = False
-            sessions.store(self._server, session, verdict, now=now, wall_time=time.time())
+            sessions.store(self._context, self._server, session, verdict, now=now, wall_time=time.time())
 
 
 class TLSServer(_Session):
@@ -329,7 +335,7 @@ class TLSServer(_Session):
 
     def _shake_hands(self, now: float, events: list[Event]) -> bool:
         offered = offered_alpn(self._first_octets)
-        if offered is not None and ALPN.encode() not in offered:
+        if offered and ALPN.encode() not in offered:
             # Python's ssl would go on without a protocol; RFC 7301, section 3.2, asks for this alert.
             self._alert = NO_APPLICATION_PROTOCOL
             self._handshake_deadline = None
@@ -348,16 +354,19 @@ class TLSServer(_Session):
         if not self._peer_has_finished:
             # Closing TCP now would reset it if the client's octets are still on their way, and could take the
             # last answers with it; the client closes first, and keeps TIME-WAIT (RFC 7858, section 3.4).
-            self._linger_deadline = self._now + LINGER_TIMEOUT
+            # Where a command has ended the connection, its time is what the engine still has to report.
+            since = self.connection.next_timeout()
+            self._linger_deadline = LINGER_TIMEOUT + (self._now if since is None else since)
 
     def _is_past_linger(self) -> bool:
         return self._linger_deadline is None or self._peer_has_finished
 
     def next_timeout(self) -> float | None:
         """As for the client; also the end of the wait for the client's close."""
-        if self._linger_deadline is not None and not self._peer_has_finished:
-            return self._linger_deadline
-        return super().next_timeout()
+        deadline = super().next_timeout()
+        if self._linger_deadline is None or self._peer_has_finished:
+            return deadline
+        return self._linger_deadline if deadline is None else min(deadline, self._linger_deadline)
 
     def handle_timeout(self, *, now: float) -> list[Event]:
         """As for the client; also ends the wait for the client's close."""

@@ -1,0 +1,56 @@
+"""Whether a context that somebody else has made lets the policy mean what it says.
+
+A context can be changed at any time, so it is looked at again for every connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from dot_proto import AuthenticationPolicy, LocalProtocolError
+
+IGNORE_UNEXPECTED_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+"With this option a truncation would pass for an orderly end (RFC 8446, section 6.1)."
+
+_UNAUTHENTICATED: Final = frozenset({"auth-null", "auth-psk"})
+"What OpenSSL calls suites without a certificate: anonymous ones, and those of pre-shared keys."
+
+
+def audit(context: ssl.SSLContext) -> None:
+    """Refuse what neither role can do with; raises :class:`~dot_proto.LocalProtocolError` with the reason."""
+    if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+        raise _refusal("minimum_version is below TLS 1.2 (RFC 8310, section 9)", "set it to TLSVersion.TLSv1_2")
+    if not context.options & ssl.OP_NO_RENEGOTIATION:
+        raise _refusal("a peer could change its identity by renegotiation", "add ssl.OP_NO_RENEGOTIATION to options")
+    if context.options & IGNORE_UNEXPECTED_EOF:
+        raise _refusal("a truncated stream would pass for a whole one", "clear ssl.OP_IGNORE_UNEXPECTED_EOF")
+
+
+def audit_client(context: ssl.SSLContext, policy: AuthenticationPolicy) -> None:
+    """Refuse a client's context that would make the policy a lie; raises :class:`~dot_proto.LocalProtocolError`."""
+    audit(context)
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise _refusal("it is a server's", "make it with ssl.PROTOCOL_TLS_CLIENT")
+    if policy.trust_anchors is not None:
+        raise _refusal("it has trust anchors of its own", "leave trust_anchors out of the policy")
+    if not policy.validates:
+        if context.check_hostname:
+            raise _refusal("check_hostname is on, but the policy validates no name", "switch it off")
+    elif context.verify_mode is not ssl.CERT_REQUIRED:
+        raise _refusal(f"the policy asks for {policy.name}, but verify_mode is not CERT_REQUIRED", "set it")
+    elif not context.check_hostname:
+        raise _refusal(f"the policy asks for {policy.name}, but check_hostname is off", "switch it on")
+    elif context.hostname_checks_common_name:
+        raise _refusal("the Subject would be looked at (RFC 8310, section 8.1)", "clear hostname_checks_common_name")
+
+
+def audit_suites(context: ssl.SSLContext) -> None:
+    """Refuse suites in which no certificate is shown; raises :class:`~dot_proto.LocalProtocolError`."""
+    for suite in context.get_ciphers():
+        if suite.get("auth") in _UNAUTHENTICATED:
+            raise _refusal(f"the suite {suite['name']} shows no certificate", "leave it out of set_ciphers()")
+
+
+def _refusal(why: str, remedy: str) -> LocalProtocolError:
+    return LocalProtocolError(f"this ssl.SSLContext cannot be used: {why}; {remedy}")
