@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from . import _der, _pem
+from . import _der
+from ._pem import DER_START, certificates_from, public_key_from, public_key_to_pem
 from .errors import PinError
 
 DIGEST_LENGTH: Final = 32
@@ -80,7 +81,7 @@ class Pin:
 
         Raises :class:`~dot_proto.CertificateError`.
         """
-        der = data if data.startswith(_pem.DER_START) else _pem.certificates_from(data)[0]
+        der = data if data.startswith(DER_START) else certificates_from(data)[0]
         return cls(sha256(_der.public_key_of(der)).digest())
 
     @classmethod
@@ -89,7 +90,7 @@ class Pin:
 
         Raises :class:`~dot_proto.CertificateError`.
         """
-        return cls(sha256(_pem.public_key_from(data)).digest())
+        return cls(sha256(public_key_from(data)).digest())
 
     def explain_mismatch(self, configured: Collection[Pin], certificate: bytes) -> str | None:
         """Whether a configured pin is the hash of the wrong part of ``certificate`` (DER), whose pin is this one.
@@ -100,7 +101,7 @@ class Pin:
         mistakes = (
             ("the whole certificate", certificate),
             ("the bare key, without its algorithm identifier", _der.key_bits(spki)),
-            ("the public key's PEM text", _pem.public_key_to_pem(spki)),
+            ("the public key's PEM text", public_key_to_pem(spki)),
         )
         for part, octets in mistakes:
             wrong = Pin(sha256(octets).digest())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 from collections import Counter
@@ -20,6 +21,9 @@ MAX_CONNECTIONS_PER_HOST: Final = 50
 
 ACCEPT_PAUSE: Final = 0.1
 "Seconds to wait after accept() has failed, for instance for want of file descriptors."
+
+BATCH: Final = 64
+"Queries handled before what is ready is sent; so the answers to a client that does not read are bounded too."
 
 CLOSE_TIMEOUT: Final = 5.0
 "Seconds that closing a server waits for responses still owed, unless told otherwise."
@@ -44,7 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Places:
-    """How many connections there may be, in all and from one address (RFC 7766, section 6.2.2)."""
+    """How many connections there may be, in all and from one client (RFC 7766, section 6.2.2)."""
 
     def __init__(self, maximum: int, per_host: int) -> None:
         self._maximum = maximum
@@ -57,15 +61,24 @@ class Places:
         return self._taken.total() >= self._maximum
 
     def take(self, peer: Peer) -> bool:
-        """Take a place, if there is one for this address."""
-        if self._taken[peer.host] >= self._per_host:
-            log.info("%s has %d connections already: refused", peer.host, self._per_host)
+        """Take a place, if there is one for this client."""
+        network = _network(peer.host)
+        if self._taken[network] >= self._per_host:
+            log.info("%s has %d connections already: refused", network, self._per_host)
             return False
-        self._taken[peer.host] += 1
+        self._taken[network] += 1
         return True
 
     def give_back(self, peer: Peer) -> None:
         """A connection has ended."""
-        self._taken[peer.host] -= 1
-        if not self._taken[peer.host]:
-            del self._taken[peer.host]
+        network = _network(peer.host)
+        self._taken[network] -= 1
+        if not self._taken[network]:
+            del self._taken[network]
+
+
+def _network(host: str) -> str:
+    """Who counts as one client: an IPv4 address, or an IPv6 /64, which is what one subscriber has (RFC 6177)."""
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))

@@ -339,6 +339,19 @@ def test_the_client_goes_first(scenario):
     assert pair.ends["client"][0] <= pair.ends["server"][0]
 
 
+@given(calm, st.sampled_from([1.0, 10.0, 60.0]))
+def test_a_server_without_grace(scenario, idle_timeout):
+    """Keeps to the very second of its word; the client is gone by then, and no query meets a closing server (KAL-4)."""
+    scenario.up = scenario.down = min(0.45, idle_timeout / 25)
+    scenario.client = ClientConfiguration(idle_timeout=idle_timeout / 2)
+    scenario.server = ServerConfiguration(idle_timeout=idle_timeout, idle_grace=0.0)
+    pair = played(scenario)
+    assert_sound(pair)
+    assert set(pair.answers) == set(pair.handles.values())
+    assert pair.ends["client"][1] is Cause.IDLE
+    assert pair.ends["server"][1] is Cause.PEER_CLOSED
+
+
 @given(calm, st.sampled_from([1, 2, 5]))
 def test_a_servers_last_call(scenario, limit):
     """It answers what it took, and both part in order; what it did not take is lost and safe to ask again (KAL-5)."""

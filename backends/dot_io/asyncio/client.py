@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
@@ -37,7 +37,7 @@ async def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
@@ -95,8 +95,9 @@ async def _connect(
             await loop.create_connection(lambda: Wire(loop, begin, quick=True), host, port)
     except TimeoutError:
         raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
-    except OSError as error:
-        raise ConnectError(f"no TCP connection to {host} port {port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # the latter: no host name at all
+        reason = getattr(error, "strerror", None) or error
+        raise ConnectError(f"no TCP connection to {host} port {port}: {reason}") from error
     await clients[0]._shake_hands()
     return clients[0]
 
@@ -113,6 +114,7 @@ class Client(ClientBase):
         self._loop = asyncio.get_running_loop()
         self._wire = wire
         self._queue: deque[asyncio.Future[None]] = deque()
+        self._called = 0  # from the queue, and not yet awake
         self._shaken: asyncio.Future[None] = self._loop.create_future()
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
@@ -133,7 +135,6 @@ class Client(ClientBase):
             outcome = await future
         except asyncio.CancelledError:
             self._give_up(handle, self._loop.time())
-            self._wire.start_flush()
             raise
         return self._response(outcome)
 
@@ -186,67 +187,74 @@ class Client(ClientBase):
         """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         self._session.connection.close(now=self._loop.time(), timeout=timeout)
         self._wire.flush()
+        self._call_next()
         try:
-            async with asyncio.timeout(timeout + CLOSE_GRACE):
-                await asyncio.shield(self._wire.ended)
-        except TimeoutError:
-            pass
+            await asyncio.wait([self._wire.ended], timeout=timeout + CLOSE_GRACE)
         finally:
-            self._wire.abort()
-        await self._wire.ended
+            await self._abort()
 
     async def _shake_hands(self) -> None:
         started = self._loop.time()
         try:
             await self._shaken
+            self.handshake_time = self._loop.time() - started
+            if self._end is not None:
+                self._wire.flush()  # the alert that says why
+                await asyncio.wait([self._wire.ended])
+                raise self._failure()
         except BaseException:
-            self._wire.abort()
+            await self._abort()
             raise
-        self.handshake_time = self._loop.time() - started
-        if self._end is not None:
-            self._wire.flush()  # the alert that says why
-            await self._wire.ended
-            raise self._failure()
+
+    async def _abort(self) -> None:
+        self._wire.abort()
+        # Waiting for the future itself would, if cancelled, cancel it for everybody.
+        await asyncio.wait([self._wire.ended])
 
     def _may_ask(self) -> bool:
-        return self._session.connection.accepts_queries and not self._wire.is_write_paused
+        """Whether there is a place that was not promised to somebody in the queue."""
+        return self._session.connection.places > self._called and not self._wire.is_write_paused
 
     async def _wait_for_place(self, timeout: float | None) -> float:
         """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
         connection = self._session.connection
         if timeout is None:
             timeout = connection.configuration.query_timeout
+        if not connection.is_open:
+            raise self._lost(safe_to_resend=True)
         deadline = self._loop.time() + timeout
-        while not self._may_ask():
-            if not connection.is_open:
-                raise self._lost(safe_to_resend=True)
-            place: asyncio.Future[None] = self._loop.create_future()
-            self._queue.append(place)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await place
-            except TimeoutError:
-                raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s") from None
-            finally:
-                if place in self._queue:
-                    self._queue.remove(place)
-                elif self._may_ask():
-                    self._call_next()  # our turn came, but it may be that we do not use it
+        place: asyncio.Future[None] = self._loop.create_future()
+        self._queue.append(place)
+        try:
+            await asyncio.wait([place], timeout=timeout)
+        finally:
+            if place.done():
+                self._called -= 1
+                self._loop.call_soon(self._call_next)  # it may be that we do not use our place
+            else:
+                self._queue.remove(place)
+        if not place.done():
+            raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s")
+        if not connection.is_open:
+            raise self._lost(safe_to_resend=True)
         return max(deadline - self._loop.time(), 0.0)
 
     def _call_next(self) -> None:
-        while self._queue:
-            place = self._queue.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
+        """Wake as many as there are places for; all, where there will be no more."""
+        while self._queue and (self._may_ask() or not self._session.connection.is_open):
+            self._called += 1
+            self._queue.popleft().set_result(None)
+
+    def _give_up(self, handle: int, now: float) -> None:
+        super()._give_up(handle, now)
+        self._call_next()
+        self._wire.start_flush()
 
     def _note(self, events: list[Event]) -> None:
         super()._note(events)
         if not self._shaken.done() and self._handshake_is_over():
             self._shaken.set_result(None)
-        if self._queue and (self._may_ask() or not self._session.connection.is_open):
-            self._call_next()
+        self._call_next()
 
 
 def _setter(future: asyncio.Future[Outcome]) -> Callable[[Outcome], None]:

@@ -1,8 +1,9 @@
 """The server: one object for each connection, a task for each query whose handler has to wait.
 
-Theory of operation.  A task accepts while there are places.  Each connection's :class:`~.wire.Wire` hands events
-to a :class:`_Connection`, which calls the handler; all responses to one read leave in one write.  A client that
-asks more than is answered, or does not read, is not read from until it has been served.
+Theory of operation.  While there are places the loop says when somebody waits to be accepted (``add_reader``,
+which the proactor loop of Windows lacks).  Each connection's :class:`~.wire.Wire` hands events to a
+:class:`_Connection`, which calls the handler; all responses to one read leave in one write.  A client that asks
+more than is answered, or does not read, is not read from until it has been served.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,17 @@ from typing import Final
 from dot_proto import Event, QueryReceived, ServerConfiguration, State
 
 from .._address import PORT
-from .._server import ACCEPT_PAUSE, CLOSE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_HOST, Peer, Places, listen, log
+from .._server import (
+    ACCEPT_PAUSE,
+    BATCH,
+    CLOSE_TIMEOUT,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_HOST,
+    Peer,
+    Places,
+    listen,
+    log,
+)
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .wire import Wire
 
@@ -39,7 +51,7 @@ async def serve(
     max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
     share_records: bool = False,
-) -> AsyncIterator[Server]:
+) -> AsyncGenerator[Server]:
     """Listen, and answer with ``handler`` while the block lasts.
 
     ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
@@ -76,13 +88,14 @@ class Server:
         self._places = places
         self._loop = asyncio.get_running_loop()
         self._connections: set[_Connection] = set()
-        self._place_is_free = asyncio.Event()
+        self._welcomes: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
         self.host: Final[str] = listener.getsockname()[0]
         "The address that is listened on."
         self.port: Final[int] = listener.getsockname()[1]
         "The port that is listened on."
-        self._acceptor = self._loop.create_task(self._accept())
+        self._start_accepting()
 
     async def serve_forever(self) -> None:
         """Wait until another task closes the server, or until cancelled."""
@@ -90,51 +103,77 @@ class Server:
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
-        self._acceptor.cancel()
-        await asyncio.wait([self._acceptor])
-        self._listener.close()
-        for connection in list(self._connections):
-            connection.start_close(timeout)
+        deadline = self._loop.time() + timeout
+        if self._listener.fileno() != -1:
+            self._stop_accepting()
+            self._listener.close()
         try:
-            async with asyncio.timeout(timeout):
-                while self._connections:
-                    await asyncio.wait([connection.gone for connection in self._connections])
-        except TimeoutError:
-            pass
+            while self._welcomes:
+                await asyncio.wait(self._welcomes)
+            for connection in self._connections:
+                connection.start_close(timeout)
+            while self._connections and (left := deadline - self._loop.time()) > 0:
+                await asyncio.wait([connection.gone for connection in self._connections], timeout=left)
         finally:
-            for connection in list(self._connections):
+            for connection in self._connections:
                 connection.wire.abort()
             self._closed.set()
-        while self._connections:
-            await asyncio.wait([connection.gone for connection in self._connections])
+            while self._connections:
+                await asyncio.wait([connection.gone for connection in self._connections])
 
-    async def _accept(self) -> None:
-        while True:
-            while self._places.are_taken:
-                self._place_is_free.clear()
-                await self._place_is_free.wait()
-            try:
-                sock, address = await self._loop.sock_accept(self._listener)
-            except OSError as error:
-                log.warning("accept failed, trying again: %s", error)
-                await asyncio.sleep(ACCEPT_PAUSE)
-                continue
-            peer = Peer(address[0], address[1])
-            if not self._places.take(peer):
-                sock.close()
-                continue
-            connection = _Connection(self._options, peer, self._loop)
+    def _start_accepting(self) -> None:
+        self._pause = None
+        if self._listener.fileno() != -1 and not self._places.are_taken:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _stop_accepting(self) -> None:
+        self._loop.remove_reader(self._listener)
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+
+    def _accept(self) -> None:
+        # Not by sock_accept(): cancelling that can lose the client that has just been accepted.
+        try:
+            sock, address = self._listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            log.warning("accept failed, trying again: %s", error)
+            self._stop_accepting()
+            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._start_accepting)
+            return
+        sock.setblocking(False)
+        peer = Peer(address[0], address[1])
+        if not self._places.take(peer):
+            sock.close()
+            return
+        if self._places.are_taken:
+            self._stop_accepting()
+        welcome = self._loop.create_task(self._welcome(sock, peer))
+        self._welcomes.add(welcome)
+        welcome.add_done_callback(self._welcomes.discard)
+
+    async def _welcome(self, sock: socket.socket, peer: Peer) -> None:
+        connection = _Connection(self._options, peer, self._loop)
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection.wire, sock)
+        except OSError as error:  # the client was gone before it was welcomed
+            log.info("%s cannot be served: %s", peer.host, error)
+            sock.close()
+            self._give_back(peer)
+        else:
             self._connections.add(connection)
             connection.gone.add_done_callback(partial(self._forget, connection))
-            try:
-                await self._loop.connect_accepted_socket(partial(_same, connection.wire), sock)
-            except OSError:  # the client was gone before it was welcomed
-                connection.wire.connection_lost(None)
 
     def _forget(self, connection: _Connection, _: object) -> None:
         self._connections.discard(connection)
-        self._places.give_back(connection.peer)
-        self._place_is_free.set()
+        self._give_back(connection.peer)
+
+    def _give_back(self, peer: Peer) -> None:
+        self._places.give_back(peer)
+        if self._pause is None:
+            self._start_accepting()
 
 
 class _Connection:
@@ -152,28 +191,42 @@ class _Connection:
         self._loop = loop
         self._handler = options.handler
         self._engine = session.connection
+        self._queries: deque[QueryReceived] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self.wire = Wire(loop, lambda _: (session, self._note), quick=False)
-        self.gone = loop.create_task(self._run())
+        self.gone: Final[asyncio.Future[None]] = loop.create_future()
+        "Done when the connection has ended, and with it every handler that worked for it."
+        self.wire.ended.add_done_callback(self._end_handlers)
 
     def start_close(self, timeout: float) -> None:
         """End in order: what was asked is answered within ``timeout`` seconds."""
         self._engine.close(now=self._loop.time(), timeout=timeout)
         self.wire.start_flush()
 
-    async def _run(self) -> None:
-        """Until the connection has ended, and with it every handler that still works for it."""
-        await self.wire.ended
+    def _end_handlers(self, _: object) -> None:
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        self._check_gone()
+
+    def _forget_handler(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._check_gone()
+
+    def _check_gone(self) -> None:
+        if self.wire.ended.done() and not self._tasks and not self.gone.done():
+            self.gone.set_result(None)
 
     def _note(self, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, QueryReceived):
-                self._ask_handler(event)
-        is_full = self._engine.state is State.OPEN and not self._engine.wants_data
+        queries = self._queries
+        queries.extend(event for event in events if isinstance(event, QueryReceived))
+        if self._engine.state is State.CLOSED:
+            queries.clear()
+        while queries and not self.wire.is_write_paused:
+            for _ in range(min(BATCH, len(queries))):
+                self._ask_handler(queries.popleft())
+            if queries:
+                self.wire.flush()
+        is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
         self.wire.pause_reading(is_full or self.wire.is_write_paused)
 
     def _ask_handler(self, event: QueryReceived) -> None:
@@ -184,13 +237,17 @@ class _Connection:
             else:
                 task = self._loop.create_task(self._await_handler(event, response))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._forget_handler)
         except Exception:
             self._fail(event)
 
     async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
         try:
             self._answer(event, await response)
+        except asyncio.CancelledError:
+            if self.wire.ended.done():
+                raise
+            self._fail(event)  # something that it waited for was cancelled
         except Exception:
             self._fail(event)
         self.wire.start_flush()
@@ -206,8 +263,3 @@ class _Connection:
         log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
         with contextlib.suppress(Exception):
             self._engine.send_error(event.query, now=self._loop.time())
-
-
-def _same(wire: Wire) -> Wire:
-    """The protocol factory of a connection that has its protocol already."""
-    return wire

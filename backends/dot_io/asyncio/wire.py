@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -17,9 +18,20 @@ from dot_proto import Event
 from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
 from ..tls import TLSClient, TLSServer
 
-# A selector loop fills the buffer and has it emptied in one go, so all connections can share one. The proactor
-# loop of Windows fills it later.
-_SHARED: Final = None if sys.platform == "win32" else memoryview(bytearray(RECEIVE_SIZE))
+
+
+class _Buffers(threading.local):
+    """A selector loop fills a buffer and has it emptied in one go: all connections of one thread can share one."""
+
+    def __init__(self) -> None:
+        self.shared = memoryview(bytearray(RECEIVE_SIZE))
+
+    def get(self) -> memoryview:
+        # The proactor loop of Windows fills it later.
+        return memoryview(bytearray(RECEIVE_SIZE)) if sys.platform == "win32" else self.shared
+
+
+_BUFFERS: Final = _Buffers()
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -39,12 +51,13 @@ class Wire(asyncio.BufferedProtocol):
         self._loop = loop
         self._begin = begin
         self._is_quick = quick
-        self._buffer = memoryview(bytearray(RECEIVE_SIZE)) if _SHARED is None else _SHARED
+        self._buffer = _BUFFERS.get()
         self._session: TLSClient | TLSServer
         self._note: Callable[[list[Event]], None]
         self._transport: asyncio.Transport
         self._socket: socket.socket
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._will_flush = False
         self.is_write_paused = False
         "Whether the peer reads too slowly for more to be sent."
@@ -134,6 +147,7 @@ class Wire(asyncio.BufferedProtocol):
         """The peer has caught up."""
         self.is_write_paused = False
         self._note([])
+        self.flush()
 
     def _act(self, events: list[Event]) -> None:
         if events:
@@ -143,13 +157,14 @@ class Wire(asyncio.BufferedProtocol):
     def _keep_timer(self) -> None:
         """One timer for the connection.  It may ring early, and is moved only to an earlier time."""
         deadline = self._session.next_timeout()
-        if deadline is None or (self._timer is not None and self._timer.when() <= deadline):
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
             return
         self._set_timer(deadline, self._ring)
 
     def _set_timer(self, deadline: float, act: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._timer_at = deadline  # uvloop's handles do not always know
         self._timer = self._loop.call_at(deadline, act)
 
     def _ring(self) -> None:

@@ -6,11 +6,11 @@
 ...     response = client.query(make_query("example.com", "AAAA"))
 """
 
+from .._client import Outcome as Outcome
+from .._server import Peer as Peer
 from .client import Client as Client
-from .client import Outcome as Outcome
 from .client import connect as connect
 from .server import Handler as Handler
-from .server import Peer as Peer
 from .server import Server as Server
 from .server import serve as serve
 

@@ -3,7 +3,8 @@
 Theory of operation.  The socket never blocks: whoever sends tries at once, under the lock, and only what the
 kernel will not take waits for :meth:`Pump.wait`, which polls without the lock.  So several threads may use one
 pump, while the session, which no two threads may enter, is always touched under the lock (an ``SSLObject``
-used by two threads at a time aborts the process; measured).
+used by two threads at a time aborts the process; measured).  One thread waits at a time: of two, the one that
+has nothing to read might sleep on while the other takes its answer.
 """
 
 from __future__ import annotations
@@ -18,54 +19,57 @@ from typing import Final
 
 from dot_proto import Event
 
+from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
 from ..tls import TLSClient, TLSServer
 
-RECEIVE_SIZE: Final = 65_536
-"Octets asked of the socket at a time: four records; larger reads gain nothing (benchmarks)."
-
-_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
-"Linux: acknowledge at once.  A server that leaves Nagle's algorithm on holds answers back 40 ms otherwise."
+LONGEST_WAIT: Final = 86_400.0
+"Seconds to poll for at a time: poll(2) counts milliseconds in 31 bits."
 
 
 class Pump:
     """One socket and one session; see the module's text for how threads share it."""
 
     def __init__(
-        self, sock: socket.socket, session: TLSClient | TLSServer, *, quick: bool = False, is_wakeable: bool = False
+        self, sock: socket.socket, session: TLSClient | TLSServer, *, quick: bool = False, patience: float = math.inf
     ) -> None:
-        """``quick``: acknowledge what is read at once.  ``is_wakeable``: :meth:`wake` will be used."""
+        """``quick``: acknowledge what is read at once.
+
+        ``patience`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
+        """
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send_at_once(sock)
         self.lock: Final = threading.RLock()
         self.session: Final = session
         self._socket = sock
+        self._is_quick = quick
+        self._patience = patience
         self._unsent = bytearray()
         self._is_broken = False
-        self._acknowledges_at_once = quick and _QUICKACK is not None
-        self._wakers: tuple[socket.socket, ...] = socket.socketpair() if is_wakeable else ()
+        self._has_read_all = False
+        self._send_deadline = math.inf
+        self.is_finished = False
+        "Whether the session has ended and all its octets are sent, or cannot be sent any more."
+        self._wakers = socket.socketpair()
+        for waker in self._wakers:
+            waker.setblocking(False)
 
     def flush(self) -> list[Event]:
         """Send what the session has to send, as far as the kernel takes it now.  Call with the lock held."""
         events: list[Event] = []
         chunks = self.session.data_to_send()
-        if self._is_broken:
-            return events
-        self._unsent += b"".join(chunks)
-        try:
-            while self._unsent:
-                sent = self._socket.send(self._unsent)
-                del self._unsent[:sent]
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            events += self._broke(error)
+        if not self._is_broken:
+            self._unsent += b"".join(chunks)
+            events = self._send()
+        # Looked at only here, since a session that has ended may still have something to say.
+        if self.session.is_finished and (self._is_broken or not self._unsent) and not self.is_finished:
+            self.is_finished = True
+            self.abort()
         return events
 
     def wake(self) -> None:
         """Make the thread inside :meth:`wait` look at the session again."""
-        if self._wakers:
-            with contextlib.suppress(OSError):  # closed meanwhile: then nobody waits
-                self._wakers[0].send(b"\0")
+        with contextlib.suppress(OSError):  # closed: nobody waits; or full: it is awake already
+            self._wakers[0].send(b"\0")
 
     def wait(self, deadline: float | None, *, reading: bool = True) -> list[Event]:
         """Until octets have come or can go, the session has a deadline, or ``deadline`` is reached; then act.
@@ -77,11 +81,12 @@ class Pump:
             events = self.flush()
             if events or self.is_finished:
                 return events
-            timeout = self.session.next_timeout()
+            due = self.session.next_timeout()
             writing = self.has_unsent
-        times = [one for one in (timeout, deadline) if one is not None]
-        left = max(0.0, min(times) - monotonic()) if times else None
-        is_readable = _poll(self._socket, self._wakers[1] if self._wakers else None, reading, writing, left)
+            reading = reading and not self._has_read_all  # the end of a stream can be read for ever
+        times = [one for one in (due, deadline) if one is not None]
+        left = min(*times, self._send_deadline, monotonic() + LONGEST_WAIT) - monotonic()
+        is_readable = self._poll(reading, writing, max(left, 0.0))
         with self.lock:
             if is_readable:
                 events += self._receive()
@@ -89,6 +94,8 @@ class Pump:
             due = self.session.next_timeout()
             if due is not None and due <= now:
                 events += self.session.handle_timeout(now=now)
+            if self._send_deadline <= now:
+                events += self._broke(TimeoutError("the peer does not read"))
             return events + self.flush()
 
     @property
@@ -96,16 +103,34 @@ class Pump:
         """Whether the kernel has not yet taken all that was to be sent."""
         return bool(self._unsent)
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the session has ended and all its octets are sent, or cannot be sent any more."""
-        return self.session.is_finished and (self._is_broken or not self._unsent)
+    def abort(self) -> None:
+        """End TCP at once, whatever is still to be sent; :meth:`wait` will notice."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; call when no thread waits any more."""
         self._socket.close()
         for waker in self._wakers:
             waker.close()
+
+    def _send(self) -> list[Event]:
+        was_unsent = len(self._unsent)
+        try:
+            while self._unsent:
+                sent = self._socket.send(self._unsent)
+                del self._unsent[:sent]
+        except BlockingIOError:
+            now = monotonic()
+            if self.session.is_finished:
+                self._send_deadline = min(self._send_deadline, now + FLUSH_TIMEOUT)
+            elif self._send_deadline == math.inf or len(self._unsent) < was_unsent:
+                self._send_deadline = now + self._patience
+        except OSError as error:
+            return self._broke(error)
+        else:
+            self._send_deadline = math.inf
+        return []
 
     def _receive(self) -> list[Event]:
         try:
@@ -114,30 +139,36 @@ class Pump:
             return []
         except OSError as error:
             return self._broke(error)
-        if not data:
-            return self.session.receive_eof(now=monotonic())
-        if self._acknowledges_at_once and _QUICKACK is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        return self.session.receive_data(data, now=monotonic())
+        if data:
+            if self._is_quick:
+                acknowledge_at_once(self._socket)
+            return self.session.receive_data(data, now=monotonic())
+        if self._has_read_all:
+            # The kernel has more to say than the end that we know of: there is no way to send any more either.
+            return self._broke(ConnectionResetError("the peer has gone"))
+        self._has_read_all = True
+        return self.session.receive_eof(now=monotonic())
 
     def _broke(self, error: OSError) -> list[Event]:
+        """TCP has failed.  What came before that still counts, also where it was sending that failed."""
         self._is_broken = True
-        return self.session.fail(error.strerror or str(error), now=monotonic())
+        self._send_deadline = math.inf
+        events: list[Event] = []
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(RECEIVE_SIZE):
+                events += self.session.receive_data(data, now=monotonic())
+        return events + self.session.fail(error.strerror or str(error), now=monotonic())
 
+    def _poll(self, reading: bool, writing: bool, timeout: float) -> bool:
+        """Wait, at most ``timeout`` seconds, until the socket can be used or :meth:`wake` is called.
 
-def _poll(
-    sock: socket.socket, waker: socket.socket | None, reading: bool, writing: bool, timeout: float | None
-) -> bool:
-    """Wait, at most ``timeout`` seconds, until the socket can be used or the waker says so.
-
-    Says whether the socket should be read: also when it has failed, since reading tells how.
-    """
-    poller = select.poll()
-    poller.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
-    if waker is not None:
+        Says whether the socket should be read: also when it has failed, since reading tells how.
+        """
+        poller, waker = select.poll(), self._wakers[1]
+        poller.register(self._socket, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
         poller.register(waker, select.POLLIN)
-    # Rounded up to whole milliseconds: rounding down would spin through the last one.
-    ready = dict(poller.poll(None if timeout is None else math.ceil(timeout * 1000)))
-    if waker is not None and waker.fileno() in ready:
-        waker.recv(4096)
-    return bool(ready.get(sock.fileno(), 0) & ~select.POLLOUT)
+        # Rounded up to whole milliseconds: rounding down would spin through the last one.
+        ready = dict(poller.poll(math.ceil(timeout * 1000)))
+        if waker.fileno() in ready:
+            waker.recv(4096)
+        return bool(ready.get(self._socket.fileno(), 0) & ~select.POLLOUT)

@@ -2,45 +2,42 @@
 
 Theory of operation.  One thread accepts; each connection's thread pumps octets and runs the handler for one
 query after the other, or hands queries to a pool, so that a slow one does not hold up the next (RFC 7766,
-section 6.2.1.1).  A client that asks more than is answered is not read from until it has been.
+section 6.2.1.1).  A client that asks more than is answered, or does not read, is not read from until it has
+been served.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import socket
 import threading
-from collections import Counter
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from dot_proto import Event, QueryReceived, ServerConfiguration, State
+from dot_proto import QueryReceived, ServerConfiguration, State
 
-from .._address import PORT, check_port
-from ..tls import ServerContext, TLSServer
+from .._address import PORT
+from .._server import (
+    ACCEPT_PAUSE,
+    BATCH,
+    CLOSE_TIMEOUT,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_HOST,
+    Peer,
+    Places,
+    listen,
+    log,
+)
+from .._transport import FLUSH_TIMEOUT
+from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .pump import Pump
 
-_log: Final = logging.getLogger("dot_io")
-
-ACCEPT_PAUSE: Final = 0.1
-"Seconds to wait after accept() has failed, for instance for want of file descriptors."
-
-HANDSHAKE_TIMEOUT: Final = 5.0
-"Seconds that a client may take to shake hands."
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who asks, as far as the transport knows."""
-
-    host: str
-    "The client's address."
-    port: int
-    "The client's port."
-
+BATCH_TIME: Final = 0.002
+"Seconds after which what is ready is sent all the same; sending costs a hundredth of that."
 
 Handler = Callable[[bytes, Peer], bytes | None]
 "From a query's octets to its response's; ``None`` leaves it unanswered.  Ids, padding and OPT are seen to."
@@ -53,60 +50,47 @@ def serve(
     host: str = "127.0.0.1",
     port: int = PORT,
     configuration: ServerConfiguration | None = None,
-    max_connections: int = 150,
-    max_connections_per_host: int = 50,
+    max_connections: int = MAX_CONNECTIONS,
+    max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    share_records: bool = False,
     workers: int = 0,
 ) -> Server:
     """Listen, and answer with ``handler``; returns at once, while a thread accepts.
 
     ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``workers`` is the number of threads that
     handlers run in, for all connections; 0 runs them one after the other in the connection's own thread.
-    ``handshake_timeout`` is in seconds.  Raises :class:`OSError` if the address cannot be had.
+    ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records.  Raises
+    :class:`OSError` if the address cannot be had.
     """
-    if port != 0:
-        check_port(port)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=128)
-    return Server(
-        handler,
-        context,
-        listener,
-        configuration=configuration,
-        max_connections=max_connections,
-        max_connections_per_host=max_connections_per_host,
-        handshake_timeout=handshake_timeout,
-        workers=workers,
-    )
+    listener = listen(host, port)
+    pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
+    options = _Options(handler, context, configuration, handshake_timeout, share_records, pool)
+    return Server(options, listener, Places(max_connections, max_connections_per_host))
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What every connection of one server shares."""
+
+    handler: Handler
+    context: ServerContext
+    configuration: ServerConfiguration | None
+    handshake_timeout: float
+    share_records: bool
+    pool: ThreadPoolExecutor | None
 
 
 class Server:
     """A listening server, made by :func:`serve`; a context manager that closes it."""
 
-    def __init__(
-        self,
-        handler: Handler,
-        context: ServerContext,
-        listener: socket.socket,
-        *,
-        configuration: ServerConfiguration | None,
-        max_connections: int,
-        max_connections_per_host: int,
-        handshake_timeout: float,
-        workers: int,
-    ) -> None:
-        self._handler = handler
-        self._context = context
+    def __init__(self, options: _Options, listener: socket.socket, places: Places) -> None:
+        self._options = options
         self._listener = listener
-        self._configuration = configuration
-        self._max_per_host = max_connections_per_host
-        self._handshake_timeout = handshake_timeout
-        self._places = threading.BoundedSemaphore(max_connections)
-        self._lock = threading.Lock()
+        self._places = places
         self._connections: dict[_Connection, threading.Thread] = {}
-        self._per_host: Counter[str] = Counter()
+        self._changed = threading.Condition()
         self._is_closing = threading.Event()
-        self._pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
         self.host: Final[str] = listener.getsockname()[0]
         "The address that is listened on."
         self.port: Final[int] = listener.getsockname()[1]
@@ -118,25 +102,24 @@ class Server:
         """Wait until another thread closes the server, or until interrupted."""
         self._is_closing.wait()
 
-    def close(self, *, timeout: float = 5.0) -> None:
+    def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
-        self._is_closing.set()
-        # Closing a socket does not wake a thread inside accept(); shutting it down does.
-        try:
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # not everywhere allowed on a listening socket: then a connection wakes it
-        self._listener.close()
-        self._acceptor.join(timeout)
         deadline = monotonic() + timeout
-        with self._lock:
+        self._is_closing.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._stop_accepting(timeout)
+        with self._changed:
             connections = list(self._connections.items())
         for connection, _ in connections:
-            connection.close(timeout)
+            connection.start_close(timeout)
         for _, thread in connections:
-            thread.join(max(0.0, deadline - monotonic()) + 0.1)
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            thread.join(max(deadline - monotonic(), 0.0))
+        for connection, thread in connections:
+            if thread.is_alive():
+                connection.pump.abort()
+        if self._options.pool is not None:
+            self._options.pool.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Server:
         return self
@@ -144,94 +127,137 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _stop_accepting(self, timeout: float) -> None:
+        # Closing a socket does not wake a thread inside accept(). Shutting it down does, but not on every system:
+        # there a connection does.
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            with contextlib.suppress(OSError):
+                socket.create_connection((self.host, self.port), ACCEPT_PAUSE).close()
+        self._acceptor.join(timeout)
+        self._listener.close()
+
     def _accept(self) -> None:
-        while not self._is_closing.is_set():
-            self._places.acquire()
+        while True:
+            with self._changed:
+                while self._places.are_taken and not self._is_closing.is_set():
+                    self._changed.wait()
+            if self._is_closing.is_set():
+                return
             try:
                 sock, address = self._listener.accept()
             except OSError as error:
-                self._places.release()
                 if not self._is_closing.is_set():
-                    _log.warning("accept failed, trying again: %s", error)
+                    log.warning("accept failed, trying again: %s", error)
                     self._is_closing.wait(ACCEPT_PAUSE)
                 continue
+            if self._is_closing.is_set():
+                sock.close()
+                return
             self._welcome(sock, Peer(address[0], address[1]))
 
     def _welcome(self, sock: socket.socket, peer: Peer) -> None:
-        with self._lock:
-            if self._per_host[peer.host] >= self._max_per_host:
-                _log.info("%s has %d connections already: refused", peer.host, self._max_per_host)
+        with self._changed:
+            if not self._places.take(peer):
                 sock.close()
-                self._places.release()
                 return
-            self._per_host[peer.host] += 1
-            session = TLSServer(
-                self._context, self._configuration, now=monotonic(), handshake_timeout=self._handshake_timeout
-            )
-            connection = _Connection(Pump(sock, session, is_wakeable=True), session, peer, self._handler, self._pool)
-            thread = threading.Thread(target=self._run, args=(connection,), name=f"dot-{peer.port}", daemon=True)
+            try:
+                connection = _Connection(self._options, sock, peer)
+                thread = threading.Thread(target=self._run, args=(connection,), name=f"dot-{peer.port}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # there can be no more threads
+                    connection.pump.close()
+                    raise
+            except Exception as error:  # whatever it is, the next client may have better luck
+                log.warning("%s cannot be served: %s", peer.host, error)
+                sock.close()
+                self._places.give_back(peer)
+                return
             self._connections[connection] = thread
-        thread.start()
 
     def _run(self, connection: _Connection) -> None:
         try:
             connection.run()
         except Exception:
-            _log.exception("the connection of %s ended by a fault of ours", connection.peer.host)
+            log.exception("the connection of %s ended by a fault of ours", connection.peer.host)
         finally:
             connection.pump.close()
-            with self._lock:
+            with self._changed:
                 del self._connections[connection]
-                self._per_host[connection.peer.host] -= 1
-                if not self._per_host[connection.peer.host]:
-                    del self._per_host[connection.peer.host]
-            self._places.release()
+                self._places.give_back(connection.peer)
+                self._changed.notify_all()
 
 
 class _Connection:
     """One client."""
 
-    def __init__(
-        self, pump: Pump, session: TLSServer, peer: Peer, handler: Handler, pool: ThreadPoolExecutor | None
-    ) -> None:
-        self.pump = pump
-        self.peer = peer
+    def __init__(self, options: _Options, sock: socket.socket, peer: Peer) -> None:
+        session = TLSServer(
+            options.context,
+            options.configuration,
+            now=monotonic(),
+            handshake_timeout=options.handshake_timeout,
+            share_records=options.share_records,
+        )
         self._engine = session.connection
-        self._handler = handler
-        self._pool = pool
+        configuration = self._engine.configuration
+        # While queries wait to be handled no connection is idle; one that is not read from is as good as that.
+        patience = max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
+        self.pump = Pump(sock, session, patience=patience)
+        self.peer = peer
+        self._handler = options.handler
+        self._pool = options.pool
+        self._queries: deque[QueryReceived] = deque()
 
     def run(self) -> None:
         """Until the connection has ended."""
         while not self.pump.is_finished:
-            is_full = self._engine.state is State.OPEN and not self._engine.wants_data
-            for event in self.pump.wait(None, reading=not is_full):
-                self._act_on(event)
+            can_work = bool(self._queries) and not self.pump.has_unsent
+            is_busy = bool(self._queries) or self.pump.has_unsent or not self._engine.wants_data
+            # A connection that is about to end is always read from: its client's end must be seen.
+            reading = not is_busy or self._engine.state is not State.OPEN
+            events = self.pump.wait(0.0 if can_work else None, reading=reading)
+            self._queries.extend(event for event in events if isinstance(event, QueryReceived))
+            self._work()
 
-    def close(self, timeout: float) -> None:
+    def start_close(self, timeout: float) -> None:
         """Ask the connection to end in order; called by another thread."""
         with self.pump.lock:
             self._engine.close(now=monotonic(), timeout=timeout)
+            self.pump.flush()
         self.pump.wake()
 
-    def _act_on(self, event: Event) -> None:
-        if not isinstance(event, QueryReceived):
+    def _work(self) -> None:
+        """Handle some queries, and come back to send what is ready."""
+        if self._engine.state is State.CLOSED:
+            self._queries.clear()
+        if self.pump.has_unsent:
             return
-        if self._pool is None:
-            self._answer(event, is_own_thread=True)
-        else:
-            self._pool.submit(self._answer, event, is_own_thread=False)
+        until = monotonic() + BATCH_TIME
+        for _ in range(min(BATCH, len(self._queries))):
+            query = self._queries.popleft()
+            if self._pool is None:
+                self._answer(query)
+            else:
+                self._pool.submit(self._answer_and_wake, query)
+            if monotonic() > until:
+                return
 
-    def _answer(self, event: QueryReceived, *, is_own_thread: bool) -> None:
+    def _answer_and_wake(self, query: QueryReceived) -> None:
+        self._answer(query)
+        self.pump.wake()
+
+    def _answer(self, query: QueryReceived) -> None:
         try:
-            response = self._handler(event.message, self.peer)
+            response = self._handler(query.message, self.peer)
             with self.pump.lock:
                 if response is None:
-                    self._engine.decline(event.query, now=monotonic())
+                    self._engine.decline(query.query, now=monotonic())
                 else:
-                    self._engine.send_response(event.query, response, now=monotonic())
+                    self._engine.send_response(query.query, response, now=monotonic())
         except Exception:
-            _log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
+            log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
             with self.pump.lock:
-                self._engine.send_error(event.query, now=monotonic())
-        if not is_own_thread:
-            self.pump.wake()
+                self._engine.send_error(query.query, now=monotonic())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import outcome as results
 import trio
 
-from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
+from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
 
 from .._address import PORT
 from .._client import (
@@ -39,7 +39,7 @@ async def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
@@ -90,8 +90,9 @@ async def _connect(
             stream = await trio.open_tcp_stream(host, port)
     except trio.TooSlowError:
         raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
-    except OSError as error:
-        raise ConnectError(f"no TCP connection to {host} port {port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # the latter: no host name at all
+        reason = getattr(error, "strerror", None) or error
+        raise ConnectError(f"no TCP connection to {host} port {port}: {reason}") from error
     now = trio.current_time()
     session = TLSClient(
         context,
@@ -119,6 +120,7 @@ class Client(ClientBase):
         super().__init__(session, connect_time=connect_time)
         self._wire = Wire(stream, session, self._note, quick=True)
         self._queue = trio.lowlevel.ParkingLot()
+        self._called = 0  # from the queue, and not yet awake
         self._shaken = trio.Event()
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
@@ -132,14 +134,13 @@ class Client(ClientBase):
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._may_ask():
             timeout = await self._wait_for_place(timeout)
-        handle = self._session.connection.send_query(message, now=trio.current_time(), timeout=timeout)
+        handle = self._send(message, timeout)
         task = trio.lowlevel.current_task()
         self._sinks[handle] = lambda fate: trio.lowlevel.reschedule(task, results.Value(fate))
         self._wire.flush()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             self._give_up(handle, trio.current_time())
-            self._wire.flush()
             return trio.lowlevel.Abort.SUCCEEDED
 
         fate: Outcome = await trio.lowlevel.wait_task_rescheduled(abandon)
@@ -156,7 +157,6 @@ class Client(ClientBase):
         those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
         """
         check_in_flight(max_in_flight)
-        connection, sinks = self._session.connection, self._sinks
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
         waiter = trio.lowlevel.ParkingLot()
@@ -174,9 +174,9 @@ class Client(ClientBase):
                         if positions:
                             break
                         await self._wait_for_place(timeout)
-                    handle = connection.send_query(waiting[1], now=trio.current_time(), timeout=timeout)
+                    handle = self._send(waiting[1], timeout)
                     positions[handle] = waiting[0]
-                    sinks[handle] = sink
+                    self._sinks[handle] = sink
                     waiting = next(source, None)
                 self._wire.flush()
                 if not fates:
@@ -192,6 +192,7 @@ class Client(ClientBase):
         """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         self._session.connection.close(now=trio.current_time(), timeout=timeout)
         self._wire.flush()
+        self._call_next()
         try:
             with trio.move_on_after(timeout + CLOSE_GRACE):
                 await self._wire.ended.wait()
@@ -212,29 +213,46 @@ class Client(ClientBase):
             raise self._failure()
 
     def _may_ask(self) -> bool:
-        return self._session.connection.accepts_queries
+        """Whether there is a place that was not promised to somebody in the queue."""
+        return self._session.connection.places > self._called
+
+    def _send(self, message: bytes, timeout: float | None) -> int:
+        try:
+            return self._session.connection.send_query(message, now=trio.current_time(), timeout=timeout)
+        except LocalProtocolError:
+            self._call_next()  # a place that we leave unused
+            raise
 
     async def _wait_for_place(self, timeout: float | None) -> float:
         """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
         connection = self._session.connection
         if timeout is None:
             timeout = connection.configuration.query_timeout
+        if not connection.is_open:
+            raise self._lost(safe_to_resend=True)
         deadline = trio.current_time() + timeout
-        while not self._may_ask():
-            if not connection.is_open:
-                raise self._lost(safe_to_resend=True)
-            with trio.move_on_at(deadline) as scope:
-                await self._queue.park()
-            if scope.cancelled_caught:
-                raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s")
+        with trio.move_on_at(deadline) as scope:
+            await self._queue.park()
+        if scope.cancelled_caught:
+            raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s")
+        self._called -= 1
+        if not connection.is_open:
+            raise self._lost(safe_to_resend=True)
         return max(deadline - trio.current_time(), 0.0)
+
+    def _call_next(self) -> None:
+        """Wake as many as there are places for; all, where there will be no more."""
+        while self._queue and (self._may_ask() or not self._session.connection.is_open):
+            self._called += 1
+            self._queue.unpark()
+
+    def _give_up(self, handle: int, now: float) -> None:
+        super()._give_up(handle, now)
+        self._call_next()
+        self._wire.flush()
 
     def _note(self, events: list[Event]) -> None:
         super()._note(events)
         if not self._shaken.is_set() and self._handshake_is_over():
             self._shaken.set()
-        if self._queue:
-            if not self._session.connection.is_open:
-                self._queue.unpark_all()
-            elif self._may_ask():
-                self._queue.unpark(count=len(events) or 1)
+        self._call_next()

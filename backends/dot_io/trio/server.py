@@ -8,7 +8,8 @@ asks more than is answered, or does not read, is not read from until it has been
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,17 @@ import trio
 from dot_proto import Event, QueryReceived, ServerConfiguration, State
 
 from .._address import PORT
-from .._server import ACCEPT_PAUSE, CLOSE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_HOST, Peer, Places, listen, log
+from .._server import (
+    ACCEPT_PAUSE,
+    BATCH,
+    CLOSE_TIMEOUT,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_HOST,
+    Peer,
+    Places,
+    listen,
+    log,
+)
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .wire import Wire
 
@@ -38,7 +49,7 @@ async def serve(
     max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
     share_records: bool = False,
-) -> AsyncIterator[Server]:
+) -> AsyncGenerator[Server]:
     """Listen, and answer with ``handler`` while the block lasts.
 
     ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
@@ -54,7 +65,7 @@ async def serve(
             server = Server(
                 nursery,
                 options,
-                trio.SocketListener(trio.socket.from_stdlib_socket(listening)),
+                trio.socket.from_stdlib_socket(listening),
                 Places(max_connections, max_connections_per_host),
             )
             try:
@@ -83,7 +94,7 @@ class Server:
     """A listening server, made by :func:`serve`."""
 
     def __init__(
-        self, nursery: trio.Nursery, options: _Options, listener: trio.SocketListener, places: Places
+        self, nursery: trio.Nursery, options: _Options, listener: trio.socket.SocketType, places: Places
     ) -> None:
         self._nursery = nursery
         self._options = options
@@ -93,7 +104,7 @@ class Server:
         self._changed = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope(shield=True)
         self._closed = trio.Event()
-        name = listener.socket.getsockname()
+        name = listener.getsockname()
         self.host: Final[str] = name[0]
         "The address that is listened on."
         self.port: Final[int] = name[1]
@@ -107,7 +118,7 @@ class Server:
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
         self._accepting.cancel()
-        await self._listener.aclose()
+        self._listener.close()
         for connection in self._connections:
             connection.start_close(timeout)
         try:
@@ -129,16 +140,16 @@ class Server:
                 while self._places.are_taken:
                     await self._changed.park()
                 try:
-                    stream = await self._listener.accept()
-                    peer = Peer(*stream.socket.getpeername()[:2])
+                    sock, address = await self._listener.accept()
                 except OSError as error:
                     log.warning("accept failed, trying again: %s", error)
                     await trio.sleep(ACCEPT_PAUSE)
                     continue
+                peer = Peer(address[0], address[1])
                 if not self._places.take(peer):
-                    await trio.aclose_forcefully(stream)
+                    sock.close()
                     continue
-                connection = _Connection(self._options, stream, peer)
+                connection = _Connection(self._options, trio.SocketStream(sock), peer)
                 self._connections.add(connection)
                 self._nursery.start_soon(self._run, connection)
 
@@ -168,6 +179,7 @@ class _Connection:
         )
         self._handler = options.handler
         self._engine = session.connection
+        self._queries: deque[QueryReceived] = deque()
         self._nursery: trio.Nursery
         self.wire = Wire(stream, session, self._note, quick=False)
 
@@ -183,10 +195,14 @@ class _Connection:
             self._nursery.cancel_scope.cancel()
 
     def _note(self, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, QueryReceived):
-                self._ask_handler(event)
-        is_full = self._engine.state is State.OPEN and not self._engine.wants_data
+        queries = self._queries
+        queries.extend(event for event in events if isinstance(event, QueryReceived))
+        if self._engine.state is State.CLOSED:
+            queries.clear()
+        while queries and not self.wire.has_unsent():
+            for _ in range(min(BATCH, len(queries))):
+                self._ask_handler(queries.popleft())
+        is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
         self.wire.pause_reading(is_full or self.wire.is_sending)
 
     def _ask_handler(self, event: QueryReceived) -> None:

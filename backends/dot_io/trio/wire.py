@@ -38,7 +38,10 @@ class Wire:
         self._everything = trio.CancelScope(shield=True)
         self._waiting: trio.CancelScope | None = None
         self._idle_writer = trio.lowlevel.ParkingLot()
+        self._unsent: list[bytes] = []
         self._is_reading_paused = False
+        self._has_read_all = False
+        self._failure: str | None = None
         self.is_sending = False
         "Whether octets are on their way to the kernel: with a peer that does not read, for long."
         self.ended: Final = trio.Event()
@@ -65,6 +68,11 @@ class Wire:
         if self._waiting is not None:
             self._waiting.deadline = self._next_deadline()
 
+    def has_unsent(self) -> bool:
+        """Whether there is something that the kernel has not taken yet."""
+        self._collect()
+        return self.is_sending or bool(self._unsent)
+
     def abort(self) -> None:
         """Close at once, whatever is still to be sent."""
         self._everything.cancel()
@@ -79,50 +87,63 @@ class Wire:
         deadline = self._session.next_timeout()
         return math.inf if deadline is None else deadline
 
+    def _collect(self) -> None:
+        self._unsent += self._session.data_to_send()
+
+    def _is_finished(self) -> bool:
+        """Whether the session has ended; what it still has to say, a goodbye, is taken from it first."""
+        self._collect()
+        return self._session.is_finished
+
     async def _read(self) -> None:
-        while not self._session.is_finished:
+        while not self._is_finished():
             data: bytes | bytearray | None = None
+            # The end of a stream could be read for ever; where sending has failed, what has come still counts.
+            may_read = not self._has_read_all and (self._failure is not None or not self._is_reading_paused)
             try:
                 with trio.CancelScope(deadline=self._next_deadline()) as self._waiting:
-                    if self._is_reading_paused:
+                    if not may_read:
                         await trio.sleep_forever()
                     data = await self._stream.receive_some(RECEIVE_SIZE)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._note(self._session.fail(_words(error), now=trio.current_time()))
-                break
-            now = trio.current_time()
-            if data is None:
-                events = self._session.handle_timeout(now=now)
-            elif data:
-                if self._is_quick:
-                    acknowledge_at_once(self._stream)
-                events = self._session.receive_data(bytes(data), now=now)
-            else:
-                events = self._session.receive_eof(now=now)
+                self._failure = self._failure or _words(error)
+                data = b""
+            events = self._take(data, now=trio.current_time())
             if events:
                 self._note(events)
             self._idle_writer.unpark()
 
+    def _take(self, data: bytes | bytearray | None, *, now: float) -> list[Event]:
+        """Hand to the session what came: octets, the end, or a point in time."""
+        if data:
+            if self._is_quick:
+                acknowledge_at_once(self._stream)
+            return self._session.receive_data(bytes(data), now=now)
+        self._has_read_all = self._has_read_all or data is not None
+        if self._failure is not None and self._has_read_all:
+            return self._session.fail(self._failure, now=now)
+        return self._session.handle_timeout(now=now) if data is None else self._session.receive_eof(now=now)
+
     async def _write(self) -> None:
         """Send until the session has ended and nothing is left to be sent."""
         while True:
-            chunks = self._session.data_to_send()
-            if chunks:
+            is_finished = self._is_finished()
+            if self._unsent:
+                chunks, self._unsent = self._unsent, []
                 self.is_sending = True
                 try:
                     await self._stream.send_all(b"".join(chunks))
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    self._note(self._session.fail(_words(error), now=trio.current_time()))
-                    self._everything.cancel()
-                    return
+                    self._failure = _words(error)
+                    break
                 self.is_sending = False
                 self._note([])
-            elif self._session.is_finished:
-                if self._waiting is not None:
-                    self._waiting.cancel()
-                return
+            elif is_finished:
+                break
             else:
                 await self._idle_writer.park()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
 
 def _words(error: Exception) -> str:
