@@ -34,6 +34,15 @@ CLOSE_GRACE: Final = 0.5
 MAX_IN_FLIGHT: Final = 64
 "Queries of one ``query_many`` on their way at a time, unless told otherwise; more gains little (benchmarks)."
 
+_ORDERLY_ENDS: Final = {
+    Cause.PEER_CLOSED: "the server closed the connection",
+    Cause.LAST_CALL: "the server takes no more queries on this connection (keepalive timeout 0)",
+    Cause.IDLE: "the connection was closed after its idle timeout",
+    Cause.LOCAL_CLOSE: "the connection was closed on this side",
+    Cause.CLOSE_TIMEOUT: "the connection was closed before the answer came",
+}
+"For people: ends without anybody's fault."
+
 Outcome = ResponseReceived | QueryTimedOut | QueryLost
 "The fate of a query."
 
@@ -119,7 +128,7 @@ class ClientBase:
         """Why the connection takes no more queries, as an exception."""
         error = None if self._end is None else self._end.error
         cause = self._session.connection.closing_for or Cause.LOCAL_CLOSE if self._end is None else self._end.cause
-        because = f"the connection takes no more queries ({cause.value})" if error is None else str(error)
+        because = _ORDERLY_ENDS.get(cause, cause.value) if error is None else str(error)
         return ConnectionLostError(because, cause=cause, error=error, safe_to_resend=safe_to_resend)
 
 

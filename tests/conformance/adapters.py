@@ -156,6 +156,10 @@ class Backend(ABC):
         """Let all others have their turn, once."""
 
     @abstractmethod
+    def now(self) -> float:
+        """The loop's own clock, in seconds."""
+
+    @abstractmethod
     def others(self) -> Any:
         """What else runs on this loop, to be compared."""
 
@@ -233,6 +237,9 @@ class Asyncio(Backend):
 
     async def pause(self) -> None:
         await asyncio.sleep(0)
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def others(self) -> Any:
         return asyncio.all_tasks()
@@ -376,6 +383,9 @@ class Trio(Backend):
 
     async def pause(self) -> None:
         await trio.lowlevel.checkpoint()
+
+    def now(self) -> float:
+        return trio.current_time()
 
     def others(self) -> Any:
         return trio.lowlevel.current_statistics().tasks_living

@@ -1,16 +1,14 @@
 """The fault matrix: what servers do wrong, and what becomes of those who ask them.
 
-This table is what the tests hold all backends to, and docs/faults.md is made from it:
+The tests hold every backend to this table, and docs/faults.md is made from it:
 ``cd tests && python -m conformance.faults``.
 """
 
 from __future__ import annotations
 
-import itertools
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformance import misbehaviour as peer
@@ -24,7 +22,7 @@ from dot_io.errors import (
 )
 from dot_proto import Cause, DoTError, Reason
 from dot_proto import Fault as Code
-from support.peers import Caller, Script, scripted
+from support.peers import Script
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
@@ -34,24 +32,46 @@ UPDATE = 5
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of one query, or of :func:`connect` itself; without an error: answered."""
+    """What becomes of one query, or of ``connect()``.  Without an error: an answer, or a connection."""
 
     error: type[DoTError] | None = None
     code: Cause | Failure | Reason | None = None
     "``cause`` of a lost connection, ``failure`` of a handshake, ``verdict.reason`` of a refusal."
     fault: Code | None = None
-    "What the peer did wrong, where the protocol has a name for it."
+    "What the peer did wrong, where it broke the protocol."
     is_safe: bool | None = None
-    "``safe_to_resend``."
+    "``safe_to_resend``; a query that could not be sent at all always is."
     says: str = ""
-    "The text for people; times, pins and ports are written as letters."
+    "The text for people, with letters in the place of times, ports and pins."
 
-    @property
-    def word(self) -> str:
-        """One word or two for it."""
-        if self.error is ConnectionLostError:
-            return "lost"
-        return {None: "answered", QueryTimeoutError: "timed out"}.get(self.error, "no connection")
+
+OK = Fate()
+LATE = Fate(QueryTimeoutError, says="no answer within TIME s")
+
+
+def lost(cause: Cause, says: str, fault: Code | None = None) -> Fate:
+    """The end of a query together with its connection."""
+    return Fate(ConnectionLostError, cause, fault, True, says)
+
+
+def no_session(failure: Failure, says: str) -> Fate:
+    """The end of a handshake."""
+    return Fate(HandshakeError, failure, Code.TLS, says=says)
+
+
+CLOSED = lost(Cause.PEER_CLOSED, "the server closed the connection")
+UNSAFE = replace(CLOSED, is_safe=False)
+LAST_CALL = lost(Cause.LAST_CALL, "the server takes no more queries on this connection (keepalive timeout 0)")
+TRUNCATED = lost(Cause.PEER_FAULT, "the stream ended inside a message", Code.TRUNCATED)
+SHORT = lost(Cause.PEER_FAULT, "a length prefix below 12, the size of a DNS header", Code.SHORT_FRAME)
+FLOODED = lost(Cause.PEER_FAULT, "more than 64 messages in a row that belong to nothing", Code.TOO_MANY_STRAYS)
+CUT = lost(Cause.TRANSPORT_FAILED, "the peer closed TCP without TLS close_notify", Code.NO_CLOSE_NOTIFY)
+RESET = lost(Cause.TRANSPORT_FAILED, "Connection reset by peer", Code.RESET)
+BROKEN = lost(
+    Cause.TRANSPORT_FAILED, "the TLS session broke: decryption failed or bad record mac", Code.TLS
+)
+SILENT = no_session(Failure.TIMED_OUT, "the TLS handshake took too long")
+NO_TLS_1_2 = no_session(Failure.NO_COMMON_VERSION, "the peer has no TLS version in common with us (1.2 and 1.3)")
 
 
 @dataclass(frozen=True)
@@ -63,10 +83,10 @@ class Tls:
     version: ssl.TLSVersion | None = None
     "The only one it has."
     stalls: bool = False
-    "Whether it sends nothing behind its ServerHello."
+    "Whether nothing follows its ServerHello."
 
     def context(self, file: Path) -> ssl.SSLContext:
-        """Without any of our settings."""
+        """Without any of our own settings."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
         if self.version is not None:
@@ -76,13 +96,198 @@ class Tls:
 
 @dataclass(frozen=True)
 class Fault:
-    """One server's conduct, and what must come of it on every backend."""
+    """What one server does, and what must come of it on every backend."""
 
     id: str
     does: str
-    "In words."
+    "In words that follow \"a server that\"."
     conduct: Script | None
     "``None``: nobody listens."
-    *fates: tuple[Fate, ...]
+    fates: tuple[tuple[Fate, ...], ...] = ()
+    "Of queries: those in one tuple are asked at a time, and the next when these have their fates."
+    connects: Fate = OK
+    tls: Tls | None = Tls()
+    "``None``: it gets bare TCP."
+    is_pinned: bool = False
+    "Whether the client knows the server by a pin, rather than by name."
+    opcode: int = 0
 
 
+EVERY = (
+    # How connecting fails.
+    Fault(
+        "nobody-listens",
+        "is not there",
+        None,
+        connects=Fate(ConnectError, says="no TCP connection to 127.0.0.1 port PORT: Connection refused"),
+    ),
+    Fault("never-handshakes", "accepts, and never shakes hands", peer.never_answers, connects=SILENT, tls=None),
+    Fault("stalls", "stalls after ServerHello", peer.hears_nothing, connects=SILENT, tls=Tls(stalls=True)),
+    Fault(
+        "closes-in-handshake",
+        "closes inside the handshake",
+        peer.closes_tcp,
+        connects=no_session(Failure.END_OF_STREAM, "the peer closed the connection inside the handshake"),
+        tls=None,
+    ),
+    Fault(
+        "resets-in-handshake",
+        "resets TCP inside the handshake",
+        peer.resets_tcp,
+        connects=no_session(Failure.END_OF_STREAM, "TCP failed inside the handshake: Connection reset by peer"),
+        tls=None,
+    ),
+    Fault(
+        "plain-dns",
+        "speaks DNS without TLS",
+        peer.plain_dns,
+        connects=no_session(
+            Failure.NOT_TLS, "the peer does not speak TLS but, it seems, DNS over plain TCP"
+        ),
+        tls=None,
+    ),
+    Fault(
+        "http",
+        "speaks HTTP",
+        peer.http,
+        connects=no_session(Failure.NOT_TLS, "the peer does not speak TLS but, it seems, HTTP"),
+        tls=None,
+    ),
+    Fault("tls-1.1", "has TLS 1.1 and nothing newer", peer.tls_1_1, connects=NO_TLS_1_2, tls=None),
+    Fault(
+        "appended-chain",
+        "sends its own certificate with the true ones behind it, to a client that knows a name",
+        peer.hears_nothing,
+        connects=Fate(
+            AuthenticationError,
+            Reason.UNTRUSTED,
+            Code.PEER_REFUSED,
+            says="the server is refused: the chain does not lead to a trust anchor: WORDS (OpenSSL code 18)",
+        ),
+        tls=Tls("attacker leaf intermediate"),
+    ),
+    Fault(
+        "appended-pin",
+        "sends its own certificate with the true ones behind it, to a client that knows a pin",
+        peer.hears_nothing,
+        connects=Fate(
+            AuthenticationError,
+            Reason.PIN,
+            Code.PEER_REFUSED,
+            says="the server is refused: no pin matches; the server's key is PIN; the pin belongs to certificate #2, "
+            "which was sent but proves nothing",
+        ),
+        tls=Tls("attacker leaf intermediate"),
+        is_pinned=True,
+    ),
+    # What is odd, and no fault.
+    Fault("tls-1.2", "has TLS 1.2 alone", peer.serve, ((OK, OK),), tls=Tls(version=ssl.TLSVersion.TLSv1_2)),
+    Fault("tls-1.3", "has TLS 1.3 alone", peer.serve, ((OK, OK),), tls=Tls(version=ssl.TLSVersion.TLSv1_3)),
+    Fault("one-octet", "sends one octet a TLS record", peer.one_octet_a_record, ((OK, OK), (OK,))),
+    Fault("backwards", "answers in the opposite order", peer.answers_backwards, ((OK,) * 4, (OK,))),
+    Fault("longest", "answers with 65535 octets", peer.answers_at_length, ((OK,), (OK,))),
+    Fault("twice", "answers everything twice", peer.answers_twice, ((OK, OK), (OK,))),
+    Fault("stray", "sends a response that nobody asked for", peer.one_stray, ((OK,), (OK,))),
+    Fault(
+        "strays", "sends 64 responses in a row that nobody asked for", peer.as_many_strays_as_allowed, ((OK,), (OK,))
+    ),
+    Fault("no-answer-to-close", "never answers close_notify", peer.never_answers_close_notify, ((OK,),)),
+    # What costs a query its answer, and no other.
+    Fault("never-answers", "never answers", peer.never_answers, ((LATE, LATE, LATE),)),
+    Fault("late", "gives the first answer too late", peer.answers_late, ((LATE,), (OK,), (OK,))),
+    Fault("wrong-id", "answers the first query under a wrong id", peer.wrong_id, ((LATE, OK), (OK,))),
+    Fault("wrong-question", "answers the first query with another question", peer.wrong_question, ((LATE, OK), (OK,))),
+    Fault("qr-0", "sends the first query back (QR is 0)", peer.echoes, ((LATE, OK), (OK,))),
+    # What costs the connection.
+    Fault("closes-after-two", "closes after two answers", peer.closes_after_two, ((OK, OK, CLOSED, CLOSED), (CLOSED,))),
+    Fault("closes-idle", "closes an idle connection", peer.closes_when_idle, ((OK,), (CLOSED,))),
+    Fault(
+        "closes-as-asked",
+        "closes an idle connection just as the next query is sent",
+        peer.closes_as_it_is_asked,
+        ((OK,), (CLOSED,), (CLOSED,)),
+    ),
+    Fault(
+        "closes-on-update",
+        "closes instead of answering an UPDATE",
+        peer.closes_after_none,
+        ((UNSAFE,), (CLOSED,)),
+        opcode=UPDATE,
+    ),
+    Fault(
+        "keepalive-0",
+        "states a keepalive timeout of 0 in the first of three answers",
+        peer.keepalive_0,
+        ((OK, OK, OK), (LAST_CALL,)),
+    ),
+    Fault("cut", "closes in mid-message", peer.closes_in_mid_message, ((OK, TRUNCATED), (TRUNCATED,))),
+    Fault("no-close-notify", "closes without close_notify", peer.ends_without_close_notify, ((OK, CUT), (CUT,))),
+    Fault("resets", "resets TCP after one answer", peer.resets, ((OK, RESET, RESET), (RESET,))),
+    Fault("bad-record", "sends a TLS record that cannot be decrypted", peer.breaks_a_record, ((OK, BROKEN), (BROKEN,))),
+    Fault("length-0", "sends the length 0", peer.length_0, ((OK, SHORT), (SHORT,))),
+    Fault("length-11", "sends a message of 11 octets", peer.length_11, ((OK, SHORT), (SHORT,))),
+    Fault("flood", "sends 65 responses in a row that nobody asked for", peer.flood, ((OK, FLOODED), (FLOODED,))),
+)
+
+HEAD = """\
+# What servers do wrong, and what becomes of it
+
+<!-- Made by `cd tests && python -m conformance.faults`; a test compares. -->
+
+Every row is a test that runs on blocking sockets, asyncio, uvloop and trio, which may not differ in anything that
+stands here. In each of them every query meets its fate within its own deadline, closing takes less than a second,
+and no task, thread or file descriptor is left.
+
+"; then" stands between queries asked at a time and those asked when the former had their fates. The error is what
+`query()` raises, or where there is no connection, `connect()`. "Again": `safe_to_resend`, whether the query may be
+asked again elsewhere; where there is no connection, nothing was sent. A time-out ends one query: the connection goes
+on.
+
+| A server that ... | Queries | Error | Codes | Again | It says |
+|---|---|---|---|---|---|
+"""
+
+CODE_NAMES = {Cause: "cause", Failure: "failure", Reason: "verdict.reason"}
+
+
+def page() -> str:
+    """docs/faults.md."""
+    return HEAD + "".join(map(row, EVERY))
+
+
+def row(fault: Fault) -> str:
+    """One line of the table."""
+    if fault.connects != OK:
+        return line(fault.does, "no connection", [fault.connects])
+    words = "; then ".join(", ".join(map(word, batch)) for batch in fault.fates)
+    unhappy = dict.fromkeys(fate for batch in fault.fates for fate in batch if fate != OK)
+    return line(fault.does, words, list(unhappy))
+
+
+def word(fate: Fate) -> str:
+    """What became of one query."""
+    return {None: "answered", QueryTimeoutError: "timed out"}.get(fate.error, "lost")
+
+
+def line(does: str, words: str, fates: Iterable[Fate]) -> str:
+    """The cells; what differs between several fates stands in lines of its own."""
+    columns = (
+        [f"`{fate.error.__name__}`" for fate in fates if fate.error],
+        [codes(fate) for fate in fates],
+        ["" if fate.is_safe is None else "yes" if fate.is_safe else "no" for fate in fates],
+        [fate.says for fate in fates],
+    )
+    return f"| {' | '.join([does, words, *('<br>'.join(dict.fromkeys(column)) for column in columns)])} |\n"
+
+
+def codes(fate: Fate) -> str:
+    """The stable codes, by the names of their attributes."""
+    named = [] if fate.code is None else [f"`{CODE_NAMES[type(fate.code)]}` {fate.code.value}"]
+    if fate.fault is not None:
+        attribute = "error.fault" if fate.error is ConnectionLostError else "fault"
+        named.append(f"`{attribute}` {fate.fault.value}")
+    return ", ".join(named)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

@@ -131,7 +131,6 @@ def test_close_cancelled_at_each_await(async_api: Backend, identities: Identitie
     ended = []
 
     def script(caller: Caller) -> None:
-        caller.query()
         try:
             caller.rest()
         finally:
@@ -167,10 +166,10 @@ def test_a_place_that_is_given_up_unsent_is_the_next_ones(api: Backend, identiti
     async def scenario(api: Backend, port: int) -> None:
         configuration = ClientConfiguration(max_in_flight=1)
         async with api.connect("127.0.0.1", identities.policy, port=port, configuration=configuration) as client:
-            handle = client._session.connection.send_query(make_query("unsent.example"), now=0.0, timeout=1e9)
+            handle = client._session.connection.send_query(make_query("unsent.example"), now=api.now())
 
             async def give_up() -> None:
-                client._give_up(handle, 0.0)
+                client._give_up(handle, api.now())
 
             response, _ = await api.gather([client.query(make_query("next.example"), timeout=5.0), give_up()])
             assert name_in(response) == "next"

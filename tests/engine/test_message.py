@@ -135,6 +135,14 @@ def test_what_is_no_name(octets, words):
         skip_name(octets, 0)
 
 
+@pytest.mark.parametrize("octet", range(64, 192))
+def test_labels_of_a_type_that_is_not_in_use(octet):
+    """The two upper bits 01 and 10 (RFC 6891, section 5); whatever follows is not read."""
+    for behind in (b"", b"\0", bytes(200)):
+        with pytest.raises(MessageError, match="octet 5: label type"):
+            skip_name(bytes(5) + bytes([octet]) + behind, 5)
+
+
 def test_the_longest_name():
     """255 octets with its root (RFC 1035, section 2.3.4)."""
     assert skip_name(b"\x01a" * 127 + b"\x00", 0) == MAX_NAME
