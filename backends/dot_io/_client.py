@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -19,7 +21,7 @@ from dot_proto import (
 )
 
 from ._address import check_port, default_policy
-from .errors import AuthenticationError, ConnectionLostError, HandshakeError, QueryTimeoutError
+from .errors import AuthenticationError, ConnectError, ConnectionLostError, HandshakeError, QueryTimeoutError
 from .tls import ClientContext, HandshakeCompleted, TLSClient
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -47,7 +49,9 @@ Outcome = ResponseReceived | QueryTimedOut | QueryLost
 "The fate of a query."
 
 
-def context_for(host: str, port: int, policy: AuthenticationPolicy | None, context: ClientContext | None) -> ClientContext:
+def context_for(
+    host: str, port: int, policy: AuthenticationPolicy | None, context: ClientContext | None
+) -> ClientContext:
     """The context that ``connect()``'s arguments ask for; raises :class:`~dot_proto.LocalProtocolError`."""
     check_port(port)
     if context is None:
@@ -63,6 +67,21 @@ def context_with_learnt_anchor(error: HandshakeError, context: ClientContext) ->
         return None
     assert error.verdict.anchor is not None
     return ClientContext(context.policy.with_learnt_anchor(error.verdict.anchor))
+
+
+def connect_error(host: str, port: int, error: OSError | UnicodeError) -> ConnectError:
+    """No TCP connection, and why, in the same words on every backend: the system's."""
+    reason: BaseException = error
+    # trio's own error has those of its attempts behind it.
+    while isinstance(reason, OSError) and reason.errno is None and reason.__cause__ is not None:
+        reason = reason.__cause__
+        if isinstance(reason, BaseExceptionGroup):
+            reason = reason.exceptions[-1]
+    words = str(reason)
+    if isinstance(reason, OSError) and reason.errno is not None:
+        # asyncio and trio put words of their own in the place of the system's.
+        words = str(reason.strerror) if isinstance(reason, socket.gaierror) else os.strerror(reason.errno)
+    return ConnectError(f"no TCP connection to {host} port {port}: {words}")
 
 
 class ClientBase:

@@ -9,7 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from dot_proto import ServerConfiguration
+
 from ._address import check_port
+from ._transport import FLUSH_TIMEOUT
 
 log: Final = logging.getLogger("dot_io")
 
@@ -45,6 +48,14 @@ def listen(host: str, port: int) -> socket.socket:
         check_port(port)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=1024)
+
+
+def patience(configuration: ServerConfiguration) -> float:
+    """Seconds after which a client that takes nothing of what it is sent is cut off.
+
+    While queries wait to be handled no connection is idle; one that does not read is as good as that.
+    """
+    return max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
 
 
 class Places:

@@ -11,6 +11,9 @@ RECEIVE_SIZE: Final = 65_536
 FLUSH_TIMEOUT: Final = 1.0
 "Seconds that a session which has ended may take to send its last octets; then a peer that does not read is cut off."
 
+DOES_NOT_READ: Final = "the peer does not read what it is sent"
+"Why a connection is given up whose peer takes nothing any more."
+
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 "Linux only."
 

@@ -627,6 +627,9 @@ def test_a_connection_that_has_ended_is_not_kept_until_it_is_closed(credentials:
     def script(caller: Caller) -> None:
         caller.send(response_to(caller.query(), additionals=[opt(option(KEEPALIVE, b"\0\0"))]))
         assert caller.rest() == b""
+        assert isinstance(caller.socket, ssl.SSLSocket)
+        with caller.socket.unwrap() as tcp:
+            assert tcp.recv(1) == b""
         gone.set()
 
     with connected(script, credentials) as client:
@@ -858,6 +861,52 @@ def test_answers_flow_while_queries_cannot_leave(credentials: Credentials, crowd
     ):
         for positions in pool.map(ask, range(crowd)):
             assert sorted(positions) == list(range(100))
+
+
+def test_the_thread_that_waits_learns_that_there_is_more_to_send(credentials: Credentials) -> None:
+    """CON-20: one thread waits for an answer alone, when another one's queries do not all leave at once."""
+    asked = threading.Event()
+
+    def script(caller: Caller) -> None:
+        first = caller.query()
+        asked.set()
+        caller.send(*map(answer, [*caller.queries(100), first]))
+        caller.rest()
+
+    with (
+        scripted(script, credentials.file, receive_buffer=4096) as server,
+        connect("127.0.0.1", credentials.policy, port=server.port) as client,
+        in_thread(client.query, make_query("first.example"), timeout=GIVE_UP) as first,
+    ):
+        happens(asked)
+        big = [query_of_length(65_000)] * 100  # 6.5 MB; Linux buffers 4 MB at most
+        outcomes = [outcome for _, outcome in client.query_many(big, timeout=GIVE_UP / 2, max_in_flight=100)]
+        assert [type(outcome) for outcome in outcomes] == [ResponseReceived] * 100
+        assert name_in(first.result()) == "first"
+
+
+def test_when_the_thread_that_waits_goes_another_one_takes_over(credentials: Credentials) -> None:
+    """MAT-2, MAT-18: two threads want the one place, which an abandoned query holds; the first one gives up."""
+    given_up = threading.Event()
+
+    def script(caller: Caller) -> None:
+        abandoned = caller.query()
+        happens(given_up)
+        caller.send(answer(abandoned))
+        answer_all(caller)
+
+    with connected(script, credentials, configuration=ClientConfiguration(max_in_flight=1)) as client:
+        with pytest.raises(QueryTimeoutError):
+            client.query(make_query("abandoned.example"), timeout=SHORT)
+        with in_thread(client.query, make_query("hasty.example"), timeout=0.3) as hasty:
+            while not (client._someone_waits or hasty.done()):
+                pass
+            with in_thread(client.query, make_query("patient.example"), timeout=GIVE_UP) as patient:
+                with pytest.raises(QueryTimeoutError, match="place"):
+                    hasty.result()
+                given_up.set()
+                with within(SOON):
+                    assert name_in(patient.result()) == "patient"
 
 
 def test_no_descriptor_is_inherited(credentials: Credentials) -> None:

@@ -50,6 +50,12 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
 
 
 @pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server waits less long for a client that was told goodbye and stays."""
+    monkeypatch.setattr("dot_io.tls.session.LINGER_TIMEOUT", 0.1)
+
+
+@pytest.fixture(autouse=True)
 def nothing_is_left_behind(identities: Identities) -> Iterator[None]:
     """No thread and no file descriptor outlives its scenario; an unclosed socket is a warning, and so an error."""
     gc.collect()

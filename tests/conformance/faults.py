@@ -67,9 +67,7 @@ SHORT = lost(Cause.PEER_FAULT, "a length prefix below 12, the size of a DNS head
 FLOODED = lost(Cause.PEER_FAULT, "more than 64 messages in a row that belong to nothing", Code.TOO_MANY_STRAYS)
 CUT = lost(Cause.TRANSPORT_FAILED, "the peer closed TCP without TLS close_notify", Code.NO_CLOSE_NOTIFY)
 RESET = lost(Cause.TRANSPORT_FAILED, "Connection reset by peer", Code.RESET)
-BROKEN = lost(
-    Cause.TRANSPORT_FAILED, "the TLS session broke: decryption failed or bad record mac", Code.TLS
-)
+BROKEN = lost(Cause.TRANSPORT_FAILED, "the TLS session broke: decryption failed or bad record mac", Code.TLS)
 SILENT = no_session(Failure.TIMED_OUT, "the TLS handshake took too long")
 NO_TLS_1_2 = no_session(Failure.NO_COMMON_VERSION, "the peer has no TLS version in common with us (1.2 and 1.3)")
 
@@ -100,7 +98,7 @@ class Fault:
 
     id: str
     does: str
-    "In words that follow \"a server that\"."
+    'In words that follow "a server that".'
     conduct: Script | None
     "``None``: nobody listens."
     fates: tuple[tuple[Fate, ...], ...] = ()
@@ -141,9 +139,7 @@ EVERY = (
         "plain-dns",
         "speaks DNS without TLS",
         peer.plain_dns,
-        connects=no_session(
-            Failure.NOT_TLS, "the peer does not speak TLS but, it seems, DNS over plain TCP"
-        ),
+        connects=no_session(Failure.NOT_TLS, "the peer does not speak TLS but, it seems, DNS over plain TCP"),
         tls=None,
     ),
     Fault(
@@ -174,8 +170,8 @@ EVERY = (
             AuthenticationError,
             Reason.PIN,
             Code.PEER_REFUSED,
-            says="the server is refused: no pin matches; the server's key is PIN; the pin belongs to certificate #2, "
-            "which was sent but proves nothing",
+            says="the server is refused: no pin matches; the server's key has PIN; the pin belongs to certificate #2, "
+            "which was sent but proves nothing: to pin an issuer give a name too, with issuer_pins or trust_anchors",
         ),
         tls=Tls("attacker leaf intermediate"),
         is_pinned=True,

@@ -38,6 +38,12 @@ class Identities:
         """A client's context for :attr:`policy`."""
         return ClientContext(self.policy, **options)
 
+    def plain_context(self) -> ssl.SSLContext:
+        """The server's identity for Python's own ssl."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate_file)
+        return context
+
     def server_context(self, **options: Any) -> ServerContext:
         """The same server under other TLS settings."""
         return ServerContext(self.certificate_file, **options)

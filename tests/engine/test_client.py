@@ -1,8 +1,8 @@
 """The client's connection: asking, ids, and the verdict before which nothing leaves.
 
 MAT-1, MAT-2, MAT-16 to MAT-18, MAT-22, CON-1, CON-2, AUT-1, AUT-2, AUT-19, AUT-21, PAD-1, PAD-2, PAD-8 to PAD-11,
-PAD-13, PAD-17, FRM-1, FRM-2, FRM-8, FRM-9.  What a response must be is in ``test_client_matching``, what EDNS says to the
-client in ``test_client_edns``, deadlines and ends in ``test_client_lifetime``.
+PAD-13, PAD-17, FRM-1, FRM-2, FRM-8, FRM-9.  What a response must be is in ``test_client_matching``, what EDNS says
+to the client in ``test_client_edns``, deadlines and ends in ``test_client_lifetime``.
 """
 
 from __future__ import annotations
@@ -294,14 +294,18 @@ def test_all_ids_taken():
 def test_abandoned_queries_count_as_in_flight():
     """``max_in_flight`` bounds the pending and the abandoned together; a late answer makes room (MAT-2, MAT-18)."""
     scene = Scene(max_in_flight=2)
+    assert scene.client.places == 2
     handle, wire = scene.ask()
     scene.client.cancel(handle, now=scene.now)
+    assert scene.client.places == 1
     scene.ask()
+    assert scene.client.places == 0
     before = condition(scene.client)
     with pytest.raises(TooManyQueriesError, match="2 queries are outstanding"):
         scene.client.send_query(QUERY, now=scene.now)
     assert condition(scene.client) == before
     scene.receive(response_to(wire))
+    assert scene.client.places == 1
     scene.ask()
 
 

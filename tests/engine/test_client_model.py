@@ -474,6 +474,7 @@ class Client(RuleBasedStateMachine):
         assert client.pending == len(model.pending)
         assert client.is_open == model.is_open
         assert client.accepts_queries == (model.is_open and not model.is_full)
+        assert client.places == (MAX_IN_FLIGHT - len(model.pending) - len(model.abandoned) if model.is_open else 0)
 
     @invariant()
     def the_next_timeout_is_never_late(self):

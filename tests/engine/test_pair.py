@@ -84,6 +84,7 @@ class Line:
     def __init__(self, latency: float, piece: int, left: int | None) -> None:
         self.latency, self.piece = latency, piece
         self.left = math.inf if left is None else left
+        self.is_cut = False
         self.carried = b""
         "All octets put in before the cut."
 
@@ -140,13 +141,15 @@ class Pair:
         self.put(self.down, b"".join(self.server.data_to_send()), self.to_client, self.to_server)
 
     def put(self, line: Line, octets: bytes, there: Callable[..., None], back: Callable[..., None]) -> None:
+        if line.is_cut:
+            return
         through = octets[: int(min(line.left, len(octets)))]
         line.carried += through
         for piece in pieces(through, line.piece):
             self.later(line.latency, lambda piece=piece: there(piece))
         line.left -= len(octets)
         if line.left < 0:
-            line.left = math.inf
+            line.is_cut = True
             self.later(line.latency, lambda: (there(None, orderly=False), back(None, orderly=False)))
 
     def to_server(self, octets: bytes | None, orderly: bool = True) -> None:

@@ -31,6 +31,7 @@ from .._server import (
     Places,
     listen,
     log,
+    patience,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .wire import Wire
@@ -193,7 +194,7 @@ class _Connection:
         self._engine = session.connection
         self._queries: deque[QueryReceived] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.wire = Wire(loop, lambda _: (session, self._note), quick=False)
+        self.wire = Wire(loop, lambda _: (session, self._note), patience=patience(self._engine.configuration))
         self.gone: Final[asyncio.Future[None]] = loop.create_future()
         "Done when the connection has ended, and with it every handler that worked for it."
         self.wire.ended.add_done_callback(self._end_handlers)

@@ -7,6 +7,7 @@ and would let queries leave before the peer is judged.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Final, cast
 
 from dot_proto import Event
 
-from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
+from .._transport import DOES_NOT_READ, FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
 from ..tls import TLSClient, TLSServer
 
 
@@ -38,7 +39,8 @@ class Wire(asyncio.BufferedProtocol):
     """One transport and one session.
 
     ``begin`` is called when TCP is up, and returns the session and the function that takes its events.
-    ``quick``: acknowledge what is read at once.
+    ``quick``: acknowledge what is read at once.  ``patience`` is in seconds: a peer that for so long takes nothing
+    of what is sent is cut off.
     """
 
     def __init__(
@@ -46,11 +48,14 @@ class Wire(asyncio.BufferedProtocol):
         loop: asyncio.AbstractEventLoop,
         begin: Callable[[Wire], tuple[TLSClient | TLSServer, Callable[[list[Event]], None]]],
         *,
-        quick: bool,
+        quick: bool = False,
+        patience: float = math.inf,
     ) -> None:
         self._loop = loop
         self._begin = begin
         self._is_quick = quick
+        self._patience = patience
+        self._patience_timer: asyncio.TimerHandle | None = None
         self._buffer = _BUFFERS.get()
         self._session: TLSClient | TLSServer
         self._note: Callable[[list[Event]], None]
@@ -130,6 +135,7 @@ class Wire(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._stop_patience()
         now = self._loop.time()
         if exc is None:
             self._note(self._session.receive_eof(now=now))
@@ -141,13 +147,32 @@ class Wire(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The peer reads too slowly."""
         self.is_write_paused = True
+        if self._patience < math.inf:
+            self._await_progress(self._transport.get_write_buffer_size())
         self._note([])
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self.is_write_paused = False
+        self._stop_patience()
         self._note([])
         self.flush()
+
+    def _await_progress(self, unsent: int) -> None:
+        self._patience_timer = self._loop.call_later(self._patience, self._check_progress, unsent)
+
+    def _check_progress(self, before: int) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < before:
+            self._await_progress(unsent)
+        else:
+            self._note(self._session.fail(DOES_NOT_READ, now=self._loop.time()))
+            self.abort()
+
+    def _stop_patience(self) -> None:
+        if self._patience_timer is not None:
+            self._patience_timer.cancel()
+            self._patience_timer = None
 
     def _act(self, events: list[Event]) -> None:
         if events:

@@ -215,9 +215,8 @@ class _Connection:
         """Until the connection has ended."""
         while not self.pump.is_finished:
             can_work = bool(self._queries) and not self.pump.has_unsent
-            is_busy = bool(self._queries) or self.pump.has_unsent or not self._engine.wants_data
             # A connection that is about to end is always read from: its client's end must be seen.
-            reading = not is_busy or self._engine.state is not State.OPEN
+            reading = self._engine.wants_data or self._engine.state is not State.OPEN
             events = self.pump.wait(0.0 if can_work else None, reading=reading)
             self._queries.extend(event for event in events if isinstance(event, QueryReceived))
             self._work()

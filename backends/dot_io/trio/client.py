@@ -21,10 +21,11 @@ from .._client import (
     ClientBase,
     Outcome,
     check_in_flight,
+    connect_error,
     context_for,
     context_with_learnt_anchor,
 )
-from ..errors import ConnectError, ConnectTimeoutError, HandshakeError, QueryTimeoutError
+from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
 from .wire import Wire
 
@@ -91,8 +92,7 @@ async def _connect(
     except trio.TooSlowError:
         raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
     except (OSError, UnicodeError) as error:  # the latter: no host name at all
-        reason = getattr(error, "strerror", None) or error
-        raise ConnectError(f"no TCP connection to {host} port {port}: {reason}") from error
+        raise connect_error(host, port, error) from error
     now = trio.current_time()
     session = TLSClient(
         context,

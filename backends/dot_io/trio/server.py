@@ -29,6 +29,7 @@ from .._server import (
     Places,
     listen,
     log,
+    patience,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .wire import Wire
@@ -181,7 +182,7 @@ class _Connection:
         self._engine = session.connection
         self._queries: deque[QueryReceived] = deque()
         self._nursery: trio.Nursery
-        self.wire = Wire(stream, session, self._note, quick=False)
+        self.wire = Wire(stream, session, self._note, patience=patience(self._engine.configuration))
 
     def start_close(self, timeout: float) -> None:
         """End in order: what was asked is answered within ``timeout`` seconds."""

@@ -15,12 +15,15 @@ import trio
 
 from dot_proto import Event
 
-from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
+from .._transport import DOES_NOT_READ, FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
 from ..tls import TLSClient, TLSServer
 
 
 class Wire:
-    """One stream and one session.  ``note`` gets the events; ``quick``: acknowledge what is read at once."""
+    """One stream and one session.  ``note`` gets the events; ``quick``: acknowledge what is read at once.
+
+    ``patience`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
+    """
 
     def __init__(
         self,
@@ -28,13 +31,15 @@ class Wire:
         session: TLSClient | TLSServer,
         note: Callable[[list[Event]], None],
         *,
-        quick: bool,
+        quick: bool = False,
+        patience: float = math.inf,
     ) -> None:
         send_at_once(stream)
         self._stream = stream
         self._session = session
         self._note = note
         self._is_quick = quick
+        self._patience = patience
         self._everything = trio.CancelScope(shield=True)
         self._waiting: trio.CancelScope | None = None
         self._idle_writer = trio.lowlevel.ParkingLot()
@@ -132,10 +137,14 @@ class Wire:
                 chunks, self._unsent = self._unsent, []
                 self.is_sending = True
                 try:
-                    await self._stream.send_all(b"".join(chunks))
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    self._failure = _words(error)
+                    await self._send(b"".join(chunks))
+                except OSError as error:
+                    self._failure = error.strerror or str(error)
                     break
+                except trio.TooSlowError:
+                    self._note(self._session.fail(DOES_NOT_READ, now=trio.current_time()))
+                    self.abort()
+                    return
                 self.is_sending = False
                 self._note([])
             elif is_finished:
@@ -144,6 +153,13 @@ class Wire:
                 await self._idle_writer.park()
         if self._waiting is not None:
             self._waiting.cancel()
+
+    async def _send(self, octets: bytes) -> None:
+        sent = 0
+        with memoryview(octets) as view:
+            while sent < len(octets):
+                with trio.fail_after(self._patience):
+                    sent += await self._stream.socket.send(view[sent:])
 
 
 def _words(error: Exception) -> str:

@@ -1,0 +1,383 @@
+"""The server role against clients that ask too much, stay too long, do not read, or do not speak TLS at all."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from conformance.adapters import Backend
+from conformance.identities import Identities
+from support.messages import KEEPALIVE, opt, option, query_of_length, record, response_to, stream_of
+from support.peers import RawClient, answer, happens, name_in
+
+from dot_io._server import BATCH, Peer, Places
+from dot_proto import ServerConfiguration, make_query
+
+QUERY = make_query("example.com")
+
+
+def is_served(client: RawClient) -> bool:
+    client.send(QUERY)
+    return name_in(client.message()) == "example"
+
+
+@contextmanager
+def connecting(port: int) -> Iterator[Callable[[], RawClient]]:
+    """A client that connects in a thread of its own; the function waits for it."""
+    clients: list[RawClient] = []
+    thread = threading.Thread(target=lambda: clients.append(RawClient(port)))
+    thread.start()
+
+    def connected() -> RawClient:
+        thread.join()
+        return clients[0]
+
+    try:
+        yield connected
+    finally:
+        thread.join()
+        for client in clients:
+            client.socket.close()
+
+
+def test_more_clients_than_places(api: Backend, identities: Identities) -> None:
+    """SRV (RFC 9210, section 4.2): the next client waits until one has left, and is then served."""
+    with api.serving(answer, identities.server, max_connections=2) as server:
+        with RawClient(server.port) as first, RawClient(server.port) as second:
+            assert is_served(first)
+            assert is_served(second)
+            with connecting(server.port) as third:
+                assert is_served(second)
+                first.reset()
+                assert is_served(third())
+        with RawClient(server.port) as fourth:
+            assert is_served(fourth)
+
+
+def test_more_clients_from_one_host_than_allowed(api: Backend, identities: Identities) -> None:
+    """SRV (RFC 9210, section 4.2): the next is sent away at once; a place that is given back can be had."""
+    with api.serving(answer, identities.server, max_connections_per_host=2) as server:
+        with RawClient(server.port) as first, RawClient(server.port) as second:
+            for _ in range(3):
+                assert not _is_welcome(server.port)
+            assert is_served(second)
+            first.reset()
+            _until(lambda: _is_welcome(server.port))
+        with RawClient(server.port) as third:
+            assert is_served(third)
+
+
+def _is_welcome(port: int) -> bool:
+    """Whether a connection stays for longer than it takes to be sent away."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        return not select.select([sock], [], [], 0.1)[0]
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def test_who_counts_as_one_host() -> None:
+    """SRV: an IPv4 address, and an IPv6 network of 64 bits, which one client has for itself (RFC 6177)."""
+    places = Places(maximum=10, per_host=1)
+    assert places.take(Peer("192.0.2.1", 1))
+    assert not places.take(Peer("192.0.2.1", 2))
+    assert places.take(Peer("192.0.2.2", 3))
+    assert places.take(Peer("2001:db8::1", 4))
+    assert not places.take(Peer("2001:db8::ffff", 5))
+    assert places.take(Peer("2001:db8:0:1::1", 6))
+    assert places.take(Peer("fe80::1%eth0", 7))
+    places.give_back(Peer("2001:db8::ffff", 5))
+    assert places.take(Peer("2001:db8::2", 8))
+
+
+def test_a_client_that_asks_more_than_is_answered(api: Backend, identities: Identities) -> None:
+    """SRV: it is not read from, but for what one read brings; once it is answered the rest follows."""
+    gate, asked = api.gate(), []
+
+    def handler(query: bytes, peer: object) -> Any:
+        asked.append(query)
+        return gate.then(answer(query))
+
+    long = query_of_length(30_000)
+    configuration = ServerConfiguration(max_outstanding=4)
+    with api.serving(handler, identities.server, configuration=configuration) as server:
+        with RawClient(server.port) as client:
+            sender = threading.Thread(target=lambda: [client.send(long) for _ in range(100)])
+            sender.start()
+            _until(lambda: len(asked) >= 4)
+            assert _stays(lambda: len(asked)) <= 4 + 2 * 65_536 // 30_000 + 1
+            gate.open()
+            assert [name_in(client.message()) for _ in range(100)] == ["example"] * 100
+            sender.join()
+
+
+def _stays(value: Callable[[], int]) -> int:
+    """The value, once it has not changed for a while."""
+    last, since = value(), time.monotonic()
+    while time.monotonic() - since < 0.1:
+        if value() != last:
+            last, since = value(), time.monotonic()
+    return last
+
+
+def test_the_last_query_of_a_connection(api: Backend, identities: Identities) -> None:
+    """SRV (RFC 9210, section 4.2): after ``max_queries`` the client is told to go (RFC 7828), and in order."""
+    configuration = ServerConfiguration(max_queries=3)
+
+    def handler(query: bytes, peer: object) -> bytes:
+        return response_to(query, additionals=[opt()])
+
+    with api.serving(handler, identities.server, configuration=configuration) as server, RawClient(server.port) as client:
+        client.send(QUERY, QUERY, QUERY, QUERY)
+        assert [option(KEEPALIVE, bytes(2)) in client.message() for _ in range(3)][-1]
+        assert client.ends_in_order()
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [ServerConfiguration(idle_timeout=0.1, idle_grace=0.05), ServerConfiguration(max_duration=0.15)],
+    ids=["idle", "duration"],
+)
+def test_a_client_that_stays(api: Backend, identities: Identities, configuration: ServerConfiguration) -> None:
+    """SRV (RFC 7766, section 6.2.3): its time is up, and it is told so by close_notify."""
+    with api.serving(answer, identities.server, configuration=configuration) as server:
+        with RawClient(server.port) as client:
+            assert is_served(client)
+            began = time.monotonic()
+            assert client.ends_in_order()
+            assert time.monotonic() - began < 2.0
+
+
+def test_a_client_that_does_not_shake_hands(api: Backend, identities: Identities) -> None:
+    """SRV: it has ``handshake_timeout`` seconds, whether it says nothing or half of it."""
+    with api.serving(answer, identities.server, handshake_timeout=0.1) as server:
+        for start in (b"", b"\x16\x03\x01\x02\x00\x01"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as sock:
+                sock.sendall(start)
+                assert sock.recv(100) == b""
+        with RawClient(server.port) as client:
+            assert is_served(client)
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.0\r\n\r\n", b"\0\x1d" + QUERY, bytes(5000), b"\xff" * 5000])
+def test_garbage_instead_of_tls(
+    api: Backend, identities: Identities, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SRV: no DNS octet is answered in the clear, nothing is logged as our fault, and the next client is served."""
+    with api.serving(answer, identities.server) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as sock:
+            sock.sendall(garbage)
+            heard = b""
+            with suppress(ConnectionResetError):
+                while data := sock.recv(4096):
+                    heard += data
+        assert len(heard) <= 7  # an alert at most (RFC 8446, section 6)
+        with RawClient(server.port) as client:
+            assert is_served(client)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("stage", ["before", "inside", "after"])
+def test_a_client_that_resets(
+    api: Backend, identities: Identities, stage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SRV: before the handshake, inside it, after a query; the next one is served."""
+    with api.serving(answer, identities.server) as server:
+        for _ in range(3):
+            if stage == "after":
+                client = RawClient(server.port)
+                client.send(QUERY)
+                client.reset()
+            else:
+                sock = socket.create_connection(("127.0.0.1", server.port))
+                sock.sendall(b"\x16\x03\x01" if stage == "inside" else b"")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                sock.close()
+        with RawClient(server.port) as last:
+            assert is_served(last)
+    assert not caplog.records
+
+
+def test_a_client_that_does_not_read(api: Backend, identities: Identities) -> None:
+    """SRV: it costs a bounded amount of memory: what it does not read is not even computed."""
+    handled = 0
+    size = 60_000
+
+    def handler(query: bytes, peer: object) -> bytes:
+        nonlocal handled
+        handled += 1
+        return response_to(query, record(data=bytes(size)))
+
+    configuration = ServerConfiguration(idle_timeout=0.3, idle_grace=0.0, close_timeout=0.1)
+    with api.serving(handler, identities.server, configuration=configuration) as server:
+        with RawClient(server.port, receive_buffer=4096) as client:
+            client.tls.write(stream_of([QUERY] * 3000))
+            octets = client._outgoing.read()
+            client.socket.settimeout(0.0)
+            sent = 0
+            with suppress(OSError):  # as far as it goes: by then neither side reads
+                while sent < len(octets):
+                    if not select.select([], [client.socket], [], 0.3)[1]:
+                        break
+                    sent += client.socket.send(octets[sent:])
+            # A batch, what the kernel holds for a connection (4 MiB on Linux), and what waits in our own buffers.
+            assert _stays(lambda: handled) <= 2 * BATCH + 8 * 2**20 // size
+            # It does not keep its place for ever either: TCP ends while it still does not read.
+            _until(lambda: _has_ended(client.socket))
+        with RawClient(server.port) as other:
+            other.send(QUERY)
+            assert len(other.message()) > size
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether the server has ended TCP, as can be seen without reading a single octet."""
+    poller = select.poll()
+    poller.register(sock, select.POLLRDHUP)
+    return bool(poller.poll(0))
+
+
+def test_a_slow_reader_is_served_in_the_end(api: Backend, identities: Identities) -> None:
+    """SRV: every answer arrives, in whatever pieces the client takes them."""
+
+    def handler(query: bytes, peer: object) -> bytes:
+        return response_to(query, record(data=bytes(60_000)))
+
+    with api.serving(handler, identities.server) as server, RawClient(server.port, receive_buffer=4096) as client:
+        sender = threading.Thread(target=lambda: client.send(*[QUERY] * 300))
+        sender.start()
+        assert [len(client.message()) > 60_000 for _ in range(300)] == [True] * 300
+        sender.join()
+
+
+def test_a_client_that_has_finished_asking_is_still_answered(api: Backend, identities: Identities) -> None:
+    """RFC 8446, section 6.1: close_notify ends one direction; and waiting for the handler costs no work."""
+    gate, asked = api.gate(), threading.Event()
+
+    def handler(query: bytes, peer: object) -> Any:
+        asked.set()
+        return gate.then(answer(query)) if name_in(query) == "slow" else answer(query)
+
+    with api.serving(handler, identities.server) as server, RawClient(server.port) as client:
+        assert is_served(client)  # with which the TLS tickets have been read too
+        asked.clear()
+        client.send(make_query("slow.example"), goodbye=True)
+        client.socket.shutdown(socket.SHUT_WR)
+        happens(asked)
+        before = time.process_time()
+        assert not select.select([client.socket], [], [], 0.2)[0]
+        assert time.process_time() - before < 0.1, "the end of the stream is read over and over again"
+        gate.open()
+        assert name_in(client.message()) == "slow"
+        assert client.ends_in_order()
+
+
+@pytest.mark.parametrize("handler_ends", [True, False], ids=["in-time", "too-late"])
+def test_closing_waits_for_a_slow_handler(
+    api: Backend, identities: Identities, handler_ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SRV: as long as was said, and no longer; the client is told the one or the other."""
+    gate, asked = api.gate(), threading.Event()
+
+    def handler(query: bytes, peer: object) -> Any:
+        asked.set()
+        return gate.then(answer(query))
+
+    with api.serving(handler, identities.server) as server:
+        with RawClient(server.port) as client:
+            client.send(QUERY)
+            happens(asked)
+            began = time.monotonic()
+            closer = threading.Thread(target=lambda: server.close(timeout=5.0 if handler_ends else 0.2))
+            closer.start()
+            with pytest.raises(OSError):  # noqa: PT011 - refused, or reset: nobody is accepted any more
+                _until(lambda: not _is_welcome_raw(server.port))
+                socket.create_connection(("127.0.0.1", server.port), timeout=1.0)
+            if handler_ends:
+                gate.open()
+                assert name_in(client.message()) == "example"
+            with suppress(ConnectionResetError, ssl.SSLError):
+                assert client.ends_in_order()
+            client.socket.close()
+            if not handler_ends:
+                assert time.monotonic() - began >= 0.15
+            gate.open()
+            closer.join()
+            assert time.monotonic() - began < 2.0
+
+
+def _is_welcome_raw(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the lowest free descriptor is found in /proc")
+def test_want_of_file_descriptors(
+    api: Backend, identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SRV: accept() fails, is reported, and tried again; whoever waited is served."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with api.serving(answer, identities.server) as server:
+        with RawClient(server.port) as before, socket.socket() as unlucky, socket.socket() as waiting:
+            waiting.settimeout(5.0)
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            try:
+                # A thread inside accept() has its descriptor already, and fails only later.
+                unlucky.connect(("127.0.0.1", server.port))
+                waiting.connect(("127.0.0.1", server.port))
+                _until(lambda: any("accept failed" in one.getMessage() for one in caplog.records))
+                assert is_served(before)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(waiting) as tls:
+                tls.sendall(stream_of([QUERY]))
+                assert tls.recv(2)
+    assert len(caplog.records) < 30, "a failing accept() must not spin"
+
+
+def test_an_address_that_cannot_be_had(api: Backend, identities: Identities) -> None:
+    """API: :class:`OSError`, at once."""
+
+    async def scenario(api: Backend, port: int) -> None:
+        with pytest.raises(OSError, match="in use"):
+            async with api.serve(answer, identities.server, port=port):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        api.run(scenario, taken.getsockname()[1])
+
+
+def test_many_clients(api: Backend, identities: Identities) -> None:
+    """SRV: each is answered on its own connection, while others come and go."""
+    peers = set()
+
+    def handler(query: bytes, peer: Any) -> bytes:
+        peers.add(peer.port)
+        return answer(query)
+
+    with api.serving(handler, identities.server) as server:
+        clients = [RawClient(server.port) for _ in range(40)]
+        for client in clients:
+            client.send(QUERY, QUERY)
+        for client in clients:
+            assert name_in(client.message()) == name_in(client.message()) == "example"
+            client.socket.close()
+    assert len(peers) == 40
