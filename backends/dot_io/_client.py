@@ -66,7 +66,7 @@ def context_with_learnt_anchor(error: HandshakeError, context: ClientContext) ->
     if not isinstance(error, AuthenticationError) or error.verdict.reason is not Reason.ANCHOR_LEARNT:
         return None
     assert error.verdict.anchor is not None
-    return ClientContext(context.policy.with_learnt_anchor(error.verdict.anchor))
+    return context.with_learnt_anchor(error.verdict.anchor)
 
 
 def connect_error(host: str, port: int, error: OSError | UnicodeError) -> ConnectError:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
-from dot_proto import ServerConfiguration
+from dot_proto import CertificateError, CertificateFacts, Event, QueryReceived, ServerConfiguration
 
 from ._address import check_port
 from ._transport import FLUSH_TIMEOUT
+from .tls import HandshakeCompleted
 
 log: Final = logging.getLogger("dot_io")
 
@@ -40,6 +42,21 @@ class Peer:
     "The client's address."
     port: int
     "The client's port."
+    certificate: CertificateFacts | None = None
+    "The client's certificate, which its chain vouches for; ``None`` where the context asks for none."
+
+
+def take_in(events: Iterable[Event], queries: deque[QueryReceived], peer: Peer) -> Peer:
+    """Queue what is asked; returns the peer, with its certificate once the handshake has shown it."""
+    for event in events:
+        if isinstance(event, QueryReceived):
+            queries.append(event)
+        elif isinstance(event, HandshakeCompleted) and event.peer_certificate is not None:
+            try:
+                peer = replace(peer, certificate=CertificateFacts.of(event.peer_certificate))
+            except CertificateError as error:
+                log.warning("the certificate of %s is taken for none: %s", peer.host, error)
+    return peer
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -201,6 +201,17 @@ def test_closing_waits_for_nobody(wire: Wire) -> None:
     assert ended(wire, events) == (Cause.CLOSE_TIMEOUT, None)
 
 
+@pytest.mark.parametrize("verb", ["receive_data", "receive_eof", "fail", "handle_timeout"])
+def test_any_verb_reports_what_a_command_has_ended(wire: Wire, verb: str) -> None:
+    """CON-16: whatever the driver has to say next, it learns that the connection is closed, and once."""
+    fates = said(wire, answers(wire))
+    wire.client.connection.close(now=wire.now)
+    assert wire.client.next_timeout() == wire.now
+    arguments = {"receive_data": [b"late"], "fail": ["Connection reset by peer"]}.get(verb, [])
+    events = getattr(wire.client, verb)(*arguments, now=wire.now)
+    assert ended(wire, fates + events) == (Cause.LOCAL_CLOSE, None)
+
+
 def test_closing_waits_for_answers_but_not_for_ever(wire: Wire) -> None:
     """CON-16: first what is owed, then close_notify; within the time that was given."""
     wire.client.connection.close(now=wire.now, timeout=2.0)

@@ -129,8 +129,9 @@ def test_a_warning_ends_nothing() -> None:
     """RFC 6066, section 3: servers that do not know the name may warn and go on."""
     client = handshaking()
     assert client.receive_data(bytes([ALERT, 3, 3, 0, 2, 1, 112]), now=1000.0) == []
-    error = failed(client, client.receive_eof(now=1000.0))
-    assert (error.failure, error.alert) == (Failure.END_OF_STREAM, None)
+    malformed = bytes([HANDSHAKE, 3, 3, 0, 4, 2, 0, 0, 0])
+    error = failed(client, client.receive_data(malformed, now=1000.0))
+    assert (error.failure, error.alert) == (Failure.OTHER, None)
 
 
 def test_close_notify_inside_the_handshake() -> None:

@@ -439,7 +439,7 @@ class Client(RuleBasedStateMachine):
         if looks:
             self.tick()
 
-    @precondition(lambda self: len(self.asked) > 6)
+    @precondition(lambda self: len(self.asked) > 3)
     @rule(end=st.sampled_from(["orderly", "abrupt", "cut", "cut-orderly", "reset", "short-frame"]))
     def end(self, end):
         client, now = self.client, self.now
@@ -505,4 +505,4 @@ class Client(RuleBasedStateMachine):
 
 
 TestClient = Client.TestCase
-TestClient.settings = settings(max_examples=200, stateful_step_count=50)
+TestClient.settings = settings(max_examples=2 * settings().max_examples)

@@ -198,6 +198,16 @@ def test_an_opt_that_does_not_fit_is_not_added(room):
     assert made == wire if room < 11 else walk(made).opt == (len(wire), len(wire) + 11)
 
 
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 300])
+def test_opt_counts_as_an_additional_record(count):
+    """Sixteen bits of count, and the other sections' counts stay (PAD-9)."""
+    sections = {"answers": [record()] * 2, "authorities": [record()] * 3}
+    wire = message(QUESTION, additionals=[record()] * count, **sections)
+    expected = message(QUESTION, additionals=[*[record()] * count, opt(option(KEEPALIVE))], **sections)
+    assert spliced(wire, b"") == expected
+    assert splice_plain(wire, len(wire), b"", None) == expected[2:]
+
+
 def test_neither_asked_for():
     """None leaves both options as they are."""
     wire = message(QUESTION, additionals=[opt(option(PADDING, b"\xff"), option(KEEPALIVE, TEN_SECONDS))])

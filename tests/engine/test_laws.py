@@ -283,7 +283,7 @@ def test_a_record_of_calls_replays(calls, seed):
 @given(some_calls)
 @example([("ask", "a.example", 0, 3.0, False), ("verify", "trusted"), ("drain",)])
 @example([("ask", "a.example", 0, 3.0, False), ("verify", "impostor"), ("drain",)])
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 def test_no_octet_before_an_accepting_verdict(calls):
     """Nor ever after a refusal: drained before and behind every call (AUT-1, AUT-2)."""
     player = Player()

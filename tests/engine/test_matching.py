@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
 from dot_proto import DiscardReason, LocalProtocolError, make_query
-from dot_proto._matching import IDS, Outstanding, Query, mismatch
+from dot_proto._matching import COMPARED, IDS, Outstanding, Query, mismatch
 from dot_proto._message import question_end
 from support.messages import QR, just_before, message, opt, question_of, record, response_to
 from support.vectors import load, octets
@@ -255,6 +255,23 @@ def test_what_is_remembered_of_a_query(opcode):
     assert not query.is_multiple
     assert not query.has_answers
     assert not query.has_keepalive
+
+
+@pytest.mark.parametrize("opcode", range(16))
+@pytest.mark.parametrize("others", [0, 0x07FF])
+@pytest.mark.parametrize("question", [question_of(QUERY), b""])
+def test_the_start_of_a_response(question, others, opcode):
+    """QR, opcode and question count in one number, so that the usual response is known by one comparison (MAT-12)."""
+    wire = message(question, flags=opcode << 11 | others)
+    query = asked(wire)
+    assert query.question_end == 12 + len(question)
+    for response, same in [
+        (message(question, flags=QR | opcode << 11 | others), True),
+        (message(question, flags=opcode << 11 | others), False),
+        (message(question, flags=QR | (opcode ^ 1) << 11), False),
+        (message(b"" if question else question_of(QUERY), flags=QR | opcode << 11), False),
+    ]:
+        assert (int.from_bytes(response[2:6]) & COMPARED == query.start) == same
 
 
 # Is this the answer?

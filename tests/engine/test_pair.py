@@ -295,14 +295,14 @@ scenarios = st.builds(
 
 
 @given(scenarios)
-@settings(max_examples=300)
+@settings(max_examples=2 * settings().max_examples)
 def test_whatever_happens(scenario):
     """One fate each, the right answers to the right questions, and the end of both in bounded time (CON-6, CON-16)."""
     assert_sound(played(scenario))
 
 
 @given(scenarios)
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 4)
 def test_whatever_happens_happens_again(scenario):
     """Nothing but the scenario decides."""
     first, second = played(scenario), played(scenario)
@@ -331,7 +331,6 @@ calm = st.builds(
 
 @given(calm)
 @example(Scenario([Plan(at=0.0)], up=0.9, down=0.9, server=ServerConfiguration(idle_timeout=0.5)))
-@settings(max_examples=200)
 def test_the_client_goes_first(scenario):
     """Where every query is answered in time, each is, and no idle server ever closes on a client (KAL-4, KAL-14)."""
     pair = played(scenario)

@@ -32,6 +32,7 @@ from .._server import (
     listen,
     log,
     patience,
+    take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .wire import Wire
@@ -219,7 +220,7 @@ class _Connection:
 
     def _note(self, events: list[Event]) -> None:
         queries = self._queries
-        queries.extend(event for event in events if isinstance(event, QueryReceived))
+        self.peer = take_in(events, queries, self.peer)
         if self._engine.state is State.CLOSED:
             queries.clear()
         while queries and not self.wire.is_write_paused:

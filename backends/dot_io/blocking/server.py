@@ -31,6 +31,7 @@ from .._server import (
     Places,
     listen,
     log,
+    take_in,
 )
 from .._transport import FLUSH_TIMEOUT
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
@@ -218,7 +219,7 @@ class _Connection:
             # A connection that is about to end is always read from: its client's end must be seen.
             reading = self._engine.wants_data or self._engine.state is not State.OPEN
             events = self.pump.wait(0.0 if can_work else None, reading=reading)
-            self._queries.extend(event for event in events if isinstance(event, QueryReceived))
+            self.peer = take_in(events, self._queries, self.peer)
             self._work()
 
     def start_close(self, timeout: float) -> None:

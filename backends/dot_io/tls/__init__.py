@@ -1,5 +1,6 @@
 """TLS without I/O: records in, records out; the only package that imports ``ssl``.
 
+``audit``    what a context that somebody else has made must not say
 ``context``  what is agreed on before a connection: policy, versions, certificates, sessions to resume
 ``session``  one connection: :class:`TLSClient` and :class:`TLSServer` speak the five verbs of the engine
 ``failures`` what OpenSSL's errors mean

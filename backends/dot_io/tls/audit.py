@@ -17,7 +17,7 @@ _UNAUTHENTICATED: Final = frozenset({"auth-null", "auth-psk"})
 "What OpenSSL calls suites without a certificate: anonymous ones, and those of pre-shared keys."
 
 
-def audit(context: ssl.SSLContext) -> None:
+def _audit(context: ssl.SSLContext) -> None:
     """Refuse what neither role can do with; raises :class:`~dot_proto.LocalProtocolError` with the reason."""
     if context.minimum_version < ssl.TLSVersion.TLSv1_2:
         raise _refusal("minimum_version is below TLS 1.2 (RFC 8310, section 9)", "set it to TLSVersion.TLSv1_2")
@@ -29,11 +29,11 @@ def audit(context: ssl.SSLContext) -> None:
 
 def audit_client(context: ssl.SSLContext, policy: AuthenticationPolicy) -> None:
     """Refuse a client's context that would make the policy a lie; raises :class:`~dot_proto.LocalProtocolError`."""
-    audit(context)
+    _audit(context)
     if context.protocol is ssl.PROTOCOL_TLS_SERVER:
         raise _refusal("it is a server's", "make it with ssl.PROTOCOL_TLS_CLIENT")
-    if policy.trust_anchors is not None:
-        raise _refusal("it has trust anchors of its own", "leave trust_anchors out of the policy")
+    if policy.trust_anchors is not None or policy.issuer_pins:
+        raise _refusal("it has trust anchors of its own", "leave trust_anchors and issuer_pins out of the policy")
     if not policy.validates:
         if context.check_hostname:
             raise _refusal("check_hostname is on, but the policy validates no name", "switch it off")
@@ -43,6 +43,13 @@ def audit_client(context: ssl.SSLContext, policy: AuthenticationPolicy) -> None:
         raise _refusal(f"the policy asks for {policy.name}, but check_hostname is off", "switch it on")
     elif context.hostname_checks_common_name:
         raise _refusal("the Subject would be looked at (RFC 8310, section 8.1)", "clear hostname_checks_common_name")
+
+
+def audit_server(context: ssl.SSLContext) -> None:
+    """Refuse a server's context that breaks a rule; raises :class:`~dot_proto.LocalProtocolError`."""
+    _audit(context)
+    if context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise _refusal("it is a client's", "make it with ssl.PROTOCOL_TLS_SERVER")
 
 
 def audit_suites(context: ssl.SSLContext) -> None:

@@ -56,7 +56,7 @@ class SessionCache:
         """
         # Counted from the ticket's own time: under TLS 1.2 a resumed session has still the ticket of the first.
         expires_at = session.time + min(session.ticket_lifetime_hint, MAX_LIFETIME)
-        if verdict.policy.validates and verdict.validated and (end := verdict.validated[0].not_after) is not None:
+        if verdict.validated and (end := verdict.validated[0].not_after) is not None:
             expires_at = min(expires_at, end)
         if expires_at <= wall_time or not verdict.accepted:
             return

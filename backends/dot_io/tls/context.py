@@ -1,4 +1,4 @@
-"""What is agreed on before a connection: one ``ssl.SSLContext`` for one policy, made by us and never changed.
+"""What is agreed on before a connection: one ``ssl.SSLContext`` for one policy, made by us and never changed (or audited by us).
 
 Made from ``PROTOCOL_TLS_CLIENT`` rather than ``create_default_context``, whose flags differ between Python
 versions and which obeys SSLKEYLOGFILE without being asked.
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from dot_proto import AuthenticationPolicy, LocalProtocolError
 
+from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, audit_suites
 from .cache import SessionCache
 from .hello import Observer, observe
 
@@ -30,11 +33,30 @@ def _restrict(context: ssl.SSLContext, minimum: ssl.TLSVersion, maximum: ssl.TLS
     context.set_ciphers(TLS12_CIPHERS)
     # A peer's identity was checked once and must not change (RFC 9325, section 3.5); off by default in Python.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    # With this option a truncation would pass for an orderly end (RFC 8446, section 6.1).
-    context.options &= ~_IGNORE_UNEXPECTED_EOF
+    context.options &= ~IGNORE_UNEXPECTED_EOF
 
 
-_IGNORE_UNEXPECTED_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+def _client_context(policy: AuthenticationPolicy) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # RFC 8310, section 8.1: the Subject is not looked at; Python looks unless told not to.
+    context.hostname_checks_common_name = False
+    # X509_STRICT is not set: private CAs often leave out key identifiers, and a pin or an anchor given by hand says
+    # more about them than that.  Python 3.13 would set it in its default context.
+    context.verify_flags = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
+    if not policy.validates:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif policy.trust_anchors is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        _trust(context, policy.trust_anchors)
+    return context
+
+
+def _trust(context: ssl.SSLContext, anchors: Iterable[bytes]) -> None:
+    """Each certificate given is an anchor by itself, also one that another has signed."""
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=b"".join(anchors))
 
 
 class ClientContext:
@@ -44,6 +66,15 @@ class ClientContext:
     resumption tells the server that it has seen this client before: RFC 8446, C.4).  ``keylog_file`` is a path
     that key material is written to, for a packet analyser; the file is made readable for its owner alone.
     ``observe_handshake`` makes group and signature known, at a cost for every record.
+
+    ``certificate_file`` and ``key_file`` are a client's own certificate chain and key, in PEM.  They are shown only
+    where the chain of the server is validated: otherwise an impostor would see them before any pin is compared.
+
+    ``ssl_context`` is somebody else's, to be used as it is instead of all that above.  It is refused, with the
+    reason, where it would make the policy a lie; its trust anchors take the place of the policy's.
+
+    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`OSError` and :class:`ssl.SSLError` for
+    files that cannot be used, as ssl does.
     """
 
     def __init__(
@@ -56,46 +87,66 @@ class ClientContext:
         sessions: SessionCache | bool | None = None,
         keylog_file: str | None = None,
         observe_handshake: bool = False,
+        certificate_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if certificate_file is not None and not (policy.validates or policy.issuer_pins):
+            raise LocalProtocolError(
+                "a client certificate needs a policy that validates the server's chain: give its name"
+            )
         self.policy: Final = policy
         if sessions is None or sessions is True:
             sessions = SessionCache()
         self.sessions: Final = None if sessions is False else sessions
-        self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        _restrict(context, minimum_version, maximum_version)
-        # RFC 8310, section 8.1: the Subject is not looked at; Python looks unless told not to.
-        context.hostname_checks_common_name = False
-        # X509_STRICT is not set: private CAs often leave out key identifiers, and a pin or an anchor given by
-        # hand says more about them than that.  Python 3.13 would set it in its default context.
-        context.verify_flags = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
-        if policy.validates:
-            self._trust(policy)
+        self._given = ssl_context
+        self._learnt: dict[bytes, ClientContext] = {}
+        self._again = partial(
+            ClientContext,
+            minimum_version=minimum_version,
+            maximum_version=maximum_version,
+            offer_alpn=offer_alpn,
+            sessions=self.sessions is not None,
+            keylog_file=keylog_file,
+            observe_handshake=observe_handshake,
+            certificate_file=certificate_file,
+            key_file=key_file,
+        )
+        if ssl_context is not None:
+            audit_client(ssl_context, policy)
+            audit_suites(ssl_context)
+            self._context = ssl_context
         else:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if offer_alpn:
-            context.set_alpn_protocols([ALPN])
-        if keylog_file is not None:
-            # ssl would make it world-readable.
-            os.close(os.open(keylog_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-            context.keylog_filename = keylog_file
-        self._observers = observe(context) if observe_handshake else None
+            self._context = context = _client_context(policy)
+            _restrict(context, minimum_version, maximum_version)
+            if offer_alpn:
+                context.set_alpn_protocols([ALPN])
+            if keylog_file is not None:
+                # ssl would make it world-readable.
+                os.close(os.open(keylog_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+                context.keylog_filename = keylog_file
+            if certificate_file is not None and policy.validates:
+                context.load_cert_chain(certificate_file, key_file)
+        self._observers = observe(self._context) if observe_handshake else None
 
-    def _trust(self, policy: AuthenticationPolicy) -> None:
-        context = self._context
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.check_hostname = True
-        if policy.trust_anchors is None:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        else:
-            # Each certificate given is an anchor by itself, also one that another has signed.
-            context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-            context.load_verify_locations(cadata=b"".join(policy.trust_anchors))
+    def with_learnt_anchor(self, certificate: bytes) -> ClientContext:
+        """The context of a second handshake, after the first has shown the certificate of a pinned issuer.
+
+        Kept for the next time, since the sessions to resume are in it.
+        """
+        if certificate not in self._learnt:
+            self._learnt = {certificate: self._again(self.policy.with_learnt_anchor(certificate))}
+        return self._learnt[certificate]
 
     def wrap(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, session: ssl.SSLSession | None = None
     ) -> ssl.SSLObject:
-        """One connection's TLS state."""
+        """One connection's TLS state.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a context that has been changed for the worse since.
+        """
+        if self._given is not None:
+            audit_client(self._given, self.policy)
         name = self.policy.name if self.policy.validates else self.policy.server_name
         return self._context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
 
@@ -112,21 +163,38 @@ class ServerContext:
     """What every connection to a server shares: certificate chain, key, TLS settings.
 
     ``certificate_file`` holds the chain in PEM, leaf first; ``key_file`` the private key, if it is not in there
-    too.  A file that cannot be used raises :class:`OSError` or :class:`ssl.SSLError`, as ssl does.
+    too.  With ``client_trust_anchors``, certificates in DER, every client must show a certificate that one of them
+    vouches for.  ``ssl_context`` is somebody else's, to be used as it is instead of all that.
+
+    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`OSError` and :class:`ssl.SSLError` for
+    files that cannot be used, as ssl does.
     """
 
     def __init__(
         self,
-        certificate_file: str | os.PathLike[str],
+        certificate_file: str | os.PathLike[str] | None = None,
         key_file: str | os.PathLike[str] | None = None,
         *,
         minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
         maximum_version: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+        client_trust_anchors: Iterable[bytes] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if (certificate_file is None) is (ssl_context is None):
+            raise LocalProtocolError("a server needs a certificate_file, or an ssl_context that has one; not both")
+        if ssl_context is not None:
+            audit_server(ssl_context)
+            audit_suites(ssl_context)
+            self._context = ssl_context
+            return
+        assert certificate_file is not None
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _restrict(context, minimum_version, maximum_version)
         context.load_cert_chain(certificate_file, key_file)
         context.set_alpn_protocols([ALPN])
+        if client_trust_anchors is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            _trust(context, client_trust_anchors)
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """One connection's TLS state."""

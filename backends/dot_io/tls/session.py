@@ -65,6 +65,8 @@ class HandshakeCompleted(Event):
     "Key exchange group; known only where the context observes handshakes."
     signature: str | None
     "Signature scheme; known only where the context observes handshakes."
+    peer_certificate: bytes | None
+    "The certificate whose key the peer proved, in DER; ``None`` where none was asked for."
 
 
 class _Session:
@@ -233,6 +235,7 @@ class _Session:
             is_resumed=bool(self._tls.session_reused),
             group=group,
             signature=signature,
+            peer_certificate=self._tls.getpeercert(binary_form=True),
         )
 
 

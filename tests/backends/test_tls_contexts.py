@@ -1,0 +1,200 @@
+"""Contexts: client certificates both ways, and contexts that somebody else has made."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+import pytest
+
+from dot_io.errors import HandshakeError
+from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
+from dot_proto import AuthenticationPolicy, ConnectionClosed, LocalProtocolError, QueryReceived, State
+from support.pki import NAME, Identity, Pki
+from support.pki import pki_fixture as pki_fixture
+from support.wire import Clock, Wire, both_versions, make_client, the
+
+
+def by_name(pki: Pki) -> AuthenticationPolicy:
+    return AuthenticationPolicy.strict(NAME, trust_anchors=[pki.root.der])
+
+
+def mutual(pki: Pki, version: ssl.TLSVersion, *own: Identity) -> Wire:
+    """A client that shows ``own``, and a server that asks for a certificate under the root."""
+    context = ClientContext(
+        by_name(pki), minimum_version=version, maximum_version=version, certificate_file=pki.file(*own) if own else None
+    )
+    server = ServerContext(pki.file(*pki.honest), client_trust_anchors=[pki.root.der])
+    clock = Clock()
+    wire = Wire(make_client(context, clock), TLSServer(server, now=clock.now), clock=clock)
+    wire.ask("example.com")
+    return wire.flow()
+
+
+@both_versions
+def test_a_client_shows_its_certificate(pki: Pki, version: ssl.TLSVersion) -> None:
+    """RFC 8310, section 6: the server sees the certificate whose key the client proved, and is asked."""
+    wire = mutual(pki, version, pki.client_only, pki.intermediate)
+    assert the(HandshakeCompleted, wire.server_events).peer_certificate == pki.client_only.der
+    assert the(HandshakeCompleted, wire.client_events).peer_certificate == pki.leaf.der
+    assert len([event for event in wire.server_events if isinstance(event, QueryReceived)]) == 1
+
+
+@both_versions
+@pytest.mark.parametrize("kind", ["none", "stranger"])
+def test_a_client_without_the_right_certificate_is_not_answered(pki: Pki, version: ssl.TLSVersion, kind: str) -> None:
+    """XOT-3: a server that asks for certificates lets nobody else in, under TLS 1.3 after the client's handshake."""
+    wire = mutual(pki, version, *([pki.attacker] if kind == "stranger" else []))
+    assert not [event for event in wire.server_events if isinstance(event, QueryReceived)]
+    assert wire.heard == b""
+    assert isinstance(the(ConnectionClosed, wire.server_events).error, HandshakeError)
+    assert the(ConnectionClosed, wire.client_events).error is not None
+
+
+def test_no_certificate_where_none_is_asked_for(pki: Pki) -> None:
+    clock = Clock()
+    server = TLSServer(ServerContext(pki.file(*pki.honest)), now=clock.now)
+    wire = Wire(make_client(ClientContext(by_name(pki)), clock), server, clock=clock).flow()
+    assert the(HandshakeCompleted, wire.server_events).peer_certificate is None
+
+
+def test_a_client_certificate_is_not_shown_to_a_server_that_nothing_validates(pki: Pki) -> None:
+    """tls.md, section 5: under pins alone an impostor would see it before the pins are compared."""
+    with pytest.raises(LocalProtocolError, match="validates the server's chain"):
+        ClientContext(AuthenticationPolicy.strict(pins=[pki.leaf.pin]), certificate_file=pki.file(pki.client_only))
+
+
+def test_a_client_certificate_waits_for_the_second_handshake(pki: Pki) -> None:
+    """Under an issuer pin the first handshake validates nothing: only the second one shows the certificate."""
+    policy = AuthenticationPolicy.strict(NAME, issuer_pins=[pki.intermediate.pin])
+    context = ClientContext(policy, certificate_file=pki.file(pki.client_only, pki.intermediate))
+    server = ServerContext(pki.file(*pki.honest), client_trust_anchors=[pki.root.der])
+    for one, certificate in ((context, None), (context.with_learnt_anchor(pki.intermediate.der), pki.client_only.der)):
+        clock = Clock()
+        wire = Wire(make_client(one, clock), TLSServer(server, now=clock.now), clock=clock).flow()
+        shown = [event.peer_certificate for event in wire.server_events if isinstance(event, HandshakeCompleted)]
+        assert shown == ([certificate] if certificate else [])
+
+
+def test_the_second_handshake_keeps_the_settings_and_the_sessions(pki: Pki) -> None:
+    """TLS-8: what was learnt is kept with the sessions made under it, and with every setting of the first."""
+    policy = AuthenticationPolicy.strict(NAME, issuer_pins=[pki.intermediate.pin])
+    context = ClientContext(policy, maximum_version=ssl.TLSVersion.TLSv1_2, offer_alpn=False, observe_handshake=True)
+    learnt = context.with_learnt_anchor(pki.intermediate.der)
+    assert learnt is context.with_learnt_anchor(pki.intermediate.der)
+    server = ServerContext(pki.file(*pki.honest))
+    for is_resumed in (False, True):
+        clock = Clock()
+        wire = Wire(make_client(learnt, clock), TLSServer(server, now=clock.now), clock=clock)
+        wire.ask("example.com")
+        wire.flow()
+        wire.answer()
+        wire.flow()
+        completed = the(HandshakeCompleted, wire.client_events)
+        assert (completed.version, completed.alpn, completed.is_resumed) == ("TLSv1.2", None, is_resumed)
+        assert is_resumed or completed.group is not None
+    with pytest.raises(LocalProtocolError, match="not among the issuer pins"):
+        context.with_learnt_anchor(pki.other_root.der)
+
+
+def given(pki: Pki) -> ssl.SSLContext:
+    """A context of somebody's that may be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.hostname_checks_common_name = False
+    context.load_verify_locations(cadata=pki.root.der)
+    return context
+
+
+def weaken(**changes: object) -> Callable[[ssl.SSLContext], None]:
+    def change(context: ssl.SSLContext) -> None:
+        for name, value in changes.items():
+            setattr(context, name, value)
+
+    return change
+
+
+def old_tls(context: ssl.SSLContext) -> None:
+    with pytest.deprecated_call():
+        context.minimum_version = ssl.TLSVersion.TLSv1_1
+
+
+def no_verification(context: ssl.SSLContext) -> None:
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+
+def renegotiation(context: ssl.SSLContext) -> None:
+    context.options &= ~ssl.OP_NO_RENEGOTIATION
+
+
+def ignored_truncation(context: ssl.SSLContext) -> None:
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0x80)
+
+
+LIES = {
+    "TLS 1.2": old_tls,
+    "renegotiation": renegotiation,
+    "truncated": ignored_truncation,
+    "CERT_REQUIRED": no_verification,
+    "check_hostname is off": weaken(check_hostname=False),
+    "Subject": weaken(hostname_checks_common_name=True),
+}
+
+
+@pytest.mark.parametrize("why", LIES)
+def test_a_context_that_would_make_the_policy_a_lie(pki: Pki, why: str) -> None:
+    """AUT-14, TLS-1, TLS-7, CON-10: refused with the reason, also when it was changed after having been accepted."""
+    policy = AuthenticationPolicy.strict(NAME)
+    bad = given(pki)
+    LIES[why](bad)
+    with pytest.raises(LocalProtocolError, match=f"cannot be used: .*{why}"):
+        ClientContext(policy, ssl_context=bad)
+
+    changed = given(pki)
+    context = ClientContext(policy, ssl_context=changed)
+    LIES[why](changed)
+    with pytest.raises(LocalProtocolError, match=why):
+        make_client(context, Clock())
+
+
+def test_a_context_may_use_suites_with_certificates_only(pki: Pki) -> None:
+    """RFC 9325, section 4: an anonymous suite would leave nobody to compare a pin with."""
+    context = given(pki)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ALL:aNULL:@SECLEVEL=0")
+    with pytest.raises(LocalProtocolError, match="shows no certificate"):
+        ClientContext(AuthenticationPolicy.strict(NAME), ssl_context=context)
+
+
+def test_a_context_has_its_own_anchors_and_its_own_role(pki: Pki) -> None:
+    """A policy's anchors could not be told from the context's; a name needs checking, and no name none."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.options |= ssl.OP_NO_RENEGOTIATION
+    server.minimum_version = ssl.TLSVersion.TLSv1_2
+    by_pin = AuthenticationPolicy.strict(pins=[pki.leaf.pin])
+    with pytest.raises(LocalProtocolError, match="trust anchors of its own"):
+        ClientContext(by_name(pki), ssl_context=given(pki))
+    with pytest.raises(LocalProtocolError, match="server's"):
+        ClientContext(by_pin, ssl_context=server)
+    with pytest.raises(LocalProtocolError, match="client's"):
+        ServerContext(ssl_context=given(pki))
+    with pytest.raises(LocalProtocolError, match="validates no name"):
+        ClientContext(by_pin, ssl_context=given(pki))
+    with pytest.raises(LocalProtocolError, match="not both"):
+        ServerContext()
+    with pytest.raises(LocalProtocolError, match="not both"):
+        ServerContext(pki.file(*pki.honest), ssl_context=server)
+
+
+def test_contexts_that_were_given_do_their_work(pki: Pki) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.options |= ssl.OP_NO_RENEGOTIATION
+    server.minimum_version = ssl.TLSVersion.TLSv1_2
+    server.load_cert_chain(pki.file(*pki.honest))
+    clock = Clock()
+    client = make_client(ClientContext(AuthenticationPolicy.strict(NAME), ssl_context=given(pki)), clock)
+    wire = Wire(client, TLSServer(ServerContext(ssl_context=server), now=clock.now), clock=clock).flow()
+    assert wire.verdict.authenticated
+    assert client.connection.state is State.OPEN
