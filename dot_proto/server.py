@@ -232,6 +232,10 @@ class ServerConnection(Connection):
 
     def _receive_query(self, message: bytes, now: float, events: list[Event]) -> None:
         queries, configuration = self._queries, self.configuration
+        handle = self._next_handle
+        self._next_handle += 1
+        if self._next_handle == configuration.max_queries:
+            self._last_call(now)
         is_welcome = message[2] >> 3 in configuration.opcodes and len(queries) < configuration.hard_outstanding
         query = _Query.of_plain(message) if is_welcome else None
         if query is None:
@@ -241,16 +245,13 @@ class ServerConnection(Connection):
                 self._reject(message, layout, rcode, explanation, events)
                 if not queries:
                     self._rest(now)
+                    self._end_if_drained(events)
                 return
             query = _Query.of(message, layout)
-        handle = self._next_handle
-        self._next_handle += 1
         if not queries:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is outstanding
         queries[handle] = query
         events.append(QueryReceived(handle, message))
-        if self._next_handle == self.configuration.max_queries:
-            self._last_call(now)
 
     def _refusal(self, message: bytes, layout: Layout) -> tuple[int, str]:
         """The RCODE and the reason of a query that the engine answers by itself; an empty reason: none."""

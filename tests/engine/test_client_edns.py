@@ -162,7 +162,23 @@ def test_the_first_reason_to_go_is_the_one_reported():
     scene.receive(saying(wire, timeout_of(0)))
     scene.client.close(now=scene.now)
     assert scene.client.next_timeout() == scene.now + 1.0
-    assert outcome(scene.receive(saying(other, timeout_of(0)))) == [last, closed(Cause.LAST_CALL)]
+    assert scene.client.closing_for is Cause.LAST_CALL
+    assert outcome(scene.receive(saying(other, timeout_of(100)))) == [
+        last,
+        KeepaliveReceived(10.0),
+        closed(Cause.LAST_CALL),
+    ]
+
+
+def test_a_close_stays_a_close_when_the_server_wants_to_go_too():
+    """The other way round: first the caller, then zero (KAL-5, CON-16)."""
+    scene = Scene()
+    _, wire = scene.ask()
+    last, other = scene.ask()
+    scene.client.close(now=scene.now)
+    scene.receive(saying(wire, timeout_of(0)))
+    assert scene.client.closing_for is Cause.LOCAL_CLOSE
+    assert outcome(scene.receive(saying(other, timeout_of(0)))) == [last, closed(Cause.LOCAL_CLOSE)]
 
 
 def test_zero_within_a_transfer():

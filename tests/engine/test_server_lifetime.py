@@ -167,13 +167,14 @@ def test_the_limit_on_queries():
     assert closed(server.timeout()) == (Cause.LAST_CALL, None)
 
 
-def test_what_the_engine_answers_is_not_counted():
-    """max_queries is about those that reach the caller."""
-    server = Server(max_queries=1)
-    server.receive(BARE + b"\0", BARE + b"\0")
+def test_what_the_engine_answers_counts_too():
+    """SRV-12: otherwise a client could have malformed queries answered for ever."""
+    server = Server(max_queries=2)
+    server.receive(BARE + b"\0")
     assert server.engine.state is State.OPEN
-    server.ask(BARE)
-    assert server.engine.state is State.DRAINING
+    server.receive(BARE + b"\0")
+    assert server.engine.state is State.CLOSED
+    assert len(server.engine.data_to_send()) == 2
 
 
 def test_the_limit_on_time_of_a_quiet_connection():
