@@ -34,7 +34,7 @@ class Connection(ABC):
 
     @property
     def closing_for(self) -> Cause | None:
-        """Why the connection takes no more queries, once it does not; ``None`` before that."""
+        """Why a graceful close was begun; ``None`` where there was none (then see the terminal event)."""
         return self._draining_for
 
     def next_timeout(self) -> float | None:
@@ -115,7 +115,8 @@ class Connection(ABC):
         self._end(Cause.PEER_FAULT, error, events)
 
     def _end_of_strays(self, limit: int, events: list[Event]) -> None:
-        error = RemoteProtocolError(f"more than {limit} messages in a row that belong to nothing", Fault.TOO_MANY_STRAYS)
+        text = f"more than {limit} messages in a row that belong to nothing"
+        error = RemoteProtocolError(text, Fault.TOO_MANY_STRAYS)
         self._end(Cause.PEER_FAULT, error, events)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 NO_APPLICATION_PROTOCOL: Final = bytes.fromhex("15030300020278")
@@ -173,5 +173,5 @@ def observe(context: ssl.SSLContext) -> WeakKeyDictionary[Any, Observer]:
                 return  # not as the RFC has it: then it is not shown
 
     if hasattr(context, "_msg_callback"):
-        context._msg_callback = look
+        cast("Any", context)._msg_callback = look
     return observers
