@@ -286,7 +286,9 @@ def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
         verdict = _judge_full(policy, evidence)
     else:
         verdict = _judge_resumed(policy, evidence, evidence.resumed)
-    return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or policy.is_opportunistic)
+    # Where validation was required and failed there is no TLS session, and so nobody to ask, whatever the policy.
+    asks_anybody = policy.is_opportunistic and evidence.failure is None
+    return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or asks_anybody)
 
 
 def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Verdict) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Final, Protocol
 
 RECEIVE_SIZE: Final = 65_536
@@ -14,12 +15,15 @@ FLUSH_TIMEOUT: Final = 1.0
 DOES_NOT_READ: Final = "the peer does not read what it is sent"
 "Why a connection is given up whose peer takes nothing any more."
 
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
+"struct linger: switched on, for 0 seconds."
+
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 "Linux only."
 
 
 class _HasOptions(Protocol):
-    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
 
 
 def send_at_once(sock: _HasOptions) -> None:
@@ -34,3 +38,11 @@ def acknowledge_at_once(sock: _HasOptions) -> None:
     """
     if _QUICKACK is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def reset_on_close(sock: _HasOptions) -> None:
+    """Let closing reset TCP, since not all was sent.
+
+    Otherwise the kernel would go on offering what it holds, megabytes perhaps, to a peer that does not read.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

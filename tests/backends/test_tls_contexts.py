@@ -9,10 +9,10 @@ import pytest
 
 from dot_io.errors import HandshakeError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
-from dot_proto import AuthenticationPolicy, ConnectionClosed, LocalProtocolError, QueryReceived, State
+from dot_proto import AuthenticationPolicy, ConnectionClosed, LocalProtocolError, QueryReceived, Reason, State
 from support.pki import NAME, Identity, Pki
 from support.pki import pki_fixture as pki_fixture
-from support.wire import Clock, Wire, both_versions, make_client, the
+from support.wire import Clock, Wire, both_versions, make_client, refused, the
 
 
 def by_name(pki: Pki) -> AuthenticationPolicy:
@@ -198,3 +198,18 @@ def test_contexts_that_were_given_do_their_work(pki: Pki) -> None:
     wire = Wire(client, TLSServer(ServerContext(ssl_context=server), now=clock.now), clock=clock).flow()
     assert wire.verdict.authenticated
     assert client.connection.state is State.OPEN
+
+
+@both_versions
+def test_a_context_that_demands_what_the_policy_does_not(pki: Pki, version: ssl.TLSVersion) -> None:
+    """AUT-19: opportunistic asks anybody, but not where the caller's own context has ended the handshake."""
+    context = given(pki)
+    context.check_hostname = False
+    context.maximum_version = version
+    clock = Clock()
+    client = make_client(ClientContext(AuthenticationPolicy.opportunistic(), ssl_context=context), clock)
+    wire = Wire(client, TLSServer(ServerContext(pki.file(pki.attacker)), now=clock.now), clock=clock)
+    wire.ask("secret.example")
+    verdict = refused(wire.flow())
+    assert verdict.reason is Reason.UNTRUSTED
+    assert wire.heard == b""

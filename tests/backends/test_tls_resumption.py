@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -304,6 +306,25 @@ def test_a_ticket_does_not_outlive_the_certificate(pki: Pki, cache: SessionCache
     assert lasts(cache, 100.0)
     cache.store(CONTEXT, ADDRESS, made, verdict(pki, by_pin=True), now=1000.0, wall_time=end - 100.0)
     assert lasts(cache, 7200.0)
+
+
+def test_threads_may_share_a_cache(pki: Pki) -> None:
+    """TLS-8: one thread takes the last session of a server while another stores one, or drops the oldest server."""
+    cache, made, trusted = SessionCache(max_servers=1), session(), verdict(pki)
+    server_of = [(f"192.0.2.{number}", 853) for number in range(3)]
+
+    def reconnect(first: int) -> None:
+        for number in range(first, first + 3000):
+            cache.store(CONTEXT, server_of[number % 3], made, trusted, now=0.0, wall_time=0.0)
+            cache.take(CONTEXT, server_of[number % 3], now=0.0)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # seconds: without a lock this fails every time that it was tried
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(reconnect, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_refusal_is_not_kept(pki: Pki, cache: SessionCache) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+
 from conformance.adapters import ASYNC, BACKENDS, Backend
 from conformance.identities import Identities, make_identities
 

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 import trio
+
 from conformance.adapters import Backend
 
 

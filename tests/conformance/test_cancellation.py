@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+
 from conformance.adapters import ASYNC, Backend, Blocking
 from conformance.identities import Identities
 from conformance.interruption import Moment, at_each_suspension
-from support.peers import Caller, answer, name_in, scripted
-
 from dot_io.blocking.pump import Pump
 from dot_proto import ClientConfiguration, make_query
+from support.peers import Caller, answer, name_in, scripted
 
 both_moments = pytest.mark.parametrize("moment", Moment, ids=lambda moment: moment.value)
 
@@ -102,7 +103,8 @@ def test_connect_cancelled_at_each_await(async_api: Backend, identities: Identit
 
     def script(caller: Caller) -> None:
         try:
-            answering(caller)
+            with suppress(OSError):  # the client leaves without a word
+                answering(caller)
         finally:
             ended.append(caller)
 
@@ -203,20 +205,20 @@ def test_an_interrupt_while_waiting_is_the_callers_alone(
     """CON: Ctrl-C in a thread that waits for the socket abandons that thread's query; the next one goes on."""
     poll, interrupted = Pump._poll, []
 
-    def interrupt(pump: Pump, *arguments: Any) -> bool:
-        if not interrupted:
+    def interrupt(pump: Pump, reading: bool, writing: bool, timeout: float) -> bool:
+        if not interrupted and timeout > 0:  # not a mere look
             interrupted.append(True)
             raise KeyboardInterrupt
-        return poll(pump, *arguments)
+        return poll(pump, reading, writing, timeout)
 
-    with scripted(answering, identities.certificate_file) as server:
-        with Blocking.package.connect("127.0.0.1", identities.policy, port=server.port) as client:
-            monkeypatch.setattr(Pump, "_poll", interrupt)
-            interrupted.append(True)
-            client.query(make_query("warm-up.example"))
-            interrupted.clear()
-            with pytest.raises(KeyboardInterrupt):
-                list(client.query_many([make_query("victim.example")] * 3))
-            assert client._session.connection.pending == 0
-            assert name_in(client.query(make_query("next.example"))) == "next"
+    with (
+        scripted(answering, identities.certificate_file) as server,
+        Blocking.package.connect("127.0.0.1", identities.policy, port=server.port) as client,
+    ):
+        monkeypatch.setattr(Pump, "_poll", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            list(client.query_many([make_query("victim.example")] * 3))
+        assert interrupted
+        assert client._session.connection.pending == 0
+        assert name_in(client.query(make_query("next.example"))) == "next"
     assert server.accepted == 1

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import trustme
+
 from conformance.adapters import Backend
 from conformance.identities import Identities
-from support.messages import response_to
-
 from dot_io.errors import ConnectionLostError, HandshakeError
 from dot_proto import CertificateFacts, Pin, certificates_from, make_query
+from support.messages import response_to
 
 
 @pytest.mark.parametrize("shows", [True, False], ids=["shown", "none"])

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import trio.testing
+
 from conformance.adapters import ASYNC, Backend, Trio
 from conformance.identities import NAME, Identities
-from support.peers import Caller, answer, happens, name_in, scripted, unanswering
-
 from dot_io.errors import ConnectError, ConnectTimeoutError, Failure, HandshakeError, QueryTimeoutError
 from dot_proto import AuthenticationPolicy, ClientConfiguration, make_query
+from support.peers import Caller, answer, happens, name_in, scripted, unanswering
 
 SLACK = 2.0
 "Seconds that a loaded machine may be late; every deadline here is far shorter than what it must not be taken for."

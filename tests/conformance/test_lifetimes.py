@@ -6,18 +6,20 @@ That nothing is left behind (tasks, threads, descriptors) is checked after every
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import trio
-from conformance.adapters import Backend
-from conformance.identities import Identities
-from support.peers import Caller, RawClient, answer, name_in, scripted
 
+from conformance.adapters import ASYNC, Backend
+from conformance.identities import Identities
 from dot_io.errors import ConnectionLostError
+from dot_io.tls import TLSClient
 from dot_proto import Cause, make_query
+from support.peers import Caller, RawClient, answer, happens, name_in, scripted
 
 
 class Trouble(Exception):
@@ -41,13 +43,18 @@ def test_what_the_block_of_connect_raises_leaves_as_it_is(
     trouble = _made(kind)
 
     async def scenario(api: Backend, port: int) -> None:
-        try:
+        clients = []
+
+        async def block() -> None:
             async with api.connect("127.0.0.1", identities.policy, port=port) as client:
+                clients.append(client)
                 await client.query(make_query("example.com"))
                 raise trouble
-        except BaseException as error:
-            assert error is trouble
-        assert client.is_closed
+
+        with pytest.raises(kind) as raised:
+            await block()
+        assert raised.value is trouble
+        assert clients[0].is_closed
 
     with scripted(answering, identities.certificate_file) as server:
         api.run(scenario, server.port)
@@ -61,15 +68,20 @@ def test_what_the_block_of_serve_raises_leaves_as_it_is(
     trouble = _made(kind)
 
     async def scenario(api: Backend) -> None:
-        try:
+        clients = []
+
+        async def block() -> None:
             async with api.serve(answer, identities.server, port=0) as server:
                 client = await api.in_thread(RawClient, server.port)
+                clients.append(client)
                 client.send(make_query("example.com"))
                 assert name_in(await api.in_thread(client.message)) == "example"
                 raise trouble
-        except BaseException as error:
-            assert error is trouble
-        with client:
+
+        with pytest.raises(kind) as raised:
+            await block()
+        assert raised.value is trouble
+        with clients[0] as client:
             assert await api.in_thread(client.ends_in_order)
 
     api.run(scenario)
@@ -143,6 +155,33 @@ async def _cancelled(api: Backend, body: Callable[[], Any], entered: list[bool])
     return problem
 
 
+@pytest.mark.parametrize("api", [one for one in ASYNC if one.name == "trio"], ids=repr)
+def test_a_fault_of_ours_is_not_mistaken_for_a_cancellation(
+    api: Backend, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API: should the task behind a connection break, its exception comes out, although the block was cancelled."""
+
+    async def scenario(api: Backend, port: int) -> None:
+        async with api.connect("127.0.0.1", identities.policy, port=port) as client:
+            await client.query(make_query("example.com"))
+            monkeypatch.setattr(TLSClient, "receive_data", lambda *_, **__: 1 / 0)
+            broken.set()
+            await _forever(api)
+
+    broken = threading.Event()
+
+    def script(caller: Caller) -> None:
+        query = caller.query()
+        caller.send(answer(query))
+        happens(broken)
+        caller.send(answer(query))
+        caller.rest()
+
+    with scripted(script, identities.certificate_file) as server, pytest.raises(ExceptionGroup) as group:
+        api.run(scenario, server.port)
+    assert group.group_contains(ZeroDivisionError)
+
+
 def test_closing_twice_and_from_two_tasks(api: Backend, identities: Identities) -> None:
     """API: closing what is closed does nothing; of two who close, both wait for the end."""
 
@@ -195,15 +234,13 @@ def test_client_and_server_on_one_loop(async_api: Backend, identities: Identitie
                 api.serve(forward, identities.server, port=0) as front,
                 api.connect("127.0.0.1", identities.policy, port=front.port) as caller,
             ):
-                responses = await api.gather(
-                    caller.query(make_query(f"host-{number}.example")) for number in range(50)
-                )
+                responses = await api.gather(caller.query(make_query(f"host-{number}.example")) for number in range(50))
         assert [name_in(response) for response in responses] == [f"host-{number}" for number in range(50)]
 
     async_api.run(scenario)
 
 
-def test_clients_and_servers_in_several_threads(api: Backend, other: Backend, identities: Identities) -> None:
+def test_clients_and_servers_in_several_threads(api: Backend, identities: Identities) -> None:
     """API: loops in threads of one process share nothing, not even a buffer."""
     names = [f"{letter}-{number}.example" for letter in "abcdefgh" * 25 for number in range(5)]
 
@@ -213,6 +250,6 @@ def test_clients_and_servers_in_several_threads(api: Backend, other: Backend, id
             async for position, fate in client.query_many(queries):
                 assert name_in(fate.message) == names[position].partition(".")[0]
 
-    with other.serving(answer, identities.server) as server, ThreadPoolExecutor(4) as pool:
+    with api.serving(answer, identities.server) as server, ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(api.run, scenario, server.port) for _ in range(4)]:
             done.result()

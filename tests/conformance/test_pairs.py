@@ -7,10 +7,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
+
 from conformance.adapters import Backend, Running
 from conformance.identities import NAME, Identities
-from support.messages import KEEPALIVE, PADDING, opt, option, query_of_length, record, response_to
-
 from dot_io.errors import AuthenticationError, ConnectionLostError, QueryTimeoutError
 from dot_io.tls import ClientContext
 from dot_proto import (
@@ -27,6 +26,7 @@ from dot_proto import (
     ServerConnection,
     make_query,
 )
+from support.messages import KEEPALIVE, PADDING, opt, option, query_of_length, record, response_to
 
 SERVFAIL = 2
 
@@ -287,9 +287,7 @@ def test_policies_that_refuse(api: Backend, other: Backend, identities: Identiti
     assert seen == []
 
 
-def test_opportunistic_asks_whoever_answers_and_says_so(
-    api: Backend, other: Backend, identities: Identities
-) -> None:
+def test_opportunistic_asks_whoever_answers_and_says_so(api: Backend, other: Backend, identities: Identities) -> None:
     """AUT-3: accepted, not authenticated (RFC 8310, section 5)."""
 
     async def scenario(api: Backend, port: int) -> None:

@@ -510,7 +510,6 @@ def test_only_a_pinned_certificate_becomes_an_anchor(policy):
         shown(LEAF),
         shown(ATTACKER, LEAF),
         shown(b"\x30"),
-        Evidence(failure=ValidationFailure(Reason.UNTRUSTED, "self-signed certificate")),
         shown(certificate("leaf-p256-expired"), wall_time=NOW),
         Evidence(resumed=judge(STRICT_PINS, shown(LEAF)), leaf=OTHER),
     ],
@@ -521,6 +520,14 @@ def test_opportunistic_asks_whoever_answers(evidence, pins):
     verdict = judge(AuthenticationPolicy.opportunistic("dot.test", pins=pins), evidence)
     assert verdict.accepted
     assert not verdict.authenticated
+
+
+@pytest.mark.parametrize("pins", [(), (LEAF_PIN,)])
+def test_opportunistic_asks_nobody_where_the_handshake_has_failed(pins):
+    """A failed validation ends the handshake: to accept it would report a peer that is not there (AUT-19)."""
+    evidence = Evidence(leaf=LEAF, failure=ValidationFailure(Reason.UNTRUSTED, "self-signed certificate"))
+    verdict = judge(AuthenticationPolicy.opportunistic(pins=pins), evidence)
+    assert (verdict.accepted, verdict.authenticated, verdict.reason) == (False, False, Reason.UNTRUSTED)
 
 
 def test_opportunistic_asks_for_nothing():

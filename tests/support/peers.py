@@ -132,6 +132,7 @@ def scripted(script: Script, certificate_file: Path | None, *, receive_buffer: i
             sock.settimeout(GIVE_UP)
             if context is not None:
                 with suppress(OSError):
+                    sock.getpeername()  # a client that has gone already would make ssl leave the socket open
                     sock = context.wrap_socket(sock, server_side=True)
                 if not isinstance(sock, ssl.SSLSocket):
                     return  # the client has refused us

@@ -37,7 +37,7 @@ from .._server import (
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .wire import Wire
 
-Handler = Callable[[bytes, Peer], bytes | None | Awaitable[bytes | None]]
+Handler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
 "From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
 
 

@@ -16,9 +16,15 @@ from typing import Final, cast
 
 from dot_proto import Event
 
-from .._transport import DOES_NOT_READ, FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
+from .._transport import (
+    DOES_NOT_READ,
+    FLUSH_TIMEOUT,
+    RECEIVE_SIZE,
+    acknowledge_at_once,
+    reset_on_close,
+    send_at_once,
+)
 from ..tls import TLSClient, TLSServer
-
 
 
 class _Buffers(threading.local):
@@ -86,12 +92,14 @@ class Wire(asyncio.BufferedProtocol):
             transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
         if self._session.is_finished:
             transport.close()
-            self._set_timer(self._loop.time() + FLUSH_TIMEOUT, transport.abort)
+            self._set_timer(self._loop.time() + FLUSH_TIMEOUT, self.abort)
         else:
             self._keep_timer()
 
     def abort(self) -> None:
         """Close at once, whatever is still to be sent."""
+        if self._transport.get_write_buffer_size():
+            reset_on_close(self._socket)
         self._transport.abort()
 
     def pause_reading(self, paused: bool) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from dot_proto import Event
 
-from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
+from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, reset_on_close, send_at_once
 from ..tls import TLSClient, TLSServer
 
 LONGEST_WAIT: Final = 86_400.0
@@ -110,6 +110,8 @@ class Pump:
 
     def close(self) -> None:
         """Close the socket; call when no thread waits any more."""
+        if self._unsent:
+            reset_on_close(self._socket)
         self._socket.close()
         for waker in self._wakers:
             waker.close()

@@ -8,6 +8,7 @@ context under which it was made, and so for one policy (RFC 8446, section 4.6.1)
 from __future__ import annotations
 
 import ssl
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -28,17 +29,19 @@ class _Entry:
 class SessionCache:
     """Sessions by context and server; ``server`` is the address and port that was dialled.
 
-    Contexts may share a cache, never a session.  Holds sessions of ``max_servers`` servers, at most
-    ``per_server`` each; the oldest give way.
+    Contexts may share a cache, never a session; threads may share it too.  Holds sessions of ``max_servers``
+    servers, at most ``per_server`` each; the oldest give way.
     """
 
     def __init__(self, *, max_servers: int = 64, per_server: int = 2) -> None:
         self._max_servers = max_servers
         self._per_server = per_server
         self._entries: OrderedDict[tuple[object, tuple[str, int]], list[_Entry]] = OrderedDict()
+        self._lock = threading.Lock()  # connections of one context are often in several threads
 
     def __len__(self) -> int:
-        return sum(map(len, self._entries.values()))
+        with self._lock:
+            return sum(map(len, self._entries.values()))
 
     def store(
         self,
@@ -61,25 +64,28 @@ class SessionCache:
         if expires_at <= wall_time or not verdict.accepted:
             return
         key = context, server
-        entries = self._entries.setdefault(key, [])
-        self._entries.move_to_end(key)
-        entries.append(_Entry(session, verdict, now + expires_at - wall_time))
-        del entries[: -self._per_server]
-        if len(self._entries) > self._max_servers:
-            self._entries.popitem(last=False)
+        with self._lock:
+            entries = self._entries.setdefault(key, [])
+            self._entries.move_to_end(key)
+            entries.append(_Entry(session, verdict, now + expires_at - wall_time))
+            del entries[: -self._per_server]
+            if len(self._entries) > self._max_servers:
+                self._entries.popitem(last=False)
 
     def take(
         self, context: object, server: tuple[str, int], *, now: float
     ) -> tuple[ssl.SSLSession, Verdict] | None:
         """The newest session for this server, which is forgotten by this: a ticket is used once (RFC 8446, C.4)."""
-        entries = self._entries.get((context, server), [])
-        while entries:
-            entry = entries.pop()
-            if entry.expires_at > now:
-                return entry.session, entry.verdict
-        self._entries.pop((context, server), None)
+        with self._lock:
+            entries = self._entries.get((context, server), [])
+            while entries:
+                entry = entries.pop()
+                if entry.expires_at > now:
+                    return entry.session, entry.verdict
+            self._entries.pop((context, server), None)
         return None
 
     def forget(self) -> None:
         """Drop everything, as after a change of network: a ticket would link the two (RFC 8446, C.4)."""
-        self._entries.clear()
+        with self._lock:
+            self._entries.clear()

@@ -1,4 +1,4 @@
-"""What is agreed on before a connection: one ``ssl.SSLContext`` for one policy, made by us and never changed (or audited by us).
+"""What is agreed on before a connection: one ``ssl.SSLContext`` for one policy, made or audited by us.
 
 Made from ``PROTOCOL_TLS_CLIENT`` rather than ``create_default_context``, whose flags differ between Python
 versions and which obeys SSLKEYLOGFILE without being asked.
@@ -134,9 +134,11 @@ class ClientContext:
 
         Kept for the next time, since the sessions to resume are in it.
         """
-        if certificate not in self._learnt:
-            self._learnt = {certificate: self._again(self.policy.with_learnt_anchor(certificate))}
-        return self._learnt[certificate]
+        context = self._learnt.get(certificate)
+        if context is None:
+            context = self._again(self.policy.with_learnt_anchor(certificate))
+            self._learnt = {certificate: context}  # a whole new one, since threads may share us
+        return context
 
     def wrap(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, session: ssl.SSLSession | None = None

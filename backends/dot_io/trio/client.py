@@ -70,6 +70,8 @@ async def connect(
                     with trio.CancelScope(shield=True):
                         await client.close()
             except BaseException as error:
+                if nursery.cancel_scope.cancel_called:
+                    raise  # a fault of ours has cancelled the block, and must come out
                 failure = error
     finally:
         if failure is not None:

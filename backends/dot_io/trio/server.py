@@ -35,7 +35,7 @@ from .._server import (
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .wire import Wire
 
-Handler = Callable[[bytes, Peer], bytes | None | Awaitable[bytes | None]]
+Handler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
 "From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
 
 
@@ -71,11 +71,15 @@ async def serve(
                 Places(max_connections, max_connections_per_host),
             )
             try:
-                yield server
+                try:
+                    yield server
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await server.close()
             except BaseException as error:
+                if nursery.cancel_scope.cancel_called:
+                    raise  # a fault of ours has cancelled the block, and must come out
                 failure = error
-            with trio.CancelScope(shield=True):
-                await server.close()
     finally:
         if failure is not None:
             raise failure  # raised inside the nursery it would come out in an exception group

@@ -15,7 +15,14 @@ import trio
 
 from dot_proto import Event
 
-from .._transport import DOES_NOT_READ, FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, send_at_once
+from .._transport import (
+    DOES_NOT_READ,
+    FLUSH_TIMEOUT,
+    RECEIVE_SIZE,
+    acknowledge_at_once,
+    reset_on_close,
+    send_at_once,
+)
 from ..tls import TLSClient, TLSServer
 
 
@@ -62,6 +69,8 @@ class Wire:
                     self._idle_writer.unpark()
                     self._everything.deadline = trio.current_time() + FLUSH_TIMEOUT
         finally:
+            if self.is_sending or self._unsent:
+                reset_on_close(self._stream)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._stream)
             self._note(self._session.receive_eof(now=trio.current_time()))
