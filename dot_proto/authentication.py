@@ -83,9 +83,7 @@ class AuthenticationPolicy:
         return cls(name, tuple(pins), anchors, tuple(issuer_pins))
 
     @classmethod
-    def opportunistic(
-        cls, name: str | None = None, *, pins: tuple[Pin, ...] | list[Pin] = ()
-    ) -> AuthenticationPolicy:
+    def opportunistic(cls, name: str | None = None, *, pins: tuple[Pin, ...] | list[Pin] = ()) -> AuthenticationPolicy:
         """The opportunistic usage profile: never the default, always asked for by this name.
 
         ``name`` goes into SNI only.  ``pins`` are compared with the leaf, and the verdict reports the result.
@@ -116,9 +114,7 @@ class AuthenticationPolicy:
                     "a strict policy needs a name or a pin to authenticate with (RFC 8310, section 6.6)"
                 )
         if self.issuer_pins and self.trust_anchors is not None:
-            raise LocalProtocolError(
-                "issuer_pins learn the trust anchor, trust_anchors give it: choose one"
-            )
+            raise LocalProtocolError("issuer_pins learn the trust anchor, trust_anchors give it: choose one")
 
     @property
     def validates(self) -> bool:
@@ -311,9 +307,7 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     warnings = list(policy.warnings)
 
     def refuse(reason: Reason, explanation: str, anchor: bytes | None = None) -> Verdict:
-        return Verdict(
-            policy, False, False, reason, explanation, presented, warnings=tuple(warnings), anchor=anchor
-        )
+        return Verdict(policy, False, False, reason, explanation, presented, warnings=tuple(warnings), anchor=anchor)
 
     if evidence.failure is not None:
         return refuse(evidence.failure.reason, evidence.failure.explanation)
@@ -343,9 +337,7 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     validated = counted if policy.validates else ()
     if not policy.pins:
         explanation = f"the chain is valid for {policy.name}" if validated else "nothing was asked of the server"
-        return Verdict(
-            policy, True, bool(validated), None, explanation, presented, validated, warnings=tuple(warnings)
-        )
+        return Verdict(policy, True, bool(validated), None, explanation, presented, validated, warnings=tuple(warnings))
     for depth, one in enumerate(counted):
         if one.pin in policy.pins:
             return Verdict(

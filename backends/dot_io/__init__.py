@@ -3,6 +3,8 @@
 ==========================  ==========================================================================
 ``dot_io.tls``              TLS sessions over memory buffers: still no socket; the only user of ``ssl``
 ``dot_io.blocking``         client and server on plain sockets and threads
+``dot_io.asyncio``          the same on asyncio, also on uvloop
+``dot_io.trio``             the same on trio
 ``dot_io.cli``              the ``dot-proto`` command
 ==========================  ==========================================================================
 

@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import socket
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,7 +14,7 @@ from dot_proto import CertificateError, CertificateFacts, Event, QueryReceived, 
 
 from ._address import check_port
 from ._transport import FLUSH_TIMEOUT
-from .tls import HandshakeCompleted
+from .tls import HandshakeCompleted, ServerContext, TLSServer
 
 log: Final = logging.getLogger("dot_io")
 
@@ -44,6 +44,31 @@ class Peer:
     "The client's port."
     certificate: CertificateFacts | None = None
     "The client's certificate, which its chain vouches for; ``None`` where the context asks for none."
+
+
+AsyncHandler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
+"From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncOptions:
+    """What every connection of one asynchronous server shares."""
+
+    handler: AsyncHandler
+    context: ServerContext
+    configuration: ServerConfiguration | None
+    handshake_timeout: float
+    share_records: bool
+
+    def new_session(self, now: float) -> TLSServer:
+        """A session for a client that came at ``now``, in seconds on the loop's clock."""
+        return TLSServer(
+            self.context,
+            self.configuration,
+            now=now,
+            handshake_timeout=self.handshake_timeout,
+            share_records=self.share_records,
+        )
 
 
 def take_in(events: Iterable[Event], queries: deque[QueryReceived], peer: Peer) -> Peer:

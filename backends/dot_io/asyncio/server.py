@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -27,6 +26,8 @@ from .._server import (
     CLOSE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_HOST,
+    AsyncHandler,
+    AsyncOptions,
     Peer,
     Places,
     listen,
@@ -34,11 +35,10 @@ from .._server import (
     patience,
     take_in,
 )
-from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
+from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .wire import Wire
 
-Handler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
-"From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
+Handler = AsyncHandler
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def serve(
     """
     listener = listen(host, port)
     places = Places(max_connections, max_connections_per_host)
-    options = _Options(handler, context, configuration, handshake_timeout, share_records)
+    options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)
     server = Server(options, listener, places)
     try:
         yield server
@@ -69,21 +69,10 @@ async def serve(
         await server.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What every connection of one server shares."""
-
-    handler: Handler
-    context: ServerContext
-    configuration: ServerConfiguration | None
-    handshake_timeout: float
-    share_records: bool
-
-
 class Server:
     """A listening server, made by :func:`serve`."""
 
-    def __init__(self, options: _Options, listener: socket.socket, places: Places) -> None:
+    def __init__(self, options: AsyncOptions, listener: socket.socket, places: Places) -> None:
         listener.setblocking(False)
         self._options = options
         self._listener = listener
@@ -181,15 +170,9 @@ class Server:
 class _Connection:
     """One client."""
 
-    def __init__(self, options: _Options, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, options: AsyncOptions, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
         self.peer = peer
-        session = TLSServer(
-            options.context,
-            options.configuration,
-            now=loop.time(),
-            handshake_timeout=options.handshake_timeout,
-            share_records=options.share_records,
-        )
+        session = options.new_session(loop.time())
         self._loop = loop
         self._handler = options.handler
         self._engine = session.connection

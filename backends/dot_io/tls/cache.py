@@ -72,9 +72,7 @@ class SessionCache:
             if len(self._entries) > self._max_servers:
                 self._entries.popitem(last=False)
 
-    def take(
-        self, context: object, server: tuple[str, int], *, now: float
-    ) -> tuple[ssl.SSLSession, Verdict] | None:
+    def take(self, context: object, server: tuple[str, int], *, now: float) -> tuple[ssl.SSLSession, Verdict] | None:
         """The newest session for this server, which is forgotten by this: a ticket is used once (RFC 8446, C.4)."""
         with self._lock:
             entries = self._entries.get((context, server), [])

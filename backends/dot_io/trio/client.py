@@ -133,7 +133,6 @@ class Client(ClientBase):
         :class:`~dot_io.errors.QueryTimeoutError`, :class:`~dot_io.errors.ConnectionLostError`,
         :class:`~dot_proto.LocalProtocolError` for a message that is no query.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
         if not self._may_ask():
             timeout = await self._wait_for_place(timeout)
         handle = self._send(message, timeout)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -25,6 +24,8 @@ from .._server import (
     CLOSE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_HOST,
+    AsyncHandler,
+    AsyncOptions,
     Peer,
     Places,
     listen,
@@ -32,11 +33,10 @@ from .._server import (
     patience,
     take_in,
 )
-from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
+from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .wire import Wire
 
-Handler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
-"From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
+Handler = AsyncHandler
 
 
 @asynccontextmanager
@@ -60,7 +60,7 @@ async def serve(
     """
     listening = listen(host, port)
     listening.setblocking(False)
-    options = _Options(handler, context, configuration, handshake_timeout, share_records)
+    options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -85,22 +85,11 @@ async def serve(
             raise failure  # raised inside the nursery it would come out in an exception group
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What every connection of one server shares."""
-
-    handler: Handler
-    context: ServerContext
-    configuration: ServerConfiguration | None
-    handshake_timeout: float
-    share_records: bool
-
-
 class Server:
     """A listening server, made by :func:`serve`."""
 
     def __init__(
-        self, nursery: trio.Nursery, options: _Options, listener: trio.socket.SocketType, places: Places
+        self, nursery: trio.Nursery, options: AsyncOptions, listener: trio.socket.SocketType, places: Places
     ) -> None:
         self._nursery = nursery
         self._options = options
@@ -174,15 +163,9 @@ class Server:
 class _Connection:
     """One client."""
 
-    def __init__(self, options: _Options, stream: trio.SocketStream, peer: Peer) -> None:
+    def __init__(self, options: AsyncOptions, stream: trio.SocketStream, peer: Peer) -> None:
         self.peer = peer
-        session = TLSServer(
-            options.context,
-            options.configuration,
-            now=trio.current_time(),
-            handshake_timeout=options.handshake_timeout,
-            share_records=options.share_records,
-        )
+        session = options.new_session(trio.current_time())
         self._handler = options.handler
         self._engine = session.connection
         self._queries: deque[QueryReceived] = deque()

@@ -78,7 +78,12 @@ class Wire:
 
     def flush(self) -> None:
         """Have the writer send what the session has to send, and the reader keep the session's timer."""
-        self._idle_writer.unpark()
+        if self._idle_writer:
+            self._idle_writer.unpark()  # it keeps the timer too, once for all that is asked before its turn
+        elif self.is_sending:
+            self._keep_timer()
+
+    def _keep_timer(self) -> None:
         if self._waiting is not None:
             self._waiting.deadline = self._next_deadline()
 
@@ -160,6 +165,7 @@ class Wire:
                 break
             else:
                 await self._idle_writer.park()
+                self._keep_timer()
         if self._waiting is not None:
             self._waiting.cancel()
 
