@@ -9,6 +9,7 @@ import pytest
 
 from dot_io.errors import HandshakeError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
+from dot_io.tls.audit import IGNORE_UNEXPECTED_EOF
 from dot_proto import AuthenticationPolicy, ConnectionClosed, LocalProtocolError, QueryReceived, Reason, State
 from support.pki import NAME, Identity, Pki
 from support.pki import pki_fixture as pki_fixture
@@ -98,12 +99,19 @@ def test_the_second_handshake_keeps_the_settings_and_the_sessions(pki: Pki) -> N
 
 
 def given(pki: Pki) -> ssl.SSLContext:
-    """A context of somebody's that may be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    """A client's context of somebody's that may be used."""
+    context = harmless(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
     context.load_verify_locations(cadata=pki.root.der)
+    return context
+
+
+def harmless(protocol: int) -> ssl.SSLContext:
+    """A context without what neither role may have; Debian's Python 3.11 ignores an unexpected end by default."""
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.options &= ~IGNORE_UNEXPECTED_EOF
     return context
 
 
@@ -130,7 +138,7 @@ def renegotiation(context: ssl.SSLContext) -> None:
 
 
 def ignored_truncation(context: ssl.SSLContext) -> None:
-    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0x80)
+    context.options |= IGNORE_UNEXPECTED_EOF
 
 
 LIES = {
@@ -170,9 +178,7 @@ def test_a_context_may_use_suites_with_certificates_only(pki: Pki) -> None:
 
 def test_a_context_has_its_own_anchors_and_its_own_role(pki: Pki) -> None:
     """A policy's anchors could not be told from the context's; a name needs checking, and no name none."""
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.options |= ssl.OP_NO_RENEGOTIATION
-    server.minimum_version = ssl.TLSVersion.TLSv1_2
+    server = harmless(ssl.PROTOCOL_TLS_SERVER)
     by_pin = AuthenticationPolicy.strict(pins=[pki.leaf.pin])
     with pytest.raises(LocalProtocolError, match="trust anchors of its own"):
         ClientContext(by_name(pki), ssl_context=given(pki))
@@ -189,9 +195,7 @@ def test_a_context_has_its_own_anchors_and_its_own_role(pki: Pki) -> None:
 
 
 def test_contexts_that_were_given_do_their_work(pki: Pki) -> None:
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.options |= ssl.OP_NO_RENEGOTIATION
-    server.minimum_version = ssl.TLSVersion.TLSv1_2
+    server = harmless(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pki.file(*pki.honest))
     clock = Clock()
     client = make_client(ClientContext(AuthenticationPolicy.strict(NAME), ssl_context=given(pki)), clock)

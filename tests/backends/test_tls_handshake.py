@@ -135,7 +135,8 @@ def test_group_and_signature(
     """For display; with the second curve TLS 1.3 has to ask for another key share first (RFC 8446, section 4.1.4)."""
     identity: Identity = getattr(pki, leaf)
     server = raw_server(pki.file(identity, pki.intermediate), version)
-    server.set_ecdh_curve(curve)
+    if curve != "X25519":  # what both sides prefer; before Python 3.11.4 this name is not known here
+        server.set_ecdh_curve(curve)
     wire = theirs(pki, ClientContext(strict(pki), observe_handshake=True), server)
     completed = the(HandshakeCompleted, wire.client_events)
     assert (completed.group, completed.signature) == (group, signature)
@@ -270,3 +271,19 @@ def test_a_server_needs_the_key_of_its_certificate(pki: Pki, tmp_path: Path) -> 
     wire = Wire(make_client(ClientContext(strict(pki)), clock), server, clock=clock).flow()
     assert the(PeerAuthenticated, wire.client_events)
     assert next(records(wire.from_server)).kind == HANDSHAKE
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan])
+def test_a_handshake_timeout_that_is_none(pki: Pki, seconds: float) -> None:
+    """CON-18: a comparison with NaN would let the handshake last for ever."""
+    with pytest.raises(LocalProtocolError, match="handshake_timeout"):
+        TLSServer(ServerContext(pki.file(*pki.honest)), now=0.0, handshake_timeout=seconds)
+
+
+def test_a_handshake_without_a_limit(pki: Pki) -> None:
+    """``next_timeout()`` is a point in time or ``None``, never infinity."""
+    client = TLSClient(
+        ClientContext(strict(pki)), server=ADDRESS, entropy=counting(), now=0.0, handshake_timeout=math.inf
+    )
+    assert client.next_timeout() is None
+    assert client.handle_timeout(now=1e9) == []

@@ -13,8 +13,8 @@ from dot_proto import AuthenticationPolicy, LocalProtocolError
 IGNORE_UNEXPECTED_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 "With this option a truncation would pass for an orderly end (RFC 8446, section 6.1)."
 
-_UNAUTHENTICATED: Final = frozenset({"auth-null", "auth-psk"})
-"What OpenSSL calls suites without a certificate: anonymous ones, and those of pre-shared keys."
+_ANONYMOUS: Final = "auth-null"
+"What OpenSSL calls suites in which nobody proves anything."
 
 
 def _audit(context: ssl.SSLContext) -> None:
@@ -53,9 +53,13 @@ def audit_server(context: ssl.SSLContext) -> None:
 
 
 def audit_suites(context: ssl.SSLContext) -> None:
-    """Refuse suites in which no certificate is shown; raises :class:`~dot_proto.LocalProtocolError`."""
+    """Refuse anonymous suites; raises :class:`~dot_proto.LocalProtocolError`.
+
+    Suites of pre-shared keys, which Debian's OpenSSL lists, are not offered by a client without such a key; and a
+    server that shows no certificate, for whatever reason, is refused by the verdict.
+    """
     for suite in context.get_ciphers():
-        if suite.get("auth") in _UNAUTHENTICATED:
+        if suite.get("auth") == _ANONYMOUS:
             raise _refusal(f"the suite {suite['name']} shows no certificate", "leave it out of set_ciphers()")
 
 
