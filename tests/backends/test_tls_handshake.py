@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import stat
 from pathlib import Path
@@ -10,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
+from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSClient, TLSServer
 from dot_io.tls.hello import Observer, offered_alpn
 from dot_proto import AuthenticationPolicy, LocalProtocolError, PeerAuthenticated, QueryReceived, ResponseReceived
 from support.messages import Clock
 from support.pki import NAME, Identity, Pki
 from support.pki import pki_fixture as pki_fixture
 from support.records import HANDSHAKE, records
-from support.wire import TLS12, TLS13, Peer, Wire, both_versions, make_client, raw_client, raw_server, the
+from support.scenes import counting
+from support.wire import ADDRESS, TLS12, TLS13, Peer, Wire, both_versions, make_client, raw_client, raw_server, the
 
 SUITES = {TLS12: "ECDHE-ECDSA-AES256-GCM-SHA384", TLS13: "TLS_AES_256_GCM_SHA384"}
 

@@ -89,6 +89,25 @@ def test_a_client_of_another_protocol(
 
 
 @both_versions
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("offered", [["h2"], ["h2", "dot"]])
+def test_a_client_hello_in_many_records(pki: Pki, version: ssl.TLSVersion, size: int, offered: list[str]) -> None:
+    """TLS-5: anybody on the way may cut the records anew (RFC 8446, section 5.1), and saves no client by that."""
+    clock = Clock()
+    client, server = Peer(raw_client(version, alpn=offered)), make_server(pki, clock)
+    wire = Wire(client, server, clock=clock)
+    [hello] = records(b"".join(client.data_to_send()))
+    for piece in pieces(hello.body, size):
+        wire.server_events += server.receive_data(b"\x16\x03\x01" + len(piece).to_bytes(2) + piece, now=wire.now)
+    wire.flow()
+    if "dot" in offered:
+        assert the(HandshakeCompleted, wire.server_events).alpn == "dot"
+    else:
+        assert wire.from_server == bytes([ALERT, 3, 3, 0, 2, 2, 120])
+        assert failure(wire, wire.server_events).failure is Failure.NO_APPLICATION_PROTOCOL
+
+
+@both_versions
 @pytest.mark.parametrize("offered", [[], ["dot"], ["h2", "dot"]])
 def test_clients_of_ours(pki: Pki, version: ssl.TLSVersion, offered: list[str]) -> None:
     """TLS-5: whoever offers nothing is not asked (RFC 7858 has no ALPN)."""

@@ -15,7 +15,7 @@ NO_APPLICATION_PROTOCOL: Final = bytes.fromhex("15030300020278")
 "A record with the fatal alert 120 (RFC 7301, section 3.2), in the clear as before any key is agreed on."
 
 MAX_CLIENT_HELLO: Final = 16_384
-"Octets looked at: one record (RFC 8446, section 5.1); a larger ClientHello is OpenSSL's affair alone."
+"Octets looked at, as many as a record holds (RFC 8446, section 5.1); a larger ClientHello is OpenSSL's affair alone."
 
 GROUPS: Final = {
     23: "ECDHE-SECP256R1",
@@ -84,17 +84,24 @@ def _extension(hello: _Reader, wanted: int) -> bytes | None:
     return None
 
 
+def _first_message(stream: _Reader) -> bytes:
+    """The first handshake message, with its header, out of the records that hold it."""
+    message = bytearray()
+    while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4]):
+        if stream.number(1) != 22:
+            raise IndexError
+        stream.take(2)
+        message += stream.vector(2)
+    return bytes(message)
+
+
 def offered_alpn(stream: bytes) -> list[bytes] | None:
     """The protocols that a ClientHello at the start of ``stream`` offers; ``None``: none, or cannot be read.
 
-    A ClientHello in more than one record is not looked into.
+    The ClientHello may come in any number of records (RFC 8446, section 5.1).
     """
     try:
-        record = _Reader(stream)
-        if record.number(1) != 22:
-            return None
-        record.take(2)
-        hello = _Reader(record.vector(2))
+        hello = _Reader(_first_message(_Reader(stream)))
         if hello.number(1) != 1:
             return None
         hello = _Reader(hello.vector(3))

@@ -9,6 +9,7 @@ holds them, so no order of calls can send one early.  A session is not safe to b
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from dot_proto import (
     Event,
     Evidence,
     Fault,
+    LocalProtocolError,
     PresentedChain,
     RemoteProtocolError,
     ServerConfiguration,
@@ -73,11 +75,13 @@ class _Session:
     """What both roles share."""
 
     def __init__(self, engine: ClientConnection | ServerConnection, *, now: float, timeout: float, share: bool) -> None:
+        if not timeout >= 0:
+            raise LocalProtocolError(f"handshake_timeout is {timeout} seconds; it must be 0 or more")
         self._engine = engine
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._first_octets = b""
-        self._handshake_deadline: float | None = now + timeout
+        self._handshake_deadline: float | None = now + timeout  # infinity while there is no limit
         self._share_records = share
         self._alert = b""
         self._has_said_goodbye = False
@@ -159,7 +163,8 @@ class _Session:
         deadline = self._engine.next_timeout()
         if self._handshake_deadline is None or self._engine.state is State.CLOSED:
             return deadline
-        return self._handshake_deadline if deadline is None else min(deadline, self._handshake_deadline)
+        earliest = self._handshake_deadline if deadline is None else min(deadline, self._handshake_deadline)
+        return None if earliest == math.inf else earliest
 
     def handle_timeout(self, *, now: float) -> list[Event]:
         """Act on the deadlines that have come; does nothing when there are none."""
@@ -335,22 +340,30 @@ class TLSServer(_Session):
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
         self._tls = context.wrap(self._incoming, self._outgoing)
         self._linger_deadline: float | None = None
+        self._has_answered_hello = False
 
     def _shake_hands(self, now: float, events: list[Event]) -> bool:
-        offered = offered_alpn(self._first_octets)
-        if offered and ALPN.encode() not in offered:
-            # Python's ssl would go on without a protocol; RFC 7301, section 3.2, asks for this alert.
-            self._alert = NO_APPLICATION_PROTOCOL
-            self._handshake_deadline = None
-            self._has_said_goodbye = True
-            names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered)
-            error = HandshakeError(f"the client offers {names}, not {ALPN}", Failure.NO_APPLICATION_PROTOCOL)
-            events += self.connection.fail(error, now=now)
-            return False
-        if not super()._shake_hands(now, events):
-            return False
-        events.append(self._completed())
-        return True
+        is_through = super()._shake_hands(now, events)
+        # OpenSSL answers once it has the whole ClientHello, however many records and reads that came in.
+        if not self._has_answered_hello and self._outgoing.pending and self.connection.state is not State.CLOSED:
+            self._has_answered_hello = True
+            offered = offered_alpn(self._first_octets)
+            if offered and ALPN.encode() not in offered:
+                self._refuse_protocols(offered, now, events)
+                return False
+        if is_through:
+            events.append(self._completed())
+        return is_through
+
+    def _refuse_protocols(self, offered: list[bytes], now: float, events: list[Event]) -> None:
+        # Python's ssl would go on without a protocol; RFC 7301, section 3.2, asks for this alert.
+        self._outgoing.read()
+        self._alert = NO_APPLICATION_PROTOCOL
+        self._handshake_deadline = None
+        self._has_said_goodbye = True
+        names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered)
+        error = HandshakeError(f"the client offers {names}, not {ALPN}", Failure.NO_APPLICATION_PROTOCOL)
+        events += self.connection.fail(error, now=now)
 
     def _say_goodbye(self) -> None:
         super()._say_goodbye()
