@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ._message import HEADER, NOERROR, NXDOMAIN, QR, QUERY, walk
+from ._message import HEADER, NOERROR, NXDOMAIN, QR, QUERY, rcode
 from .errors import LocalProtocolError
 from .events import DiscardReason
 
@@ -201,8 +201,4 @@ def _excuses_no_question(query: Query, message: bytes) -> bool:
     """
     if query.opcode != QUERY:
         return True
-    rcode = message[3] & 15
-    layout = walk(message)
-    if layout.opt is not None:
-        rcode |= message[layout.opt[0] + 5] << 4
-    return rcode not in (NOERROR, NXDOMAIN)
+    return rcode(message) not in (NOERROR, NXDOMAIN)

@@ -143,6 +143,13 @@ def walk(message: bytes) -> Layout:
     return layout
 
 
+def rcode(message: bytes) -> int:
+    """The RCODE of 12 bits: four of the header, eight of OPT where there is one (RFC 6891, section 6.1.3)."""
+    layout = walk(message)
+    extended = 0 if layout.opt is None else message[layout.opt[0] + 5]
+    return extended << 4 | message[3] & 15
+
+
 def malformation(message: bytes) -> str | None:
     """What is malformed in a message, or ``None``."""
     return walk(message).problem

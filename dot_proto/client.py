@@ -156,13 +156,13 @@ class ClientConnection(Connection):
     def end_exchange(self, query: int, *, now: float) -> None:
         """The last message of a ``multiple`` exchange has come: the query is answered, its id free again.
 
-        Raises :class:`~dot_proto.LocalProtocolError` for a query that is not such an exchange, or not pending.
+        Raises :class:`~dot_proto.LocalProtocolError` for a query that is not such an exchange, not pending, or not
+        answered by any message yet: :meth:`cancel` that one, since the server still owes an answer under its id.
         """
         found = self._find(query)
-        if found is None or not found.is_multiple:
-            raise LocalProtocolError("no exchange of several messages is open under this handle")
+        if found is None or not found.has_answers:
+            raise LocalProtocolError("no exchange of several messages is open and begun under this handle")
         del self._outstanding.pending[found.wire_id]
-        self._outgoing.pop(found.wire_id, None)
         self._rest(now)
         self._settle(now)
 

@@ -66,6 +66,9 @@ class ServerConfiguration:
     max_outstanding: int = 1024
     "Queries received and not yet answered; at this many :attr:`ServerConnection.wants_data` turns false."
 
+    max_outstanding_octets: int = 1 << 20
+    "Octets of queries received and not yet answered; at this many :attr:`ServerConnection.wants_data` turns false."
+
     hard_outstanding: int = 8192
     "Queries not yet answered beyond which the engine answers SERVFAIL by itself."
 
@@ -88,6 +91,7 @@ class ServerConfiguration:
         _at_least(0.0, idle_grace=self.idle_grace, close_timeout=self.close_timeout)
         _between(0.0, MAX_KEEPALIVE, idle_timeout=self.idle_timeout)
         _at_least(1, max_outstanding=self.max_outstanding)
+        _at_least(1, max_outstanding_octets=self.max_outstanding_octets)
         _at_least(self.max_outstanding, hard_outstanding=self.hard_outstanding)
         _at_least(1, max_queries=1 if self.max_queries is None else self.max_queries)
         _at_least(0.0, max_duration=0.0 if self.max_duration is None else self.max_duration)

@@ -60,6 +60,11 @@ class ResponseReceived(Event):
     "Whether the exchange stays open for further messages under the same id (RFC 5936, section 2.2)."
 
     @property
+    def rcode(self) -> int:
+        """The RCODE of 12 bits, 0 to 4095 (RFC 6891, section 6.1.3); computed when asked for."""
+        return _message.rcode(self.message)
+
+    @property
     def malformation(self) -> str | None:
         """What is wrong behind the question, or ``None``; computed when asked for.
 

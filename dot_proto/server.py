@@ -82,24 +82,24 @@ class ServerConnection(Connection):
     """A DNS over TLS server without I/O: one client's connection, from the end of the handshake.
 
     ``now`` is the time on the caller's clock, in seconds, at which the connection begins: a client that never
-    asks is closed like an idle one.
+    asks is closed like an idle one.  Where the handshake is still to come, leave it out and call :meth:`begin`.
 
     After every call: send what :meth:`data_to_send` returns, then wait for octets (while :attr:`wants_data`)
     or for :meth:`next_timeout`.
     """
 
-    def __init__(self, configuration: ServerConfiguration | None = None, *, now: float) -> None:
+    def __init__(self, configuration: ServerConfiguration | None = None, *, now: float | None = None) -> None:
         super().__init__(State.OPEN)
         self.configuration: Final = configuration or ServerConfiguration()
         self._keepalive = encode_keepalive(self.configuration.idle_timeout)
         self._queries: dict[int, _Query] = {}
+        self._octets = 0  # of the messages in _queries
         self._next_handle = 0
         self._outgoing: list[bytes] = []
         self._strays = 0
         self._client_has_finished = False
-        self._rest(now)
-        if self.configuration.max_duration is not None:
-            self._timers.set(Slot.DURATION, now + self.configuration.max_duration)
+        if now is not None:
+            self.begin(now=now)
 
     @property
     def outstanding(self) -> int:
@@ -109,7 +109,19 @@ class ServerConnection(Connection):
     @property
     def wants_data(self) -> bool:
         """False while as many queries are outstanding as should be: stop reading, and TCP slows the client."""
-        return self._state is State.OPEN and len(self._queries) < self.configuration.max_outstanding
+        configuration = self.configuration
+        return (
+            self._state is State.OPEN
+            and len(self._queries) < configuration.max_outstanding
+            and self._octets < configuration.max_outstanding_octets
+        )
+
+    def begin(self, *, now: float) -> None:
+        """The handshake is over: the times allowed for idling and for the whole connection start ``now``."""
+        if not self._queries:
+            self._rest(now)
+        if self.configuration.max_duration is not None and not self._has_ended():
+            self._timers.set(Slot.DURATION, now + self.configuration.max_duration)
 
     # Commands: they queue, and raise LocalProtocolError for the caller's mistakes.
 
@@ -251,6 +263,7 @@ class ServerConnection(Connection):
         if not queries:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is outstanding
         queries[handle] = query
+        self._octets += len(message)
         events.append(QueryReceived(handle, message))
 
     def _refusal(self, message: bytes, layout: Layout) -> tuple[int, str]:
@@ -305,7 +318,7 @@ class ServerConnection(Connection):
         return found
 
     def _forget(self, handle: int, now: float) -> None:
-        del self._queries[handle]
+        self._octets -= len(self._queries.pop(handle).message)
         if not self._queries:
             self._rest(now)
             self._settle(now)
@@ -333,6 +346,7 @@ class ServerConnection(Connection):
 
     def _lose_queries(self, cause: Cause, events: list[Event]) -> None:
         self._queries.clear()
+        self._octets = 0
         if cause in (Cause.TRANSPORT_FAILED, Cause.PEER_FAULT):
             self._outgoing.clear()  # RFC 7766, section 6.2.4: nothing is sent to a client that is gone
 

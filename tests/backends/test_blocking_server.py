@@ -21,7 +21,7 @@ import dot_io.tls.session
 from dot_io.blocking import Client, Peer, Server, connect, serve
 from dot_io.blocking.pump import Pump
 from dot_io.errors import ConnectionLostError, Failure, HandshakeError, QueryTimeoutError
-from dot_proto import Cause, LocalProtocolError, ResponseReceived, ServerConfiguration, make_query
+from dot_proto import Cause, Event, LocalProtocolError, ResponseReceived, ServerConfiguration, make_query
 from support.credentials import NAME, Credentials
 from support.messages import KEEPALIVE, opt, option, query_of_length, record, response_to, stream_of
 from support.peers import GIVE_UP, RESET, RawClient, answer, happens, name_in
@@ -386,6 +386,27 @@ def test_a_client_that_does_not_read_is_not_read_from(
         assert len(waits) < 1000
         assert is_alive(server, credentials)
         client.reset()
+
+
+def test_what_the_engine_answers_is_not_piled_up_either(
+    credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CON-20: malformed queries, whose errors no handler makes, from a client that never reads."""
+    unsent: list[int] = []
+    flush = Pump.flush
+
+    def watched(pump: Pump) -> list[Event]:
+        events = flush(pump)
+        unsent.append(len(pump._unsent))
+        return events
+
+    monkeypatch.setattr(Pump, "flush", watched)
+    with serve(answer, credentials.context, port=0) as server, RawClient(server.port, receive_buffer=4096) as client:
+        client.socket.settimeout(2.5)
+        with pytest.raises(TimeoutError):
+            client.send(*[bytes(12)] * 1_000_000)
+        client.reset()
+    assert max(unsent) < 1 << 20
 
 
 def test_a_client_that_asks_too_much_is_not_read_from(credentials: Credentials) -> None:

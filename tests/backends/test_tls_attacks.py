@@ -34,9 +34,7 @@ def identities(pki: Pki, names: str) -> list[Identity]:
 
 
 def by_anchor(name: str, *anchors: Identity, pins: Chain = ()) -> AuthenticationPolicy:
-    return AuthenticationPolicy.strict(
-        name, trust_anchors=[one.der for one in anchors], pins=[one.pin for one in pins]
-    )
+    return AuthenticationPolicy.strict(name, trust_anchors=[one.der for one in anchors], pins=[one.pin for one in pins])
 
 
 def by_pin(*pins: Identity) -> AuthenticationPolicy:

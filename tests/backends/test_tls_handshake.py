@@ -74,9 +74,7 @@ def test_what_was_agreed_on(pki: Pki, version: ssl.TLSVersion) -> None:
 @pytest.mark.parametrize(
     ("theirs_alpn", "agreed"), [([], None), (["h2"], None), (["h2", "dot"], "dot")], ids=["none", "other", "dot"]
 )
-def test_alpn_with_other_servers(
-    pki: Pki, version: ssl.TLSVersion, theirs_alpn: list[str], agreed: str | None
-) -> None:
+def test_alpn_with_other_servers(pki: Pki, version: ssl.TLSVersion, theirs_alpn: list[str], agreed: str | None) -> None:
     """TLS-5: offered, and not insisted on."""
     server = raw_server(pki.file(*pki.honest), version, alpn=theirs_alpn)
     wire = theirs(pki, ClientContext(strict(pki)), server)

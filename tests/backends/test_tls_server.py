@@ -73,9 +73,7 @@ def answered(wire: Wire) -> list[int]:
 @both_versions
 @pytest.mark.parametrize("size", [None, 1, 100])
 @pytest.mark.parametrize("offered", [["h2"], ["h2", "http/1.1"], ["dot2", "do"]])
-def test_a_client_of_another_protocol(
-    pki: Pki, version: ssl.TLSVersion, size: int | None, offered: list[str]
-) -> None:
+def test_a_client_of_another_protocol(pki: Pki, version: ssl.TLSVersion, size: int | None, offered: list[str]) -> None:
     """TLS-5 (RFC 7301, section 3.2): it is told so by alert 120, and gets no answer."""
     clock = Clock()
     wire = Wire(Peer(raw_client(version, alpn=offered)), make_server(pki, clock), size=size, clock=clock).flow()
@@ -245,12 +243,15 @@ def test_a_client_that_is_gone_gets_nothing(pki: Pki, version: ssl.TLSVersion, h
             events = wire.server.receive_eof(now=wire.now)
     closed = the(ConnectionClosed, events)
     assert closed.error is not None
-    assert closed.error.fault is {
-        "fin": Fault.NO_CLOSE_NOTIFY,
-        "reset": Fault.RESET,
-        "damage": Fault.TLS,
-        "fin-inside-a-message": Fault.TRUNCATED,
-    }[how]
+    assert (
+        closed.error.fault
+        is {
+            "fin": Fault.NO_CLOSE_NOTIFY,
+            "reset": Fault.RESET,
+            "damage": Fault.TLS,
+            "fin-inside-a-message": Fault.TRUNCATED,
+        }[how]
+    )
     for query in (event for event in wire.server_events if isinstance(event, QueryReceived)):
         assert not wire.server.connection.send_response(query.query, response_to(query.message), now=wire.now)
     wire.flow()

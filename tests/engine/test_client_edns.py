@@ -317,6 +317,8 @@ def test_an_rcode_has_twelve_bits(rcode):
     reply = message(id=int.from_bytes(wire[:2]), flags=QR | rcode & 15, additionals=additionals)
     (event,) = scene.receive(reply)
     assert isinstance(event, ResponseReceived) == (rcode not in (0, 3))
+    if isinstance(event, ResponseReceived):
+        assert event.rcode == rcode
     assert event.query == handle
 
 

@@ -354,6 +354,16 @@ def test_only_an_exchange_can_be_ended():
     assert outcome(scene.receive(response_to(wire))) == [handle]
 
 
+def test_an_exchange_that_has_not_begun_cannot_be_ended():
+    """MAT-2, MAT-23: its id would be free while the server still owes an answer; cancelling keeps it taken."""
+    scene = Scene(entropy=always(7))
+    transfer, _ = scene.ask(TRANSFER, multiple=True)
+    with pytest.raises(LocalProtocolError, match="begun"):
+        scene.client.end_exchange(transfer, now=scene.now)
+    assert scene.client.cancel(transfer, now=scene.now)
+    assert scene.ask("two.example")[1][:2] == b"\0\x08"
+
+
 def test_the_first_message_of_a_transfer_needs_its_question():
     """(MAT-9, MAT-10)."""
     scene = Scene()
@@ -430,16 +440,6 @@ def test_the_end_of_an_exchange_is_the_last_thing_owed():
     scene.client.end_exchange(transfer, now=scene.now)
     assert scene.client.next_timeout() == scene.now
     assert outcome(scene.tick()) == [closed(Cause.LOCAL_CLOSE)]
-
-
-def test_an_exchange_ended_before_it_was_sent():
-    """Does not leave any more; its id is free."""
-    scene = Scene(entropy=always(7), idle_timeout=4.0)
-    transfer = scene.client.send_query(TRANSFER, now=scene.now, multiple=True)
-    scene.client.end_exchange(transfer, now=scene.now)
-    assert scene.sent() == []
-    assert scene.client.next_timeout() == scene.now + 4.0
-    assert scene.ask()[1][:2] == b"\0\7"
 
 
 def test_an_error_is_the_last_message_of_an_abandoned_transfer():

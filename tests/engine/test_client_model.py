@@ -334,7 +334,7 @@ class Client(RuleBasedStateMachine):
     @rule(data=st.data())
     def end_exchange(self, data):
         asked = data.draw(st.sampled_from([*self.model.pending.values(), self.asked[0]]))
-        if self.model.pending.get(asked.wire_id) is asked and asked.multiple:
+        if self.model.pending.get(asked.wire_id) is asked and asked.multiple and asked.begun:
             self.client.end_exchange(asked.handle, now=self.now)
             self.fates[asked.handle].append("ended")
             del self.model.pending[asked.wire_id]

@@ -29,6 +29,7 @@ SERVER_EDGES = {
     "idle_grace": ([0, math.inf], [-1]),
     "close_timeout": ([0, math.inf], [-1]),
     "max_outstanding": ([1, 8192], [0, -1]),
+    "max_outstanding_octets": ([1, 10**9], [0, -1]),
     "hard_outstanding": ([1024, 10**9], [1023, 0]),
     "max_queries": ([None, 1, 10**9], [0, -1]),
     "max_duration": ([None, 0, math.inf], [-1]),

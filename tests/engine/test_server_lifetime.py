@@ -6,7 +6,16 @@ import math
 
 import pytest
 
-from dot_proto import Cause, ConnectionClosed, Fault, QueryReceived, RemoteProtocolError, State
+from dot_proto import (
+    Cause,
+    ConnectionClosed,
+    Fault,
+    QueryReceived,
+    RemoteProtocolError,
+    ServerConfiguration,
+    ServerConnection,
+    State,
+)
 from support.messages import KEEPALIVE, cut_at, just_before, response_to, stream_of
 from support.serving import (
     ASKING,
@@ -149,6 +158,34 @@ def test_what_is_wrong_is_said_before_what_is_too_much():
     server.ask(BARE)
     (event,) = server.receive(BARE + b"\0")
     assert event.rcode == 1
+
+
+def test_the_limit_on_octets():
+    """Promise 7, SRV-12: few large queries take as much memory as many small ones."""
+    server = Server(max_outstanding_octets=2 * len(BARE))
+    (one,) = server.ask(BARE)
+    assert server.engine.wants_data
+    (two,) = server.ask(BARE)
+    assert not server.engine.wants_data
+    server.answer(one, STRAY)
+    assert server.engine.wants_data
+    server.engine.decline(two, now=NOW)
+    server.ask(BARE)
+    assert server.engine.wants_data
+
+
+def test_a_connection_may_begin_after_it_was_made():
+    """SRV-11: what is allowed for idling is counted from the end of the handshake, however long that took."""
+    engine = ServerConnection(ServerConfiguration(idle_timeout=1, idle_grace=0, max_duration=60))
+    assert engine.next_timeout() is None
+    engine.begin(now=NOW + 4)
+    assert engine.next_timeout() == NOW + 5
+    engine.receive_data(stream_of([BARE]), now=NOW + 4)
+    engine.begin(now=NOW + 8)
+    assert engine.next_timeout() == NOW + 68
+    engine.fail(RemoteProtocolError("gone", Fault.RESET), now=NOW + 9)
+    engine.begin(now=NOW + 10)
+    assert engine.next_timeout() is None
 
 
 def test_the_limit_on_queries():

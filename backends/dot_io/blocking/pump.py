@@ -110,7 +110,7 @@ class Pump:
 
     def close(self) -> None:
         """Close the socket; call when no thread waits any more."""
-        if self._unsent:
+        if self._unsent and self._socket.fileno() >= 0:
             reset_on_close(self._socket)
         self._socket.close()
         for waker in self._wakers:

@@ -216,8 +216,10 @@ class _Connection:
         """Until the connection has ended."""
         while not self.pump.is_finished:
             can_work = bool(self._queries) and not self.pump.has_unsent
-            # A connection that is about to end is always read from: its client's end must be seen.
-            reading = self._engine.wants_data or self._engine.state is not State.OPEN
+            # Nothing is read while something waits to be handled or to be sent, so that neither can pile up. But a
+            # connection that is about to end is always read from: its client's end must be seen.
+            is_behind = bool(self._queries) or self.pump.has_unsent
+            reading = (self._engine.wants_data and not is_behind) or self._engine.state is not State.OPEN
             events = self.pump.wait(0.0 if can_work else None, reading=reading)
             self.peer = take_in(events, self._queries, self.peer)
             self._work()

@@ -64,7 +64,7 @@ class ClientContext:
 
     ``sessions`` is the cache of sessions to resume; ``None`` makes one, ``False`` resumes nothing (each
     resumption tells the server that it has seen this client before: RFC 8446, C.4).  ``keylog_file`` is a path
-    that key material is written to, for a packet analyser; the file is made readable for its owner alone.
+    that key material is written to, for a packet analyser; a new file is readable for its owner alone.
     ``observe_handshake`` makes group and signature known, at a cost for every record.
 
     ``certificate_file`` and ``key_file`` are a client's own certificate chain and key, in PEM.  They are shown only

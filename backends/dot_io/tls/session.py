@@ -93,7 +93,7 @@ class _Session:
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing left to do but to send what :meth:`data_to_send` returns and to close TCP."""
+        """Whether there is nothing left to do but to close TCP; ask after :meth:`data_to_send` has been drained."""
         return self._engine.state is State.CLOSED and self._is_past_linger()
 
     def _is_past_linger(self) -> bool:
@@ -336,7 +336,7 @@ class TLSServer(_Session):
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         share_records: bool = False,
     ) -> None:
-        self.connection: Final = ServerConnection(configuration, now=now)
+        self.connection: Final = ServerConnection(configuration)
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
         self._tls = context.wrap(self._incoming, self._outgoing)
         self._linger_deadline: float | None = None
@@ -352,6 +352,7 @@ class TLSServer(_Session):
                 self._refuse_protocols(offered, now, events)
                 return False
         if is_through:
+            self.connection.begin(now=now)
             events.append(self._completed())
         return is_through
 
