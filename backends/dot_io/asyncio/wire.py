@@ -145,12 +145,14 @@ class Wire(asyncio.BufferedProtocol):
             self._timer = None
         self._stop_patience()
         now = self._loop.time()
-        if exc is None:
-            self._note(self._session.receive_eof(now=now))
-        else:
-            self._note(self._session.fail(getattr(exc, "strerror", None) or str(exc), now=now))
-        if not self.ended.done():
-            self.ended.set_result(None)
+        try:
+            if exc is None:
+                self._note(self._session.receive_eof(now=now))
+            else:
+                self._note(self._session.fail(getattr(exc, "strerror", None) or str(exc), now=now))
+        finally:  # whoever waits for the end must not wait for ever, also where a fault of ours has brought it
+            if not self.ended.done():
+                self.ended.set_result(None)
 
     def pause_writing(self) -> None:
         """The peer reads too slowly."""

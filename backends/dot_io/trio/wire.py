@@ -73,8 +73,10 @@ class Wire:
                 reset_on_close(self._stream)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._stream)
-            self._note(self._session.receive_eof(now=trio.current_time()))
-            self.ended.set()
+            try:
+                self._note(self._session.receive_eof(now=trio.current_time()))
+            finally:
+                self.ended.set()
 
     def flush(self) -> None:
         """Have the writer send what the session has to send, and the reader keep the session's timer."""
