@@ -69,7 +69,7 @@ class ResponseReceived(Event):
         """What is wrong behind the question, or ``None``; computed when asked for.
 
         A response whose id and question are right is delivered at once, also when its records cannot be
-        walked: inside TLS no better answer will come (requirements-review D2).
+        walked: inside TLS nobody else can have sent it, so no better answer will come (RFC 5452, section 9.1).
         """
         return _message.malformation(self.message)
 

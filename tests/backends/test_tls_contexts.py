@@ -60,7 +60,7 @@ def test_no_certificate_where_none_is_asked_for(pki: Pki) -> None:
 
 
 def test_a_client_certificate_is_not_shown_to_a_server_that_nothing_validates(pki: Pki) -> None:
-    """tls.md, section 5: under pins alone an impostor would see it before the pins are compared."""
+    """RFC 8310, section 6: under pins alone an impostor would see it before the pins are compared."""
     with pytest.raises(LocalProtocolError, match="validates the server's chain"):
         ClientContext(AuthenticationPolicy.strict(pins=[pki.leaf.pin]), certificate_file=pki.file(pki.client_only))
 
