@@ -63,7 +63,7 @@ def splice(message: bytes, layout: Layout, *, keepalive: bytes | None, block: in
     if layout.opt is None:
         start, fixed = len(message), _OPT_FIXED
         additionals = (message[10] << 8 | message[11]) + 1
-        if start + 11 > MAX_MESSAGE or additionals > 0xFFFF:
+        if start + 11 > MAX_MESSAGE:
             return message
         head = message[:10] + _HALF.pack(additionals) + message[12:]
     else:

@@ -27,6 +27,7 @@ from .._client import (
 )
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
+from .nursery import open_plain_nursery
 from .wire import Wire
 
 
@@ -53,29 +54,19 @@ async def connect(
     """
     context = context_for(host, port, policy, context)
     deadline = trio.current_time() + timeout
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                try:
-                    client = await _connect(nursery, host, port, context, configuration, deadline, share_records)
-                except HandshakeError as error:
-                    learnt = context_with_learnt_anchor(error, context)
-                    if learnt is None:
-                        raise
-                    client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records)
-                try:
-                    yield client
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await client.close()
-            except BaseException as error:
-                if nursery.cancel_scope.cancel_called:
-                    raise  # a fault of ours has cancelled the block, and must come out
-                failure = error
-    finally:
-        if failure is not None:
-            raise failure  # raised inside the nursery it would come out in an exception group
+    async with open_plain_nursery() as nursery:
+        try:
+            client = await _connect(nursery, host, port, context, configuration, deadline, share_records)
+        except HandshakeError as error:
+            learnt = context_with_learnt_anchor(error, context)
+            if learnt is None:
+                raise
+            client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records)
+        try:
+            yield client
+        finally:
+            with trio.CancelScope(shield=True):
+                await client.close()
 
 
 async def _connect(

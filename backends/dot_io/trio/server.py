@@ -34,6 +34,7 @@ from .._server import (
     take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
+from .nursery import open_plain_nursery
 from .wire import Wire
 
 Handler = AsyncHandler
@@ -61,28 +62,18 @@ async def serve(
     listening = listen(host, port)
     listening.setblocking(False)
     options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            server = Server(
-                nursery,
-                options,
-                trio.socket.from_stdlib_socket(listening),
-                Places(max_connections, max_connections_per_host),
-            )
-            try:
-                try:
-                    yield server
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await server.close()
-            except BaseException as error:
-                if nursery.cancel_scope.cancel_called:
-                    raise  # a fault of ours has cancelled the block, and must come out
-                failure = error
-    finally:
-        if failure is not None:
-            raise failure  # raised inside the nursery it would come out in an exception group
+    async with open_plain_nursery() as nursery:
+        server = Server(
+            nursery,
+            options,
+            trio.socket.from_stdlib_socket(listening),
+            Places(max_connections, max_connections_per_host),
+        )
+        try:
+            yield server
+        finally:
+            with trio.CancelScope(shield=True):
+                await server.close()
 
 
 class Server:
