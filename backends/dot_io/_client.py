@@ -122,6 +122,11 @@ class ClientBase:
                     sink(event)
             elif isinstance(event, ConnectionClosed):
                 self._end = event
+                # The engine has given every query its fate by now. Where a fault of ours has kept one from coming
+                # here, its caller must not wait for ever; whether the query was answered, nobody knows.
+                while self._sinks:
+                    handle, sink = self._sinks.popitem()
+                    sink(QueryLost(handle, safe_to_resend=False, was_sent=True))
             elif isinstance(event, HandshakeCompleted):
                 self.handshake = event
 
