@@ -2,6 +2,8 @@
 
 Start with :class:`ClientConnection` or :class:`ServerConnection`; :func:`make_query` builds a query,
 :class:`AuthenticationPolicy` says whom to trust.  The backends in ``dot_io`` show how to drive it.
+
+What an attribute means, with its unit, stands under it in the source: ``help()`` does not show that.
 """
 
 from ._edns import QUERY_BLOCK as QUERY_BLOCK

@@ -78,7 +78,16 @@ class AuthenticationPolicy:
         trust_anchors: tuple[bytes, ...] | list[bytes] | None = None,
         issuer_pins: tuple[Pin, ...] | list[Pin] = (),
     ) -> AuthenticationPolicy:
-        """The strict usage profile: authenticated, or not asked (RFC 8310, section 5)."""
+        """The strict usage profile: authenticated, or not asked (RFC 8310, section 5).
+
+        ``name`` is the name or address that the certificate must be for.  ``pins`` without it are compared with the
+        server's own key; with it, also with those of the issuers in the validated chain.  ``trust_anchors`` are
+        certificates in DER, as :func:`~dot_proto.certificates_from` reads them; the system's by default.
+        ``issuer_pins`` are those of an issuer whose certificate is not at hand.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a policy that could authenticate nobody (RFC 8310, section
+        6.6), :class:`~dot_proto.CertificateError` for anchors that are no certificates.
+        """
         anchors = None if trust_anchors is None else tuple(trust_anchors)
         return cls(name, tuple(pins), anchors, tuple(issuer_pins))
 

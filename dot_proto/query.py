@@ -52,8 +52,9 @@ def make_query(
     """A query of one question, with OPT; 12 to about 290 octets.
 
     ``name`` is ASCII, with or without the final dot: an internationalised name must come as A-labels (RFC 5891),
-    and escapes (RFC 1035, section 5.1) are not read.  ``rdtype`` is a mnemonic of :data:`TYPES`, ``TYPE65280``
-    (RFC 3597, section 5), or a number.  The id may stay 0: the connection draws its own.
+    and escapes (RFC 1035, section 5.1) are not read.  ``rdtype`` is a mnemonic of
+    :data:`dot_proto.query.TYPES`, ``TYPE65280`` (RFC 3597, section 5), or a number.  The id may stay 0: the
+    connection draws its own.
 
     Raises :class:`~dot_proto.MessageError`, which says what is wrong with the name, the type or a number.
     """

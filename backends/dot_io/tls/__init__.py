@@ -2,7 +2,7 @@
 
 ``audit``    what a context that somebody else has made must not say
 ``context``  what is agreed on before a connection: policy, versions, certificates, sessions to resume
-``session``  one connection: :class:`TLSClient` and :class:`TLSServer` speak the five verbs of the engine
+``session``  one connection: :class:`TLSClient` and :class:`TLSServer` speak the verbs of the engine
 ``failures`` what OpenSSL's errors mean
 ``cache``    sessions to resume, each used once
 ``hello``    the few octets of the handshake that Python's ssl does not show
