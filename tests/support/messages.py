@@ -1,109 +1,39 @@
-"""DNS messages built octet by octet, streams cut into pieces, and a clock that moves only when told to."""
+"""The kit's messages and streams, and a clock that moves only when told to."""
 
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
-from dot_proto import make_query
-from dot_proto._message import question_end
-
-QR, AA, TC, RD, RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
-"Bits of the flags (RFC 1035, section 4.1.1)."
-
-NS, A, SOA, TXT, AAAA, SIG, OPT, TSIG, AXFR = 2, 1, 6, 16, 28, 24, 41, 250, 252
-"RR types (IANA)."
-
-COOKIE, KEEPALIVE, PADDING, EDE = 10, 11, 12, 15
-"Codes of EDNS options (IANA)."
-
-
-def option(code: int, data: bytes = b"") -> bytes:
-    """One EDNS option (RFC 6891, section 6.1.2)."""
-    return struct.pack("!HH", code, len(data)) + data
-
-
-def opt(*options: bytes, size: int = 1232, rcode: int = 0, version: int = 0, flags: int = 0) -> bytes:
-    """An OPT record; ``rcode`` is the upper eight bits (RFC 6891, section 6.1.3)."""
-    data = b"".join(options)
-    return struct.pack("!BHHBBHH", 0, OPT, size, rcode, version, flags, len(data)) + data
-
-
-def record(
-    owner: bytes = b"\xc0\x0c", kind: int = A, data: bytes = bytes(4), *, ttl: int = 0, rdclass: int = 1
-) -> bytes:
-    """One record; the owner, in wire form, is the name in the question unless said."""
-    return owner + struct.pack("!HHIH", kind, rdclass, ttl, len(data)) + data
-
-
-def message(
-    question: bytes = b"",
-    *,
-    id: int = 0,
-    flags: int = 0,
-    answers: Iterable[bytes] = (),
-    authorities: Iterable[bytes] = (),
-    additionals: Iterable[bytes] = (),
-) -> bytes:
-    """A message of no question or one, with the counts that its records call for."""
-    sections = [list(answers), list(authorities), list(additionals)]
-    header = struct.pack("!HHHHHH", id, flags, bool(question), *map(len, sections))
-    return header + question + b"".join(record for section in sections for record in section)
-
-
-def question_of(query: bytes) -> bytes:
-    """The octets of the question section."""
-    return query[12 : question_end(query)]
-
-
-def response_to(
-    query: bytes,
-    *answers: bytes,
-    rcode: int = 0,
-    additionals: Iterable[bytes] = (),
-    flags: int = 0,
-    id: int | None = None,
-) -> bytes:
-    """The response under the query's own id, with its opcode, RD and question; ``flags`` are added."""
-    theirs = int.from_bytes(query[:2]) if id is None else id
-    copied = int.from_bytes(query[2:4]) & 0x7900
-    return message(
-        question_of(query), id=theirs, flags=QR | copied | flags | rcode, answers=answers, additionals=additionals
-    )
-
-
-def query_of_length(length: int) -> bytes:
-    """A well-formed query of so many octets, 44 or more, that ends in OPT: an unknown option fills it."""
-    bare = make_query("example.com")[:-11]
-    return bare + opt(option(65_001, bytes(length - len(bare) - 15)))
-
-
-def stream_of(messages: Iterable[bytes]) -> bytes:
-    """The messages behind their length prefixes."""
-    return b"".join(struct.pack("!H", len(each)) + each for each in messages)
-
-
-def unframed(chunks: Iterable[bytes]) -> list[bytes]:
-    """What ``data_to_send`` returned, each without its prefix, which must be right."""
-    messages = []
-    for chunk in chunks:
-        assert int.from_bytes(chunk[:2]) == len(chunk) - 2
-        messages.append(chunk[2:])
-    return messages
-
-
-def pieces(stream: bytes, size: int) -> Iterator[bytes]:
-    """The stream in pieces of ``size`` octets."""
-    return (stream[start : start + size] for start in range(0, len(stream), size))
-
-
-def cut_at(stream: bytes, offsets: Iterable[int]) -> list[bytes]:
-    """The stream cut at these offsets; pieces may be empty."""
-    bounds = [0, *sorted(min(offset, len(stream)) for offset in offsets), len(stream)]
-    return [stream[start:end] for start, end in pairwise(bounds)]
+from dot_proto.testing.messages import AA as AA
+from dot_proto.testing.messages import AAAA as AAAA
+from dot_proto.testing.messages import AXFR as AXFR
+from dot_proto.testing.messages import COOKIE as COOKIE
+from dot_proto.testing.messages import EDE as EDE
+from dot_proto.testing.messages import KEEPALIVE as KEEPALIVE
+from dot_proto.testing.messages import NS as NS
+from dot_proto.testing.messages import OPT as OPT
+from dot_proto.testing.messages import PADDING as PADDING
+from dot_proto.testing.messages import QR as QR
+from dot_proto.testing.messages import RA as RA
+from dot_proto.testing.messages import RD as RD
+from dot_proto.testing.messages import SIG as SIG
+from dot_proto.testing.messages import SOA as SOA
+from dot_proto.testing.messages import TC as TC
+from dot_proto.testing.messages import TSIG as TSIG
+from dot_proto.testing.messages import TXT as TXT
+from dot_proto.testing.messages import A as A
+from dot_proto.testing.messages import cut_at as cut_at
+from dot_proto.testing.messages import message as message
+from dot_proto.testing.messages import opt as opt
+from dot_proto.testing.messages import option as option
+from dot_proto.testing.messages import pieces as pieces
+from dot_proto.testing.messages import query_of_length as query_of_length
+from dot_proto.testing.messages import question_of as question_of
+from dot_proto.testing.messages import record as record
+from dot_proto.testing.messages import response_to as response_to
+from dot_proto.testing.messages import stream_of as stream_of
+from dot_proto.testing.messages import unframed as unframed
 
 
 @dataclass

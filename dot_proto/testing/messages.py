@@ -1,0 +1,108 @@
+"""DNS messages built octet by octet, right or wrong, and streams of them cut into pieces; needs nothing but Python.
+
+:func:`message` writes what it is told to, so that a message can be wrong in one place only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from .._message import question_end
+from ..query import make_query
+
+QR, AA, TC, RD, RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
+"Bits of the flags (RFC 1035, section 4.1.1)."
+
+NS, A, SOA, TXT, AAAA, SIG, OPT, TSIG, AXFR = 2, 1, 6, 16, 28, 24, 41, 250, 252
+"RR types (IANA)."
+
+COOKIE, KEEPALIVE, PADDING, EDE = 10, 11, 12, 15
+"Codes of EDNS options (IANA)."
+
+
+def option(code: int, data: bytes = b"") -> bytes:
+    """One EDNS option (RFC 6891, section 6.1.2)."""
+    return struct.pack("!HH", code, len(data)) + data
+
+
+def opt(*options: bytes, size: int = 1232, rcode: int = 0, version: int = 0, flags: int = 0) -> bytes:
+    """An OPT record; ``rcode`` is the upper eight bits (RFC 6891, section 6.1.3)."""
+    data = b"".join(options)
+    return struct.pack("!BHHBBHH", 0, OPT, size, rcode, version, flags, len(data)) + data
+
+
+def record(
+    owner: bytes = b"\xc0\x0c", kind: int = A, data: bytes = bytes(4), *, ttl: int = 0, rdclass: int = 1
+) -> bytes:
+    """One record; the owner, in wire form, is the name in the question unless said."""
+    return owner + struct.pack("!HHIH", kind, rdclass, ttl, len(data)) + data
+
+
+def message(
+    question: bytes = b"",
+    *,
+    id: int = 0,
+    flags: int = 0,
+    answers: Iterable[bytes] = (),
+    authorities: Iterable[bytes] = (),
+    additionals: Iterable[bytes] = (),
+) -> bytes:
+    """A message of no question or one, with the counts that its records call for."""
+    sections = [list(answers), list(authorities), list(additionals)]
+    header = struct.pack("!HHHHHH", id, flags, bool(question), *map(len, sections))
+    return header + question + b"".join(each for section in sections for each in section)
+
+
+def question_of(query: bytes) -> bytes:
+    """The octets of the question section."""
+    return query[12 : question_end(query)]
+
+
+def response_to(
+    query: bytes,
+    *answers: bytes,
+    rcode: int = 0,
+    additionals: Iterable[bytes] = (),
+    flags: int = 0,
+    id: int | None = None,
+) -> bytes:
+    """The response under the query's own id, with its opcode, RD and question; ``flags`` are added."""
+    theirs = int.from_bytes(query[:2]) if id is None else id
+    copied = int.from_bytes(query[2:4]) & 0x7900
+    return message(
+        question_of(query), id=theirs, flags=QR | copied | flags | rcode, answers=answers, additionals=additionals
+    )
+
+
+def query_of_length(length: int) -> bytes:
+    """A well-formed query of so many octets, 44 or more, that ends in OPT: an unknown option fills it."""
+    bare = make_query("example.com")[:-11]
+    return bare + opt(option(65_001, bytes(length - len(bare) - 15)))
+
+
+def stream_of(messages: Iterable[bytes]) -> bytes:
+    """The messages behind their length prefixes."""
+    return b"".join(struct.pack("!H", len(each)) + each for each in messages)
+
+
+def unframed(chunks: Iterable[bytes]) -> list[bytes]:
+    """What ``data_to_send`` returned, each without its prefix; raises :class:`AssertionError` for a wrong one."""
+    messages: list[bytes] = []
+    for chunk in chunks:
+        if int.from_bytes(chunk[:2]) != len(chunk) - 2:
+            raise AssertionError(f"a length prefix of {int.from_bytes(chunk[:2])} before {len(chunk) - 2} octets")
+        messages.append(chunk[2:])
+    return messages
+
+
+def pieces(stream: bytes, size: int) -> Iterator[bytes]:
+    """The stream in pieces of ``size`` octets."""
+    return (stream[start : start + size] for start in range(0, len(stream), size))
+
+
+def cut_at(stream: bytes, offsets: Iterable[int]) -> list[bytes]:
+    """The stream cut at these offsets; pieces may be empty."""
+    bounds = [0, *sorted(min(offset, len(stream)) for offset in offsets), len(stream)]
+    return [stream[start:end] for start, end in pairwise(bounds)]
