@@ -1,0 +1,274 @@
+"""Hypothesis strategies for what DNS over TLS carries: names, messages, streams, their cuts and their damage.
+
+Messages are ``bytes`` as they are on the wire, without a length prefix unless said.  What is drawn shrinks to
+what reads well: the name ``a.``, type A, id 0, no EDNS, few messages, one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from ..query import MAX_LABEL, TYPES, encode_name
+from .messages import (
+    COOKIE,
+    EDE,
+    KEEPALIVE,
+    PADDING,
+    QR,
+    RD,
+    TXT,
+    A,
+    cut_at,
+    message,
+    opt,
+    option,
+    pieces,
+    record,
+    response_to,
+    stream_of,
+)
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+"What labels are made of in text; the first is what they shrink to."
+
+MAX_TEXT = 253
+"Octets of a name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
+
+_MNEMONICS = sorted(TYPES, key=lambda name: (name != "A", name))
+
+
+# Names and questions
+
+
+def labels() -> st.SearchStrategy[str]:
+    """Labels of 1 to 63 letters, digits, hyphens and underscores; most are short."""
+    short = st.text(LETTERS, min_size=1, max_size=8)
+    return short | st.text(LETTERS, min_size=1, max_size=MAX_LABEL)
+
+
+def names() -> st.SearchStrategy[str]:
+    """Names in text, absolute, as :func:`~dot_proto.make_query` takes them: ``a.`` to 253 octets, the root too."""
+    made = st.lists(labels(), min_size=1, max_size=8).map(".".join).filter(lambda name: len(name) <= MAX_TEXT)
+    return made.map(lambda name: f"{name}.") | st.just(".")
+
+
+def wire_names() -> st.SearchStrategy[bytes]:
+    """Names on the wire, uncompressed, whose labels may hold any octet (RFC 2181, section 11)."""
+    any_octets = st.lists(st.binary(min_size=1, max_size=MAX_LABEL), max_size=3)
+    return names().map(encode_name) | any_octets.map(
+        lambda labels: b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    )
+
+
+def questions(names: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[bytes]:
+    """The octets of a question: name, type and class (RFC 1035, section 4.1.2)."""
+    kinds = st.sampled_from(_MNEMONICS).map(TYPES.__getitem__) | st.integers(0, 0xFFFF)
+    classes = st.sampled_from([1, 3, 255])
+    return st.builds(
+        lambda name, kind, rdclass: name + kind.to_bytes(2) + rdclass.to_bytes(2),
+        wire_names() if names is None else names,
+        kinds,
+        classes,
+    )
+
+
+def message_ids() -> st.SearchStrategy[int]:
+    """Ids of messages, 0 to 65535; small ones are likely, so that some meet."""
+    return st.integers(0, 3) | st.integers(0, 0xFFFF)
+
+
+# EDNS
+
+
+def edns_options(*, well_formed: bool = True) -> st.SearchStrategy[bytes]:
+    """One EDNS option as a query may carry it; else also a server's, unknown ones, and lengths that lie."""
+    fair = [
+        st.just(option(KEEPALIVE)),
+        st.integers(0, 64).map(lambda size: option(PADDING, bytes(size))),
+        st.binary(min_size=8, max_size=8).map(lambda cookie: option(COOKIE, cookie)),
+        st.builds(option, st.integers(0xFDE9, 0xFFFE), st.binary(max_size=16)),
+    ]
+    foul = [
+        st.binary(max_size=4).map(lambda data: option(KEEPALIVE, data)),
+        st.binary(min_size=2, max_size=8).map(lambda data: option(EDE, data)),
+        st.builds(option, st.integers(0, 0xFFFF), st.binary(max_size=16)),
+        st.binary(min_size=1, max_size=6),
+    ]
+    return st.one_of(fair if well_formed else [*fair, *foul])
+
+
+def opt_records(*, well_formed: bool = True) -> st.SearchStrategy[bytes]:
+    """OPT records of up to three options (RFC 6891, section 6.1.2), each kind once if they are well formed."""
+    options = st.lists(
+        edns_options(well_formed=well_formed),
+        max_size=3,
+        unique_by=(lambda each: each[:2]) if well_formed else None,
+    )
+    versions = st.just(0) if well_formed else st.sampled_from([0, 0, 1, 255])
+    sizes, flags = st.sampled_from([1232, 512, 4096, 0, 65_535]), st.sampled_from([0, 0x8000])
+    return st.builds(
+        lambda options, size, version, flags: opt(*options, size=size, version=version, flags=flags),
+        options,
+        sizes,
+        versions,
+        flags,
+    )
+
+
+# Messages
+
+
+def queries(
+    *, names: st.SearchStrategy[str] | None = None, opcodes: Sequence[int] = (0,), well_formed: bool = True
+) -> st.SearchStrategy[bytes]:
+    """Queries of one question, with OPT or without; unless ``well_formed``, OPT and flags may be anything."""
+    flags = st.sampled_from([RD, 0]) if well_formed else st.integers(0, QR - 1)
+    return st.builds(
+        lambda question, id, flags, opcode, opts: message(
+            question, id=id, flags=flags | opcode << 11, additionals=opts
+        ),
+        questions(None if names is None else names.map(encode_name)),
+        message_ids(),
+        flags,
+        st.sampled_from(opcodes),
+        st.lists(opt_records(well_formed=well_formed), max_size=1),
+    )
+
+
+def records() -> st.SearchStrategy[bytes]:
+    """A record for the name of the question: A or TXT, or of any type and content."""
+    addresses = st.binary(min_size=4, max_size=4).map(lambda data: record(kind=A, data=data))
+    texts = st.binary(max_size=40).map(lambda text: record(kind=TXT, data=bytes([len(text)]) + text))
+    anything = st.builds(
+        lambda kind, data: record(kind=kind, data=data), st.integers(256, 0xFFFF), st.binary(max_size=60)
+    )
+    return addresses | texts | anything
+
+
+def responses_to(query: bytes) -> st.SearchStrategy[bytes]:
+    """Right responses to this query: its id, its question, a few records, any RCODE below 16."""
+    return st.builds(
+        lambda answers, rcode, opts: response_to(query, *answers, rcode=rcode, additionals=opts),
+        st.lists(records(), max_size=3),
+        st.sampled_from([0, 3, 2, 5]) | st.integers(0, 15),
+        st.lists(opt_records(), max_size=1),
+    )
+
+
+def responses() -> st.SearchStrategy[bytes]:
+    """Right responses, each to some query."""
+    return queries().flatmap(responses_to)
+
+
+def messages() -> st.SearchStrategy[bytes]:
+    """What a framer must carry: 12 octets and more, DNS or not, and now and then as long as a prefix can say."""
+    long = st.sampled_from([255, 256, 511, 512, 4096, 65_535]).map(lambda size: bytes(12) + b"\xff" * (size - 12))
+    return st.binary(min_size=12, max_size=40) | queries() | long
+
+
+# Streams, and how they are cut
+
+
+def streams(of: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[bytes]:
+    """Up to eight messages, each behind its length prefix (RFC 7766, section 8)."""
+    return st.lists(messages() if of is None else of, max_size=8).map(stream_of)
+
+
+def prefixes_in(stream: bytes) -> list[int]:
+    """The offsets at which a length prefix begins."""
+    found: list[int] = []
+    offset = 0
+    while offset + 2 <= len(stream):
+        found.append(offset)
+        offset += 2 + int.from_bytes(stream[offset : offset + 2])
+    return found
+
+
+def chunkings(stream: bytes) -> st.SearchStrategy[list[bytes]]:
+    """Ways in which TCP and TLS may cut a stream; the pieces, put together, are the stream.
+
+    Everything at once; at any offsets, so that pieces may be empty; inside each length prefix; in pieces of
+    one size; one octet at a time, where the stream has no more than 2000 octets, so that it is no matter of patience.
+    """
+    inside = [offset + 1 for offset in prefixes_in(stream)]
+    sizes = [1, 2, 3, 7, 64, 16_384] if len(stream) <= 2000 else [64, 1000, 16_384]
+    return st.one_of(
+        st.just([stream]),
+        st.lists(st.integers(0, len(stream)), max_size=12).map(lambda offsets: cut_at(stream, offsets)),
+        st.just(cut_at(stream, inside)),
+        st.sampled_from(sizes).map(lambda size: list(pieces(stream, size))),
+    )
+
+
+# Damage
+
+
+@dataclass(frozen=True)
+class CorruptedStream:
+    """A stream, and what was done to it; :func:`dot_proto.testing.laws.read` says what a framer must make of it."""
+
+    damage: str
+    "In words."
+    octets: bytes
+    "What arrives."
+
+
+def corrupted_streams(of: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[CorruptedStream]:
+    """Streams of one message and more, damaged in one place.
+
+    A length that lies, or that is below the header's 12; an end in the middle; two ids or two questions that
+    changed places; a bit that flipped inside a message, so that the framing stays right; octets behind the end.
+    """
+    return st.lists(messages() if of is None else of, min_size=1, max_size=6).flatmap(_corruptions)
+
+
+def swap(messages: Sequence[bytes], first: int, second: int, start: int, end: int) -> list[bytes]:
+    """The messages with the octets from ``start`` to ``end`` of these two exchanged."""
+    swapped = list(messages)
+    one, other = messages[first], messages[second]
+    swapped[first] = one[:start] + other[start:end] + one[end:]
+    swapped[second] = other[:start] + one[start:end] + other[end:]
+    return swapped
+
+
+def flip(octets: bytes, bit: int) -> bytes:
+    """The octets with one bit changed, counted from the first octet's highest."""
+    at = bit // 8
+    return octets[:at] + bytes([octets[at] ^ 0x80 >> bit % 8]) + octets[at + 1 :]
+
+
+def _corruptions(messages: list[bytes]) -> st.SearchStrategy[CorruptedStream]:
+    whole = stream_of(messages)
+    index = st.integers(0, len(messages) - 1)
+
+    def lie(which: int, length: int) -> CorruptedStream:
+        at = len(stream_of(messages[:which]))
+        octets = whole[:at] + length.to_bytes(2) + whole[at + 2 :]
+        return CorruptedStream(f"length of message {which}: {length}, not {len(messages[which])}", octets)
+
+    def cut(size: int) -> CorruptedStream:
+        return CorruptedStream(f"ends after {size} of {len(whole)} octets", whole[:size])
+
+    def exchange(first: int, second: int, what: str) -> CorruptedStream:
+        start, end = {"ids": (0, 2), "questions": (12, min(map(len, messages)))}[what]
+        return CorruptedStream(
+            f"{what} of messages {first} and {second} swapped", stream_of(swap(messages, first, second, start, end))
+        )
+
+    def spoil(which: int, bit: int) -> CorruptedStream:
+        bit %= len(messages[which]) * 8
+        damaged = [*messages[:which], flip(messages[which], bit), *messages[which + 1 :]]
+        return CorruptedStream(f"bit {bit} of message {which} flipped", stream_of(damaged))
+
+    return st.one_of(
+        st.builds(lie, index, st.integers(0, 11) | st.integers(0, 0xFFFF)),
+        st.builds(cut, st.integers(0, len(whole) - 1)),
+        st.builds(exchange, index, index, st.sampled_from(["ids", "questions"])),
+        st.builds(spoil, index, st.integers(0, 1 << 12)),
+        st.binary(min_size=1, max_size=13).map(
+            lambda rest: CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
+        ),
+    )
