@@ -17,8 +17,8 @@ from . import _message
 from ._connection import Connection, check_seconds
 from ._edns import decode_keepalive, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE
-from ._matching import COMPARED, Outstanding, Query, mismatch
-from ._plain import options, plain_question_end
+from ._matching import COMPARED, Exchange, Outstanding, Query, mismatch
+from ._plain import OPT_FIXED, options, plain_question_end
 from ._state import Cause, State
 from ._timers import Slot
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
@@ -130,6 +130,8 @@ class ClientConnection(Connection):
         question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
         if question_end and self._adds:
             behind_id = splice_plain(message, question_end, self._keepalive, configuration.padding_block)
+        elif question_end and len(message) <= question_end + OPT_FIXED:
+            behind_id = message[2:]
         if behind_id is None:
             question_end, behind_id, has_keepalive = self._prepared(message)
         handle = outstanding.add(message, question_end, now, timeout, multiple, has_keepalive)
@@ -160,7 +162,7 @@ class ClientConnection(Connection):
         answered by any message yet: :meth:`cancel` that one, since the server still owes an answer under its id.
         """
         found = self._find(query)
-        if found is None or not found.has_answers:
+        if not isinstance(found, Exchange) or not found.has_answers:
             raise LocalProtocolError("no exchange of several messages is open and begun under this handle")
         del self._outstanding.pending[found.wire_id]
         self._rest(now)
@@ -219,8 +221,8 @@ class ClientConnection(Connection):
             if (
                 query is None
                 or query.handle >= first_unsent
-                or start & COMPARED != query.start
-                or message[12 : query.question_end] != query.asked[12:]
+                or start & COMPARED != query.expected
+                or not message.startswith(query.question, 12)
             ):
                 # Anything but the plain case, which is an answer to a question in the very same octets.
                 query = self._match(message, wire_id, events)
@@ -230,12 +232,12 @@ class ClientConnection(Connection):
                     continue
             self._strays = 0
             more = False
-            if query.is_multiple and not message[3] & 15:
+            if isinstance(query, Exchange) and not message[3] & 15:
                 more = query.has_answers = True
                 query.deadline = now + query.timeout
             else:
                 del pending[wire_id]
-            append(ResponseReceived(query.handle, query.asked[:2] + message[2:], now - query.asked_at, more))
+            append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
             if query.has_keepalive and (
                 # The rarer of the two octets first: that is a fifth of the whole path.
                 (_KEEPALIVE_CODE[1] in message and _KEEPALIVE_CODE in message) or self._stated_timeout is not None
@@ -344,7 +346,7 @@ class ClientConnection(Connection):
         return None
 
     def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
-        if query.is_multiple and not message[3] & 15:
+        if isinstance(query, Exchange) and not message[3] & 15:
             # Nobody says any more which message is the last: the id stays taken, and a question may be missing.
             query.has_answers = True
         else:
