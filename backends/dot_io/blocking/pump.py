@@ -79,6 +79,9 @@ class Pump:
         """
         with self.lock:
             events = self.flush()
+            if reading and not self._has_read_all and not events and not self.is_finished:
+                # Under load the next octets are there already, and looking for them costs less than waiting does.
+                events = self._receive() + self._act_on_time() + self.flush()
             if events or self.is_finished:
                 return events
             due = self.session.next_timeout()
@@ -90,13 +93,17 @@ class Pump:
         with self.lock:
             if is_readable:
                 events += self._receive()
-            now = monotonic()
-            due = self.session.next_timeout()
-            if due is not None and due <= now:
-                events += self.session.handle_timeout(now=now)
-            if self._send_deadline <= now:
-                events += self._broke(TimeoutError("the peer does not read"))
-            return events + self.flush()
+            return events + self._act_on_time() + self.flush()
+
+    def _act_on_time(self) -> list[Event]:
+        events: list[Event] = []
+        now = monotonic()
+        due = self.session.next_timeout()
+        if due is not None and due <= now:
+            events += self.session.handle_timeout(now=now)
+        if self._send_deadline <= now:
+            events += self._broke(TimeoutError("the peer does not read"))
+        return events
 
     @property
     def has_unsent(self) -> bool:
