@@ -22,8 +22,14 @@ IDS: Final = 65_536
 _DRAWN: Final = struct.Struct("!256H")
 "Ids taken from the source of randomness at a time: one call for many queries."
 
+START: Final = struct.Struct("!2sI")
+"Id, as it stands; flags and question count as one number (RFC 1035, section 4.1.1)."
+
+RESPONSE: Final = 0x8000_0000
+"QR in that number."
+
 COMPARED: Final = 0xF800_FFFF
-"The bits of QR, opcode and question count in the four octets behind the id (RFC 1035, section 4.1.1)."
+"The bits of QR, opcode and question count in it."
 
 
 class Query:
@@ -32,16 +38,16 @@ class Query:
     __slots__ = ("asked_at", "caller_id", "deadline", "expected", "handle", "has_keepalive", "question")
 
     def __init__(
-        self, handle: int, message: bytes, question_end: int, now: float, deadline: float, has_keepalive: bool
+        self, caller_id: bytes, expected: int, question: bytes, now: float, deadline: float, has_keepalive: bool
     ) -> None:
-        self.handle = handle
-        "A serial number, and in its last 16 bits the id on the wire."
-        self.caller_id = message[:2]
+        self.handle = 0
+        "A serial number, and in its last 16 bits the id on the wire; set by :meth:`Outstanding.add`."
+        self.caller_id = caller_id
         "The id under which the caller asked, in octets."
-        self.question = message[12:question_end]
-        "The question section."
-        self.expected = (message[2] & 0x78 | 0x80) << 24 | message[5]
+        self.expected = expected
         "What the response must have in the bits of :data:`COMPARED`."
+        self.question = question
+        "The question section."
         self.asked_at = now
         self.deadline = deadline
         self.has_keepalive = has_keepalive
@@ -69,9 +75,9 @@ class Exchange(Query):
     __slots__ = ("has_answers", "timeout")
 
     def __init__(
-        self, handle: int, message: bytes, question_end: int, now: float, deadline: float, has_keepalive: bool
+        self, caller_id: bytes, expected: int, question: bytes, now: float, deadline: float, has_keepalive: bool
     ) -> None:
-        super().__init__(handle, message, question_end, now, deadline, has_keepalive)
+        super().__init__(caller_id, expected, question, now, deadline, has_keepalive)
         self.timeout = deadline - now
         "Seconds for each message."
         self.has_answers = False
@@ -96,29 +102,19 @@ class Outstanding:
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
 
-    def add(
-        self,
-        message: bytes,
-        question_end: int,
-        now: float,
-        timeout: float,
-        is_multiple: bool,
-        has_keepalive: bool,
-    ) -> int:
-        """Register a query under a free id, and return its handle; call only while fewer than 65536 are taken."""
-        wire_id = self._drawn.pop() if self._drawn else self._draw_id()
+    def add(self, query: Query) -> int:
+        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken."""
         pending = self.pending
+        wire_id = self._drawn.pop() if self._drawn else self._draw_id()
         while wire_id in pending or wire_id in self.abandoned:
             wire_id = (wire_id + 1) % IDS
         # The handle holds the id, so that finding a query by its handle needs no second table.
-        handle = self._serial << 16 | wire_id
+        query.handle = self._serial << 16 | wire_id
         self._serial += 1
-        deadline = now + timeout
-        kind = Exchange if is_multiple else Query
-        pending[wire_id] = kind(handle, message, question_end, now, deadline, has_keepalive)
-        if deadline < self._earliest:
-            self._earliest = deadline
-        return handle
+        pending[wire_id] = query
+        if query.deadline < self._earliest:
+            self._earliest = query.deadline
+        return wire_id
 
     def find(self, handle: int) -> Query | None:
         """The pending query with this handle."""

@@ -17,7 +17,7 @@ from . import _message
 from ._connection import Connection, check_seconds
 from ._edns import decode_keepalive, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE
-from ._matching import COMPARED, Exchange, Outstanding, Query, mismatch
+from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from ._plain import OPT_FIXED, options, plain_question_end
 from ._state import Cause, State
 from ._timers import Slot
@@ -36,8 +36,8 @@ from .events import (
     ResponseReceived,
 )
 
-_START: Final = struct.Struct("!HI")
-"Id of a message; flags and question count as one number (RFC 1035, section 4.1.1)."
+_ID_AND_START: Final = struct.Struct("!HI")
+"As ``START``, but the id as a number."
 _PREFIX_AND_ID: Final = struct.Struct("!HH")
 
 # Looked up by their class, the two would be 6 % of send_query in Python 3.11.
@@ -125,7 +125,8 @@ class ClientConnection(Connection):
         timeout = configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
             raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
-        if message[2] & 0x80:
+        caller_id, start = START.unpack_from(message)
+        if start & RESPONSE:
             raise LocalProtocolError("the message is a response (QR is 1), not a query")
         question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
         if question_end and self._adds:
@@ -134,12 +135,13 @@ class ClientConnection(Connection):
             behind_id = message[2:]
         if behind_id is None:
             question_end, behind_id, has_keepalive = self._prepared(message)
-        handle = outstanding.add(message, question_end, now, timeout, multiple, has_keepalive)
-        wire_id = handle & 0xFFFF
+        expected, question = start & COMPARED | RESPONSE, message[12:question_end]
+        query = (Exchange if multiple else Query)(caller_id, expected, question, now, now + timeout, has_keepalive)
+        wire_id = outstanding.add(query)
         self._outgoing[wire_id] = _PREFIX_AND_ID.pack(len(behind_id) + 2, wire_id) + behind_id
         if len(outstanding.pending) == 1:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is pending
-        return handle
+        return query.handle
 
     def cancel(self, query: int, *, now: float) -> bool:
         """Give up one query; says whether that was its fate (false: it already had another).
@@ -214,7 +216,7 @@ class ClientConnection(Connection):
         if self._has_ended():
             return events
         pending, first_unsent = self._outstanding.pending, self._first_unsent
-        unpack, append = _START.unpack_from, events.append
+        unpack, append = _ID_AND_START.unpack_from, events.append
         for message in self._deframer.feed(data):
             wire_id, start = unpack(message)
             query = pending.get(wire_id)

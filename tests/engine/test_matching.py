@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
 from dot_proto import DiscardReason, LocalProtocolError, make_query
-from dot_proto._matching import COMPARED, IDS, Exchange, Outstanding, Query, mismatch
+from dot_proto._matching import COMPARED, IDS, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from dot_proto._message import question_end
 from support.messages import QR, just_before, message, opt, question_of, record, response_to
 from support.vectors import load, octets
@@ -36,10 +36,13 @@ def counting(size: int) -> bytes:
 def added(
     table: Outstanding, query: bytes = QUERY, *, now: float = 0.0, timeout: float = 5.0, is_multiple: bool = False
 ) -> Query:
-    handle = table.add(query, question_end(query), now, timeout, is_multiple, has_keepalive=False)
-    found = table.find(handle)
-    assert found is not None
-    return found
+    caller_id, start = START.unpack_from(query)
+    expected, question = start & COMPARED | RESPONSE, query[12 : question_end(query)]
+    kind = Exchange if is_multiple else Query
+    made = kind(caller_id, expected, question, now, now + timeout, has_keepalive=False)
+    assert table.add(made) == made.wire_id
+    assert table.find(made.handle) is made
+    return made
 
 
 # Ids.
