@@ -166,7 +166,7 @@ class Client(ClientBase):
             while positions or waiting:
                 left = timeout if positions or self._may_ask() else await self._wait_for_place(timeout)
                 self._ask(waiting, self._places(), positions, sink, now=now(), timeout=left)
-                self._wire.flush()
+                self._wire.start_flush()
                 if not fates:
                     waiter = self._loop.create_future()
                     await waiter
@@ -252,6 +252,8 @@ class Client(ClientBase):
         super()._note(events)
         if not self._shaken.done() and self._handshake_is_over():
             self._shaken.set_result(None)
+        # Behind the tasks that this wakes: what they ask leaves with it, the first query with the client's Finished.
+        self._wire.start_flush()
         self._call_next()
 
 

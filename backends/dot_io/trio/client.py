@@ -201,6 +201,7 @@ class Client(ClientBase):
             self._wire.abort()
             raise
         self.handshake_time = trio.current_time() - started
+        self._wire.start_flush()  # behind the caller, whose first query leaves with our Finished
         if self._end is not None:
             await self._wire.ended.wait()  # the alert that says why has left by then
             raise self._failure()
@@ -244,4 +245,6 @@ class Client(ClientBase):
         super()._note(events)
         if not self._shaken.is_set() and self._handshake_is_over():
             self._shaken.set()
+            if self._end is None:
+                self._wire.leave_flush()
         self._call_next()

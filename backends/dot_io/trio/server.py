@@ -181,18 +181,19 @@ class _Connection:
         if self._engine.state is State.CLOSED:
             queries.clear()
         while queries and not self.wire.is_sending:
+            now = trio.current_time()
             for _ in range(min(BATCH, len(queries))):
-                self._ask_handler(queries.popleft())
+                self._ask_handler(queries.popleft(), now)
             if queries:
                 self.wire.flush()
         is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
         self.wire.pause_reading(is_full or self.wire.is_sending)
 
-    def _ask_handler(self, event: QueryReceived) -> None:
+    def _ask_handler(self, event: QueryReceived, now: float) -> None:
         try:
             response = self._handler(event.message, self.peer)
             if response is None or isinstance(response, bytes):
-                self._answer(event, response)
+                self._answer(event, response, now)
             else:
                 self._nursery.start_soon(self._await_handler, event, response)
         except Exception:
@@ -200,17 +201,18 @@ class _Connection:
 
     async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
         try:
-            self._answer(event, await response)
+            answer = await response
+            self._answer(event, answer, trio.current_time())
         except Exception:
             self._fail(event)
         self.wire.start_flush()
         self._note([])
 
-    def _answer(self, event: QueryReceived, response: bytes | None) -> None:
+    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
         if response is None:
-            self._engine.decline(event.query, now=trio.current_time())
+            self._engine.decline(event.query, now=now)
         else:
-            self._engine.send_response(event.query, response, now=trio.current_time())
+            self._engine.send_response(event.query, response, now=now)
 
     def _fail(self, event: QueryReceived) -> None:
         log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")

@@ -64,6 +64,7 @@ class Wire:
         self._idle_writer = trio.lowlevel.ParkingLot()
         self._unsent = b""
         self._is_reading_paused = False
+        self._is_flush_left = False
         self._has_read_all = False
         self._failure: str | None = None
         self.ended: Final = trio.Event()
@@ -96,6 +97,13 @@ class Wire:
     def start_flush(self) -> None:
         """Flush once every task that runs in this turn has run: what they ask leaves together."""
         self._idle_writer.unpark()
+
+    def leave_flush(self) -> None:
+        """Called from ``note``, which promises :meth:`start_flush` in the next turn: the reader does not send first.
+
+        Waking the writer from ``note`` would not do: trio runs the tasks of one turn in random order.
+        """
+        self._is_flush_left = True
 
     def flush(self) -> None:
         """Send what the session has to send, as far as the kernel takes it, and keep the session's timer."""
@@ -139,7 +147,10 @@ class Wire:
             events = self._take(data, now=trio.current_time())
             if events:
                 self._note(events)
-            self.flush()
+            if self._is_flush_left:
+                self._is_flush_left = False
+            else:
+                self.flush()
 
     def _receive(self) -> bytes | None:
         """What is there; ``None`` where after all there is nothing."""
