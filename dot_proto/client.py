@@ -244,8 +244,8 @@ class ClientConnection(Connection):
             else:
                 del pending[wire_id]
             append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
-            # To look for the octets that count is 30 % cheaper than to walk to them. Where a record happens to hold what
-            # the server said last, it is taken to say so still, and not for anything new.
+            # To look for the octets that count saves a fifth of a query's time that walking to them costs. Where a
+            # record happens to hold what the server said last, the server is taken to say so still.
             if query.has_keepalive and (
                 self._stated_option not in message
                 if self._stated_option
