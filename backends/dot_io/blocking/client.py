@@ -146,8 +146,19 @@ class Client(ClientBase):
         :class:`~dot_io.errors.ConnectionLostError`, :class:`~dot_proto.LocalProtocolError` for a message that is
         no query.
         """
-        [(_, outcome)] = self.query_many([message], timeout=timeout)
-        return self._response(outcome)
+        fates: deque[Outcome] = deque()
+        with self._changed:
+            self._look()
+            if not self._may_ask():
+                timeout = self._wait_for_place(timeout)
+            handle = self._session.connection.send_query(message, now=monotonic(), timeout=timeout)
+            self._sinks[handle] = fates.append
+        try:
+            self._wait_for_fate(fates)
+        except BaseException:
+            self._cancel([handle])
+            raise
+        return self._response(fates[0])
 
     def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
@@ -239,7 +250,7 @@ class Client(ClientBase):
         """Notice what happened while nobody waited: a server may have closed an idle connection."""
         with self._changed:
             if not self._someone_waits and self._end is None:
-                self._note(self._pump.wait(monotonic()))
+                self._note(self._pump.look())
 
     def _wait_for_fate(self, fates: deque[Outcome]) -> None:
         """Send what is queued, and wait until at least one query has met its fate."""
