@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from ._message import HEADER, NOERROR, NXDOMAIN, QR, QUERY, rcode
@@ -22,43 +22,34 @@ IDS: Final = 65_536
 _DRAWN: Final = struct.Struct("!256H")
 "Ids taken from the source of randomness at a time: one call for many queries."
 
+START: Final = struct.Struct("!2sI")
+"Id, as it stands; flags and question count as one number (RFC 1035, section 4.1.1)."
+
+RESPONSE: Final = 0x8000_0000
+"QR in that number."
+
 COMPARED: Final = 0xF800_FFFF
-"The bits of QR, opcode and question count in the four octets behind the id (RFC 1035, section 4.1.1)."
+"The bits of QR, opcode and question count in it."
 
 
 class Query:
     """A query on its way, from ``send_query`` to its fate."""
 
-    __slots__ = (
-        "asked",
-        "asked_at",
-        "deadline",
-        "handle",
-        "has_answers",
-        "has_keepalive",
-        "is_multiple",
-        "question_end",
-        "start",
-        "timeout",
-    )
+    __slots__ = ("asked_at", "caller_id", "deadline", "expected", "handle", "has_keepalive", "question")
 
     def __init__(
-        self, handle: int, asked: bytes, now: float, timeout: float, is_multiple: bool, has_keepalive: bool
+        self, caller_id: bytes, expected: int, question: bytes, now: float, deadline: float, has_keepalive: bool
     ) -> None:
-        self.handle = handle
-        "A serial number, and in its last 16 bits the id on the wire."
-        self.asked = asked
-        "The caller's message up to the end of the question."
-        self.question_end = len(asked)
-        self.start = (asked[2] & 0x78 | 0x80) << 24 | asked[5]
+        self.handle = 0
+        "A serial number, and in its last 16 bits the id on the wire; set by :meth:`Outstanding.add`."
+        self.caller_id = caller_id
+        "The id under which the caller asked, in octets."
+        self.expected = expected
         "What the response must have in the bits of :data:`COMPARED`."
+        self.question = question
+        "The question section."
         self.asked_at = now
-        self.timeout = timeout
-        self.deadline = now + timeout
-        self.is_multiple = is_multiple
-        "Whether several messages answer it (RFC 5936, section 2.2)."
-        self.has_answers = False
-        "Whether the first of several messages has come."
+        self.deadline = deadline
         self.has_keepalive = has_keepalive
         "Whether it asked for the server's idle timeout (RFC 7828)."
 
@@ -68,19 +59,29 @@ class Query:
         return self.handle & 0xFFFF
 
     @property
-    def question(self) -> bytes:
-        """The question section."""
-        return self.asked[12:]
-
-    @property
     def opcode(self) -> int:
         """The opcode, 0 to 15."""
-        return self.asked[2] >> 3
+        return self.expected >> 27 & 15
 
     @property
     def question_count(self) -> int:
         """0 or 1."""
-        return self.asked[5]
+        return self.expected & 0xFFFF
+
+
+class Exchange(Query):
+    """A query that several messages answer (RFC 5936, section 2.2)."""
+
+    __slots__ = ("has_answers", "timeout")
+
+    def __init__(
+        self, caller_id: bytes, expected: int, question: bytes, now: float, deadline: float, has_keepalive: bool
+    ) -> None:
+        super().__init__(caller_id, expected, question, now, deadline, has_keepalive)
+        self.timeout = deadline - now
+        "Seconds for each message."
+        self.has_answers = False
+        "Whether the first message has come."
 
 
 class Outstanding:
@@ -94,31 +95,26 @@ class Outstanding:
         self.abandoned: dict[int, Query] = {}
         "Queries timed out or cancelled after they had been sent."
         self._draw = entropy
-        self._drawn: Iterator[int] = iter(())
+        self._drawn: list[int] = []
         self._serial = 0
         self._earliest = math.inf
 
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
 
-    def add(
-        self,
-        message: bytes,
-        question_end: int,
-        now: float,
-        timeout: float,
-        is_multiple: bool,
-        has_keepalive: bool,
-    ) -> int:
-        """Register a query under a free id, and return its handle; call only while fewer than 65536 are taken."""
-        wire_id = self._free_id()
+    def add(self, query: Query) -> int:
+        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken."""
+        pending = self.pending
+        wire_id = self._drawn.pop() if self._drawn else self._draw_id()
+        while wire_id in pending or wire_id in self.abandoned:
+            wire_id = (wire_id + 1) % IDS
         # The handle holds the id, so that finding a query by its handle needs no second table.
-        handle = self._serial << 16 | wire_id
+        query.handle = self._serial << 16 | wire_id
         self._serial += 1
-        self.pending[wire_id] = Query(handle, message[:question_end], now, timeout, is_multiple, has_keepalive)
-        if now + timeout < self._earliest:
-            self._earliest = now + timeout
-        return handle
+        pending[wire_id] = query
+        if query.deadline < self._earliest:
+            self._earliest = query.deadline
+        return wire_id
 
     def find(self, handle: int) -> Query | None:
         """The pending query with this handle."""
@@ -150,17 +146,12 @@ class Outstanding:
         self._earliest = min((query.deadline for query in self.pending.values()), default=math.inf)
         return due
 
-    def _free_id(self) -> int:
-        wire_id = next(self._drawn, None)
-        if wire_id is None:
-            octets = self._draw(_DRAWN.size)
-            if len(octets) != _DRAWN.size:
-                raise LocalProtocolError(f"entropy returned {len(octets)} octets where {_DRAWN.size} were asked for")
-            self._drawn = iter(_DRAWN.unpack(octets))
-            wire_id = next(self._drawn)
-        while wire_id in self.pending or wire_id in self.abandoned:
-            wire_id = (wire_id + 1) % IDS
-        return wire_id
+    def _draw_id(self) -> int:
+        octets = self._draw(_DRAWN.size)
+        if len(octets) != _DRAWN.size:
+            raise LocalProtocolError(f"entropy returned {len(octets)} octets where {_DRAWN.size} were asked for")
+        self._drawn = list(reversed(_DRAWN.unpack(octets)))
+        return self._drawn.pop()
 
 
 def _by_deadline(query: Query) -> tuple[float, int]:
@@ -175,7 +166,7 @@ def mismatch(query: Query, message: bytes) -> DiscardReason | None:
     if flags >> 11 & 15 != query.opcode:
         return DiscardReason.OPCODE_MISMATCH
     if questions == 0:
-        excused = query.question_count == 0 or query.has_answers or _excuses_no_question(query, message)
+        excused = query.question_count == 0 or _has_answers(query) or _excuses_no_question(query, message)
         return None if excused else DiscardReason.QUESTION_MISSING
     if questions != 1 or query.question_count != 1:
         return DiscardReason.QUESTION_MISMATCH
@@ -191,6 +182,10 @@ def _same_question(question: bytes, message: bytes) -> bool:
     end = 12 + len(question)
     theirs = message[12:end]
     return theirs[-4:] == question[-4:] and theirs[:-4].lower() == question[:-4].lower()
+
+
+def _has_answers(query: Query) -> bool:
+    return isinstance(query, Exchange) and query.has_answers
 
 
 def _excuses_no_question(query: Query, message: bytes) -> bool:

@@ -17,8 +17,8 @@ from . import _message
 from ._connection import Connection, check_seconds
 from ._edns import decode_keepalive, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE
-from ._matching import COMPARED, Outstanding, Query, mismatch
-from ._plain import options, plain_question_end
+from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
+from ._plain import OPT_FIXED, options, plain_question_end
 from ._state import Cause, State
 from ._timers import Slot
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
@@ -36,8 +36,8 @@ from .events import (
     ResponseReceived,
 )
 
-_START: Final = struct.Struct("!HI")
-"Id of a message; flags and question count as one number (RFC 1035, section 4.1.1)."
+_ID_AND_START: Final = struct.Struct("!HI")
+"As ``START``, but the id as a number."
 _PREFIX_AND_ID: Final = struct.Struct("!HH")
 
 # Looked up by their class, the two would be 6 % of send_query in Python 3.11.
@@ -46,6 +46,9 @@ _UNVERIFIED: Final = State.UNVERIFIED
 
 _KEEPALIVE_CODE: Final = b"\x00\x0b"
 "The option's code in octets: a message without them needs no look at its options."
+
+_KEEPALIVE_HEAD: Final = _KEEPALIVE_CODE + b"\x00\x02"
+"The option's code and length in octets (RFC 7828, section 3.1)."
 
 
 class ClientConnection(Connection):
@@ -75,6 +78,7 @@ class ClientConnection(Connection):
         self._strays = 0
         self._verdict: Verdict | None = None
         self._stated_timeout: float | None = None
+        self._stated_option = b""  # the octets that said so
         self._reported_bad_keepalive = False
 
     @property
@@ -125,19 +129,23 @@ class ClientConnection(Connection):
         timeout = configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
             raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
-        if message[2] & 0x80:
+        caller_id, start = START.unpack_from(message)
+        if start & RESPONSE:
             raise LocalProtocolError("the message is a response (QR is 1), not a query")
         question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
         if question_end and self._adds:
             behind_id = splice_plain(message, question_end, self._keepalive, configuration.padding_block)
+        elif question_end and len(message) <= question_end + OPT_FIXED:
+            behind_id = message[2:]
         if behind_id is None:
             question_end, behind_id, has_keepalive = self._prepared(message)
-        handle = outstanding.add(message, question_end, now, timeout, multiple, has_keepalive)
-        wire_id = handle & 0xFFFF
+        expected, question = start & COMPARED | RESPONSE, message[12:question_end]
+        query = (Exchange if multiple else Query)(caller_id, expected, question, now, now + timeout, has_keepalive)
+        wire_id = outstanding.add(query)
         self._outgoing[wire_id] = _PREFIX_AND_ID.pack(len(behind_id) + 2, wire_id) + behind_id
         if len(outstanding.pending) == 1:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is pending
-        return handle
+        return query.handle
 
     def cancel(self, query: int, *, now: float) -> bool:
         """Give up one query; says whether that was its fate (false: it already had another).
@@ -160,7 +168,7 @@ class ClientConnection(Connection):
         answered by any message yet: :meth:`cancel` that one, since the server still owes an answer under its id.
         """
         found = self._find(query)
-        if found is None or not found.has_answers:
+        if not isinstance(found, Exchange) or not found.has_answers:
             raise LocalProtocolError("no exchange of several messages is open and begun under this handle")
         del self._outstanding.pending[found.wire_id]
         self._rest(now)
@@ -212,15 +220,15 @@ class ClientConnection(Connection):
         if self._has_ended():
             return events
         pending, first_unsent = self._outstanding.pending, self._first_unsent
-        unpack, append = _START.unpack_from, events.append
+        unpack, append = _ID_AND_START.unpack_from, events.append
         for message in self._deframer.feed(data):
             wire_id, start = unpack(message)
             query = pending.get(wire_id)
             if (
                 query is None
                 or query.handle >= first_unsent
-                or start & COMPARED != query.start
-                or message[12 : query.question_end] != query.asked[12:]
+                or start & COMPARED != query.expected
+                or not message.startswith(query.question, 12)
             ):
                 # Anything but the plain case, which is an answer to a question in the very same octets.
                 query = self._match(message, wire_id, events)
@@ -230,15 +238,18 @@ class ClientConnection(Connection):
                     continue
             self._strays = 0
             more = False
-            if query.is_multiple and not message[3] & 15:
+            if isinstance(query, Exchange) and not message[3] & 15:
                 more = query.has_answers = True
                 query.deadline = now + query.timeout
             else:
                 del pending[wire_id]
-            append(ResponseReceived(query.handle, query.asked[:2] + message[2:], now - query.asked_at, more))
+            append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
+            # To look for the octets that count saves a fifth of a query's time that walking to them costs. Where a
+            # record happens to hold what the server said last, the server is taken to say so still.
             if query.has_keepalive and (
-                # The rarer of the two octets first: that is a fifth of the whole path.
-                (_KEEPALIVE_CODE[1] in message and _KEEPALIVE_CODE in message) or self._stated_timeout is not None
+                self._stated_option not in message
+                if self._stated_option
+                else (_KEEPALIVE_CODE[1] in message and _KEEPALIVE_CODE in message)
             ):
                 self._read_keepalive(message, now, events)
             if not pending:
@@ -344,7 +355,7 @@ class ClientConnection(Connection):
         return None
 
     def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
-        if query.is_multiple and not message[3] & 15:
+        if isinstance(query, Exchange) and not message[3] & 15:
             # Nobody says any more which message is the last: the id stays taken, and a question may be missing.
             query.has_answers = True
         else:
@@ -361,6 +372,7 @@ class ClientConnection(Connection):
                 self._reported_bad_keepalive = True
                 events.append(KeepaliveReceived(None))
             return
+        self._stated_option = b"" if data is None else _KEEPALIVE_HEAD + data
         if timeout != self._stated_timeout:
             self._stated_timeout = timeout
             events.append(KeepaliveReceived(timeout))

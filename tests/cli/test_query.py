@@ -710,13 +710,69 @@ def test_interrupted(at: str, site: Site) -> None:
     assert (process.returncode, err) == (130, b"")
 
 
+IMPORTED = {
+    "dot_io",
+    "dot_io._address",
+    "dot_io._client",
+    "dot_io._transport",
+    "dot_io.blocking",
+    "dot_io.blocking.client",
+    "dot_io.blocking.pump",
+    "dot_io.cli",
+    "dot_io.cli._errors",
+    "dot_io.cli._failures",
+    "dot_io.cli._options",
+    "dot_io.cli.arguments",
+    "dot_io.cli.certificates",
+    "dot_io.cli.exit_codes",
+    "dot_io.cli.presentation",
+    "dot_io.cli.query",
+    "dot_io.errors",
+    "dot_io.tls",
+    "dot_io.tls.audit",
+    "dot_io.tls.cache",
+    "dot_io.tls.context",
+    "dot_io.tls.failures",
+    "dot_io.tls.hello",
+    "dot_io.tls.session",
+    "dot_proto",
+    "dot_proto._connection",
+    "dot_proto._der",
+    "dot_proto._edns",
+    "dot_proto._event",
+    "dot_proto._framing",
+    "dot_proto._matching",
+    "dot_proto._message",
+    "dot_proto._pem",
+    "dot_proto._plain",
+    "dot_proto._state",
+    "dot_proto._timers",
+    "dot_proto.authentication",
+    "dot_proto.client",
+    "dot_proto.configuration",
+    "dot_proto.errors",
+    "dot_proto.events",
+    "dot_proto.pins",
+    "dot_proto.query",
+    "dot_proto.server",
+}
+"Ours, to ask and to show text: no server, no JSON, no other backend."
+
+TOO_HEAVY = {"asyncio", "concurrent.futures", "cryptography", "difflib", "json", "logging", "trio", "trustme"}
+"Each would cost more than a query, or nearly."
+
+
 def test_start_is_lean(at: str) -> None:
-    """cryptography is loaded to read certificates, and trustme never; each would cost more than a query."""
+    """What is imported is what is needed: a tenth of a second is all that a command may take before it asks."""
     code = (
         f"import sys; from dot_io.cli import main; main(['query', *{shlex.split(at)!r}, '+short', 'example.com']); "
-        "print({'cryptography', 'trustme', 'asyncio'} & set(sys.modules))"
+        "print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, env=_environment(), check=True
     )
-    assert done.stdout == "93.184.216.34\nset()\n"
+    answer, _, modules = done.stdout.partition("\n")
+    assert answer == "93.184.216.34"
+    loaded = set(modules.split())
+    assert {name for name in loaded if name.partition(".")[0] in ("dot_io", "dot_proto")} == IMPORTED
+    assert not loaded & TOO_HEAVY

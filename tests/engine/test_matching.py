@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
 from dot_proto import DiscardReason, LocalProtocolError, make_query
-from dot_proto._matching import COMPARED, IDS, Outstanding, Query, mismatch
+from dot_proto._matching import COMPARED, IDS, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from dot_proto._message import question_end
 from support.messages import QR, just_before, message, opt, question_of, record, response_to
 from support.vectors import load, octets
@@ -33,11 +33,16 @@ def counting(size: int) -> bytes:
     return b"".join(number.to_bytes(2) for number in range(size // 2))
 
 
-def added(table: Outstanding, query: bytes = QUERY, *, now: float = 0.0, timeout: float = 5.0) -> Query:
-    handle = table.add(query, question_end(query), now, timeout, is_multiple=False, has_keepalive=False)
-    found = table.find(handle)
-    assert found is not None
-    return found
+def added(
+    table: Outstanding, query: bytes = QUERY, *, now: float = 0.0, timeout: float = 5.0, is_multiple: bool = False
+) -> Query:
+    caller_id, start = START.unpack_from(query)
+    expected, question = start & COMPARED | RESPONSE, query[12 : question_end(query)]
+    kind = Exchange if is_multiple else Query
+    made = kind(caller_id, expected, question, now, now + timeout, has_keepalive=False)
+    assert table.add(made) == made.wire_id
+    assert table.find(made.handle) is made
+    return made
 
 
 # Ids.
@@ -79,7 +84,7 @@ def test_every_id_can_be_taken():
     assert {added(table).wire_id for _ in range(IDS)} == set(range(IDS))
     assert len(table) == IDS
     del table.pending[12_345]
-    table._drawn = iter([54_321])
+    table._drawn = [54_321]
     assert added(table).wire_id == 12_345
 
 
@@ -251,10 +256,16 @@ def test_what_is_remembered_of_a_query(opcode):
     assert query.opcode == opcode
     assert query.question == question_of(QUERY)
     assert query.question_count == 1
-    assert (query.asked_at, query.timeout, query.deadline) == (2.0, 3.0, 5.0)
-    assert not query.is_multiple
-    assert not query.has_answers
+    assert query.caller_id == wire[:2]
+    assert (query.asked_at, query.deadline) == (2.0, 5.0)
     assert not query.has_keepalive
+
+
+def test_what_is_remembered_of_an_exchange():
+    """Also how long each of its messages may take (RFC 5936, section 2.2)."""
+    query = added(Outstanding(always(7)), now=2.0, timeout=3.0, is_multiple=True)
+    assert isinstance(query, Exchange)
+    assert (query.timeout, query.deadline, query.has_answers) == (3.0, 5.0, False)
 
 
 @pytest.mark.parametrize("opcode", range(16))
@@ -264,14 +275,14 @@ def test_the_start_of_a_response(question, others, opcode):
     """QR, opcode and question count in one number, so that the usual response is known by one comparison (MAT-12)."""
     wire = message(question, flags=opcode << 11 | others)
     query = asked(wire)
-    assert query.question_end == 12 + len(question)
+    assert query.question == question
     for response, same in [
         (message(question, flags=QR | opcode << 11 | others), True),
         (message(question, flags=opcode << 11 | others), False),
         (message(question, flags=QR | (opcode ^ 1) << 11), False),
         (message(b"" if question else question_of(QUERY), flags=QR | opcode << 11), False),
     ]:
-        assert (int.from_bytes(response[2:6]) & COMPARED == query.start) == same
+        assert (int.from_bytes(response[2:6]) & COMPARED == query.expected) == same
 
 
 # Is this the answer?
@@ -294,8 +305,9 @@ VERDICTS = {
 @pytest.mark.parametrize("case", [case for case in CASES if case["verdict"] != "unknown-id"], ids=by_id)
 def test_the_verdicts(case):
     """As RFC 7766, section 7, and RFC 5452, section 9.1, were read elsewhere (MAT-5 to MAT-12, MAT-19, MAT-20)."""
-    query = asked(octets(case["query"]))
-    query.has_answers = case["continuation"]
+    query = added(Outstanding(counting), octets(case["query"]), is_multiple=case["continuation"])
+    if isinstance(query, Exchange):
+        query.has_answers = True
     assert mismatch(query, octets(case["response"])) is VERDICTS[case["verdict"]]
 
 

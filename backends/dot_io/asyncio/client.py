@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from itertools import islice
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
 
@@ -149,7 +150,7 @@ class Client(ClientBase):
         those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
         """
         check_in_flight(max_in_flight)
-        connection, sinks, now = self._session.connection, self._sinks, self._loop.time
+        now = self._loop.time
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
         waiter: asyncio.Future[None] | None = None
@@ -160,25 +161,19 @@ class Client(ClientBase):
                 waiter.set_result(None)
 
         source = enumerate(messages)
-        waiting = next(source, None)
+        waiting = deque(islice(source, max_in_flight))
         try:
-            while positions or waiting is not None:
-                while waiting is not None and len(positions) < max_in_flight:
-                    if not self._may_ask():
-                        if positions:
-                            break
-                        await self._wait_for_place(timeout)
-                    handle = connection.send_query(waiting[1], now=now(), timeout=timeout)
-                    positions[handle] = waiting[0]
-                    sinks[handle] = sink
-                    waiting = next(source, None)
-                self._wire.flush()
+            while positions or waiting:
+                left = timeout if positions or self._may_ask() else await self._wait_for_place(timeout)
+                self._ask(waiting, self._places(), positions, sink, now=now(), timeout=left)
+                self._wire.start_flush()
                 if not fates:
                     waiter = self._loop.create_future()
                     await waiter
                 while fates:
                     outcome = fates.popleft()
                     yield positions.pop(outcome.query), outcome
+                waiting.extend(islice(source, max_in_flight - len(positions) - len(waiting)))
         finally:
             for handle in positions:
                 self._give_up(handle, now())
@@ -211,9 +206,12 @@ class Client(ClientBase):
         # Waiting for the future itself would, if cancelled, cancel it for everybody.
         await asyncio.wait([self._wire.ended])
 
+    def _places(self) -> int:
+        """How many places there are that were not promised to somebody in the queue."""
+        return 0 if self._wire.is_write_paused else self._session.connection.places - self._called
+
     def _may_ask(self) -> bool:
-        """Whether there is a place that was not promised to somebody in the queue."""
-        return self._session.connection.places > self._called and not self._wire.is_write_paused
+        return self._places() > 0
 
     async def _wait_for_place(self, timeout: float | None) -> float:
         """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
@@ -254,6 +252,8 @@ class Client(ClientBase):
         super()._note(events)
         if not self._shaken.done() and self._handshake_is_over():
             self._shaken.set_result(None)
+        # Behind the tasks that this wakes: what they ask leaves with it, the first query with the client's Finished.
+        self._wire.start_flush()
         self._call_next()
 
 

@@ -207,18 +207,19 @@ class _Connection:
         if self._engine.state is State.CLOSED:
             queries.clear()
         while queries and not self.wire.is_write_paused:
+            now = self._loop.time()
             for _ in range(min(BATCH, len(queries))):
-                self._ask_handler(queries.popleft())
+                self._ask_handler(queries.popleft(), now)
             if queries:
                 self.wire.flush()
         is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
         self.wire.pause_reading(is_full or self.wire.is_write_paused)
 
-    def _ask_handler(self, event: QueryReceived) -> None:
+    def _ask_handler(self, event: QueryReceived, now: float) -> None:
         try:
             response = self._handler(event.message, self.peer)
             if response is None or isinstance(response, bytes):
-                self._answer(event, response)
+                self._answer(event, response, now)
             else:
                 task = self._loop.create_task(self._await_handler(event, response))
                 self._tasks.add(task)
@@ -228,7 +229,8 @@ class _Connection:
 
     async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
         try:
-            self._answer(event, await response)
+            answer = await response
+            self._answer(event, answer, self._loop.time())
         except asyncio.CancelledError:
             if self.wire.ended.done():
                 raise
@@ -238,11 +240,11 @@ class _Connection:
         self.wire.start_flush()
         self._note([])
 
-    def _answer(self, event: QueryReceived, response: bytes | None) -> None:
+    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
         if response is None:
-            self._engine.decline(event.query, now=self._loop.time())
+            self._engine.decline(event.query, now=now)
         else:
-            self._engine.send_response(event.query, response, now=self._loop.time())
+            self._engine.send_response(event.query, response, now=now)
 
     def _fail(self, event: QueryReceived) -> None:
         log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")

@@ -187,7 +187,8 @@ class Wire(asyncio.BufferedProtocol):
     def _act(self, events: list[Event]) -> None:
         if events:
             self._note(events)
-        self.flush()
+        if not self._will_flush:
+            self.flush()
 
     def _keep_timer(self) -> None:
         """One timer for the connection.  It may ring early, and is moved only to an earlier time."""

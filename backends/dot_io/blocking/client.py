@@ -12,6 +12,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from time import monotonic
 from typing import Final
 
@@ -145,8 +146,19 @@ class Client(ClientBase):
         :class:`~dot_io.errors.ConnectionLostError`, :class:`~dot_proto.LocalProtocolError` for a message that is
         no query.
         """
-        [(_, outcome)] = self.query_many([message], timeout=timeout)
-        return self._response(outcome)
+        fates: deque[Outcome] = deque()
+        with self._changed:
+            self._look()
+            if not self._may_ask():
+                timeout = self._wait_for_place(timeout)
+            handle = self._session.connection.send_query(message, now=monotonic(), timeout=timeout)
+            self._sinks[handle] = fates.append
+        try:
+            self._wait_for_fate(fates)
+        except BaseException:
+            self._cancel([handle])
+            raise
+        return self._response(fates[0])
 
     def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
@@ -162,20 +174,19 @@ class Client(ClientBase):
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
         source = enumerate(messages)
-        waiting = next(source, None)
+        waiting = deque(islice(source, max_in_flight))
         self._look()
         try:
-            while positions or waiting is not None:
-                while waiting is not None and len(positions) < max_in_flight:
-                    handle = self._ask(waiting[1], timeout, fates, may_wait=not positions)
-                    if handle is None:
-                        break
-                    positions[handle] = waiting[0]
-                    waiting = next(source, None)
+            while positions or waiting:
+                with self._changed:
+                    left = timeout if positions or self._may_ask() else self._wait_for_place(timeout)
+                    places = self._session.connection.places
+                    self._ask(waiting, places, positions, fates.append, now=monotonic(), timeout=left)
                 self._wait_for_fate(fates)
                 while fates:
                     outcome = fates.popleft()
                     yield positions.pop(outcome.query), outcome
+                waiting.extend(islice(source, max_in_flight - len(positions) - len(waiting)))
         finally:
             if positions:
                 self._cancel(positions)
@@ -212,17 +223,8 @@ class Client(ClientBase):
         if self._end is not None:
             raise self._failure()
 
-    def _ask(self, message: bytes, timeout: float | None, fates: deque[Outcome], *, may_wait: bool) -> int | None:
-        """Queue one query, whose fate will be found in ``fates``; ``None`` where it would have to wait for a place."""
-        connection = self._session.connection
-        with self._changed:
-            if not connection.accepts_queries:
-                if not may_wait:
-                    return None
-                timeout = self._wait_for_place(timeout)
-            handle = connection.send_query(message, now=monotonic(), timeout=timeout)
-            self._sinks[handle] = fates.append
-            return handle
+    def _may_ask(self) -> bool:
+        return self._session.connection.accepts_queries
 
     def _wait_for_place(self, timeout: float | None) -> float:
         """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
@@ -230,7 +232,7 @@ class Client(ClientBase):
         if timeout is None:
             timeout = connection.configuration.query_timeout
         deadline = monotonic() + timeout
-        while not connection.accepts_queries:
+        while not self._may_ask():
             if not connection.is_open:
                 raise self._lost(safe_to_resend=True)
             if not monotonic() < deadline:
@@ -248,7 +250,7 @@ class Client(ClientBase):
         """Notice what happened while nobody waited: a server may have closed an idle connection."""
         with self._changed:
             if not self._someone_waits and self._end is None:
-                self._note(self._pump.wait(monotonic()))
+                self._note(self._pump.look())
 
     def _wait_for_fate(self, fates: deque[Outcome]) -> None:
         """Send what is queued, and wait until at least one query has met its fate."""

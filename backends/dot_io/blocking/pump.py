@@ -52,6 +52,8 @@ class Pump:
         self._wakers = socket.socketpair()
         for waker in self._wakers:
             waker.setblocking(False)
+        self._poller = select.poll()
+        self._poller.register(self._wakers[1], select.POLLIN)
 
     def flush(self) -> list[Event]:
         """Send what the session has to send, as far as the kernel takes it now.  Call with the lock held."""
@@ -79,24 +81,42 @@ class Pump:
         """
         with self.lock:
             events = self.flush()
+            if reading and not self._has_read_all and not events and not self.is_finished:
+                # Under load the next octets are there already, and looking for them costs less than waiting does.
+                came = self._receive()
+                if came is not None:
+                    events = came + self._act_on_time() + self.flush()
             if events or self.is_finished:
                 return events
             due = self.session.next_timeout()
             writing = self.has_unsent
             reading = reading and not self._has_read_all  # the end of a stream can be read for ever
-        times = [one for one in (due, deadline) if one is not None]
-        left = min(*times, self._send_deadline, monotonic() + LONGEST_WAIT) - monotonic()
+        now = monotonic()
+        left = min(LONGEST_WAIT, self._send_deadline - now)
+        if due is not None:
+            left = min(left, due - now)
+        if deadline is not None:
+            left = min(left, deadline - now)
         is_readable = self._poll(reading, writing, max(left, 0.0))
         with self.lock:
             if is_readable:
-                events += self._receive()
-            now = monotonic()
-            due = self.session.next_timeout()
-            if due is not None and due <= now:
-                events += self.session.handle_timeout(now=now)
-            if self._send_deadline <= now:
-                events += self._broke(TimeoutError("the peer does not read"))
-            return events + self.flush()
+                events = self._receive() or []
+            return events + self._act_on_time() + self.flush()
+
+    def look(self) -> list[Event]:
+        """Take in what has come, and what is due, without waiting.  Call with the lock held."""
+        came = None if self._has_read_all else self._receive()
+        return (came or []) + self._act_on_time() + self.flush()
+
+    def _act_on_time(self) -> list[Event]:
+        events: list[Event] = []
+        now = monotonic()
+        due = self.session.next_timeout()
+        if due is not None and due <= now:
+            events += self.session.handle_timeout(now=now)
+        if self._send_deadline <= now:
+            events += self._broke(TimeoutError("the peer does not read"))
+        return events
 
     @property
     def has_unsent(self) -> bool:
@@ -134,11 +154,12 @@ class Pump:
             self._send_deadline = math.inf
         return []
 
-    def _receive(self) -> list[Event]:
+    def _receive(self) -> list[Event] | None:
+        """``None``: nothing was there."""
         try:
             data = self._socket.recv(RECEIVE_SIZE)
         except BlockingIOError:
-            return []
+            return None
         except OSError as error:
             return self._broke(error)
         if data:
@@ -166,11 +187,10 @@ class Pump:
 
         Says whether the socket should be read: also when it has failed, since reading tells how.
         """
-        poller, waker = select.poll(), self._wakers[1]
-        poller.register(self._socket, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
-        poller.register(waker, select.POLLIN)
+        waker = self._wakers[1]
+        self._poller.register(self._socket, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
         # Rounded up to whole milliseconds: rounding down would spin through the last one.
-        ready = dict(poller.poll(math.ceil(timeout * 1000)))
+        ready = dict(self._poller.poll(math.ceil(timeout * 1000)))
         if waker.fileno() in ready:
             waker.recv(4096)
         return bool(ready.get(self._socket.fileno(), 0) & ~select.POLLOUT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -49,6 +48,8 @@ class Parser(argparse.ArgumentParser):
         for word in rest:
             if word.startswith("-"):
                 shown = word.partition("=")[0].replace("--", "+", 1)
+                import difflib
+
                 close = difflib.get_close_matches(shown, self.flags, n=1)
                 advice = f"did you mean {close[0]}?" if close else f"'{self.prog} --help' lists them"
                 raise UsageError(f"{shown} is no option; {advice}")

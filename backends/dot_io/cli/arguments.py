@@ -6,7 +6,6 @@ Nothing here does I/O: files are named, not opened.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -271,6 +270,8 @@ def _class(word: str) -> dns.rdataclass.RdataClass | None:
 def _too_many(names: list[str]) -> str:
     for word in names:
         types = [kind.name for kind in dns.rdatatype.RdataType]
+        import difflib
+
         if "." not in word and (close := difflib.get_close_matches(word.upper(), types, n=1)):
             return f"{word!r} is no type or class; did you mean {close[0]}?"
     return f"more than one name to ask for: {' '.join(names)}; one query asks for one name"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import islice
 
 import outcome as results
 import trio
@@ -28,7 +30,7 @@ from .._client import (
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
 from .nursery import open_plain_nursery
-from .wire import Wire
+from .wire import Wire, plain_socket
 
 
 @asynccontextmanager
@@ -96,7 +98,7 @@ async def _connect(
         handshake_timeout=max(deadline - now, 0.0),
         share_records=share_records,
     )
-    client = Client(stream, session, connect_time=now - started)
+    client = Client(plain_socket(stream.socket), session, connect_time=now - started)
     nursery.start_soon(client._wire.run)
     await client._shake_hands()
     return client
@@ -109,9 +111,9 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(self, stream: trio.SocketStream, session: TLSClient, *, connect_time: float) -> None:
+    def __init__(self, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
         super().__init__(session, connect_time=connect_time)
-        self._wire = Wire(stream, session, self._note, quick=True)
+        self._wire = Wire(sock, session, self._note, quick=True)
         self._queue = trio.lowlevel.ParkingLot()
         self._called = 0  # from the queue, and not yet awake
         self._shaken = trio.Event()
@@ -126,10 +128,14 @@ class Client(ClientBase):
         """
         if not self._may_ask():
             timeout = await self._wait_for_place(timeout)
-        handle = self._send(message, timeout)
+        try:
+            handle = self._session.connection.send_query(message, now=trio.current_time(), timeout=timeout)
+        except LocalProtocolError:
+            self._call_next()  # a place that we leave unused
+            raise
         task = trio.lowlevel.current_task()
         self._sinks[handle] = lambda fate: trio.lowlevel.reschedule(task, results.Value(fate))
-        self._wire.flush()
+        self._wire.start_flush()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             self._give_up(handle, trio.current_time())
@@ -158,25 +164,20 @@ class Client(ClientBase):
             waiter.unpark()
 
         source = enumerate(messages)
-        waiting = next(source, None)
+        waiting = deque(islice(source, max_in_flight))
         try:
-            while positions or waiting is not None:
-                while waiting is not None and len(positions) < max_in_flight:
-                    if not self._may_ask():
-                        if positions:
-                            break
-                        await self._wait_for_place(timeout)
-                    handle = self._send(waiting[1], timeout)
-                    positions[handle] = waiting[0]
-                    self._sinks[handle] = sink
-                    waiting = next(source, None)
+            while positions or waiting:
+                left = timeout if positions or self._may_ask() else await self._wait_for_place(timeout)
+                self._ask(waiting, self._places(), positions, sink, now=trio.current_time(), timeout=left)
                 self._wire.flush()
                 if not fates:
                     await waiter.park()
                 while fates:
                     fate = fates.popleft()
                     yield positions.pop(fate.query), fate
+                waiting.extend(islice(source, max_in_flight - len(positions) - len(waiting)))
         finally:
+            self._call_next()  # there may be a place that we leave unused
             for handle in positions:
                 self._give_up(handle, trio.current_time())
 
@@ -200,20 +201,17 @@ class Client(ClientBase):
             self._wire.abort()
             raise
         self.handshake_time = trio.current_time() - started
+        self._wire.start_flush()  # behind the caller, whose first query leaves with our Finished
         if self._end is not None:
             await self._wire.ended.wait()  # the alert that says why has left by then
             raise self._failure()
 
-    def _may_ask(self) -> bool:
-        """Whether there is a place that was not promised to somebody in the queue."""
-        return self._session.connection.places > self._called
+    def _places(self) -> int:
+        """How many places there are that were not promised to somebody in the queue."""
+        return self._session.connection.places - self._called
 
-    def _send(self, message: bytes, timeout: float | None) -> int:
-        try:
-            return self._session.connection.send_query(message, now=trio.current_time(), timeout=timeout)
-        except LocalProtocolError:
-            self._call_next()  # a place that we leave unused
-            raise
+    def _may_ask(self) -> bool:
+        return self._places() > 0
 
     async def _wait_for_place(self, timeout: float | None) -> float:
         """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
@@ -241,10 +239,12 @@ class Client(ClientBase):
     def _give_up(self, handle: int, now: float) -> None:
         super()._give_up(handle, now)
         self._call_next()
-        self._wire.flush()
+        self._wire.start_flush()
 
     def _note(self, events: list[Event]) -> None:
         super()._note(events)
         if not self._shaken.is_set() and self._handshake_is_over():
             self._shaken.set()
+            if self._end is None:
+                self._wire.leave_flush()
         self._call_next()

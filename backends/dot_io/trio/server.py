@@ -8,6 +8,7 @@ asks more than is answered, or does not read, is not read from until it has been
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
@@ -35,7 +36,7 @@ from .._server import (
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .nursery import open_plain_nursery
-from .wire import Wire
+from .wire import Wire, plain_socket
 
 Handler = AsyncHandler
 
@@ -135,7 +136,7 @@ class Server:
                 if not self._places.take(peer):
                     sock.close()
                     continue
-                connection = _Connection(self._options, trio.SocketStream(sock), peer)
+                connection = _Connection(self._options, plain_socket(sock), peer)
                 self._connections.add(connection)
                 self._nursery.start_soon(self._run, connection)
 
@@ -154,14 +155,14 @@ class Server:
 class _Connection:
     """One client."""
 
-    def __init__(self, options: AsyncOptions, stream: trio.SocketStream, peer: Peer) -> None:
+    def __init__(self, options: AsyncOptions, sock: socket.socket, peer: Peer) -> None:
         self.peer = peer
         session = options.new_session(trio.current_time())
         self._handler = options.handler
         self._engine = session.connection
         self._queries: deque[QueryReceived] = deque()
         self._nursery: trio.Nursery
-        self.wire = Wire(stream, session, self._note, patience=patience(self._engine.configuration))
+        self.wire = Wire(sock, session, self._note, patience=patience(self._engine.configuration))
 
     def start_close(self, timeout: float) -> None:
         """End in order: what was asked is answered within ``timeout`` seconds."""
@@ -179,17 +180,20 @@ class _Connection:
         self.peer = take_in(events, queries, self.peer)
         if self._engine.state is State.CLOSED:
             queries.clear()
-        while queries and not self.wire.has_unsent():
+        while queries and not self.wire.is_sending:
+            now = trio.current_time()
             for _ in range(min(BATCH, len(queries))):
-                self._ask_handler(queries.popleft())
+                self._ask_handler(queries.popleft(), now)
+            if queries:
+                self.wire.flush()
         is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
         self.wire.pause_reading(is_full or self.wire.is_sending)
 
-    def _ask_handler(self, event: QueryReceived) -> None:
+    def _ask_handler(self, event: QueryReceived, now: float) -> None:
         try:
             response = self._handler(event.message, self.peer)
             if response is None or isinstance(response, bytes):
-                self._answer(event, response)
+                self._answer(event, response, now)
             else:
                 self._nursery.start_soon(self._await_handler, event, response)
         except Exception:
@@ -197,17 +201,18 @@ class _Connection:
 
     async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
         try:
-            self._answer(event, await response)
+            answer = await response
+            self._answer(event, answer, trio.current_time())
         except Exception:
             self._fail(event)
+        self.wire.start_flush()
         self._note([])
-        self.wire.flush()
 
-    def _answer(self, event: QueryReceived, response: bytes | None) -> None:
+    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
         if response is None:
-            self._engine.decline(event.query, now=trio.current_time())
+            self._engine.decline(event.query, now=now)
         else:
-            self._engine.send_response(event.query, response, now=trio.current_time())
+            self._engine.send_response(event.query, response, now=now)
 
     def _fail(self, event: QueryReceived) -> None:
         log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")

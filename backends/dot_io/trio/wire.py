@@ -1,13 +1,18 @@
-"""Moves octets between one trio stream and one TLS session; decides nothing.
+"""Moves octets between one socket and one TLS session; decides nothing.
 
 Theory of operation.  One task reads and keeps the session's timer: its wait for octets ends at the session's next
-deadline, which others may move.  One task writes: whatever was queued while it slept, or sent, leaves in one go.
-Both run under a shield, so that a caller's cancellation never tears a record in two; :meth:`Wire.abort` ends them.
+deadline, which others may move.  Whoever flushes sends at once, and only what the kernel does not take is left to
+a second task, which also sends, once for all, what several tasks ask in one turn.  Both run under a shield, so that
+a caller's cancellation never tears a record in two; :meth:`Wire.abort` ends them.
+
+The socket is a plain one that never blocks: trio's own, and its streams, try before they wait and pass a checkpoint
+in each call, which was a quarter of the time of a query (benchmarks/backends.py).
 """
 
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -26,23 +31,30 @@ from .._transport import (
 from ..tls import TLSClient, TLSServer
 
 
+def plain_socket(sock: trio.socket.SocketType) -> socket.socket:
+    """The socket without trio's wrapping, which is left without one."""
+    plain = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    plain.setblocking(False)
+    return plain
+
+
 class Wire:
-    """One stream and one session.  ``note`` gets the events; ``quick``: acknowledge what is read at once.
+    """One socket and one session.  ``note`` gets the events; ``quick``: acknowledge what is read at once.
 
     ``patience`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
     """
 
     def __init__(
         self,
-        stream: trio.SocketStream,
+        sock: socket.socket,
         session: TLSClient | TLSServer,
         note: Callable[[list[Event]], None],
         *,
         quick: bool = False,
         patience: float = math.inf,
     ) -> None:
-        send_at_once(stream)
-        self._stream = stream
+        send_at_once(sock)
+        self._socket = sock
         self._session = session
         self._note = note
         self._is_quick = quick
@@ -50,17 +62,21 @@ class Wire:
         self._everything = trio.CancelScope(shield=True)
         self._waiting: trio.CancelScope | None = None
         self._idle_writer = trio.lowlevel.ParkingLot()
-        self._unsent: list[bytes] = []
+        self._unsent = b""
         self._is_reading_paused = False
+        self._is_flush_left = False
         self._has_read_all = False
         self._failure: str | None = None
-        self.is_sending = False
-        "Whether octets are on their way to the kernel: with a peer that does not read, for long."
         self.ended: Final = trio.Event()
-        "Set when the stream is closed."
+        "Set when the socket is closed."
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether there is something that the kernel has not taken yet: with a peer that does not read, for long."""
+        return bool(self._unsent)
 
     async def run(self) -> None:
-        """Move octets until the session has ended; then close the stream."""
+        """Move octets until the session has ended; then close the socket."""
         try:
             with self._everything:
                 async with trio.open_nursery() as nursery:
@@ -69,30 +85,38 @@ class Wire:
                     self._idle_writer.unpark()
                     self._everything.deadline = trio.current_time() + FLUSH_TIMEOUT
         finally:
-            if self.is_sending or self._unsent:
-                reset_on_close(self._stream)
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self._stream)
+            if self._unsent:
+                reset_on_close(self._socket)
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
             try:
                 self._note(self._session.receive_eof(now=trio.current_time()))
             finally:
                 self.ended.set()
 
+    def start_flush(self) -> None:
+        """Flush once every task that runs in this turn has run: what they ask leaves together."""
+        self._idle_writer.unpark()
+
+    def leave_flush(self) -> None:
+        """Called from ``note``, which promises :meth:`start_flush` in the next turn: the reader does not send first.
+
+        Waking the writer from ``note`` would not do: trio runs the tasks of one turn in random order.
+        """
+        self._is_flush_left = True
+
     def flush(self) -> None:
-        """Have the writer send what the session has to send, and the reader keep the session's timer."""
-        if self._idle_writer:
-            self._idle_writer.unpark()  # it keeps the timer too, once for all that is asked before its turn
-        elif self.is_sending:
-            self._keep_timer()
-
-    def _keep_timer(self) -> None:
+        """Send what the session has to send, as far as the kernel takes it, and keep the session's timer."""
+        if not self._unsent:
+            self._unsent = b"".join(self._session.data_to_send())
+            self._send()
+            if self._unsent:
+                self._idle_writer.unpark()
         if self._waiting is not None:
-            self._waiting.deadline = self._next_deadline()
-
-    def has_unsent(self) -> bool:
-        """Whether there is something that the kernel has not taken yet."""
-        self._collect()
-        return self.is_sending or bool(self._unsent)
+            if self._session.is_finished:
+                self._waiting.cancel()
+            elif (deadline := self._next_deadline()) < self._waiting.deadline:  # it may ring early
+                self._waiting.deadline = deadline
 
     def abort(self) -> None:
         """Close at once, whatever is still to be sent."""
@@ -108,78 +132,79 @@ class Wire:
         deadline = self._session.next_timeout()
         return math.inf if deadline is None else deadline
 
-    def _collect(self) -> None:
-        self._unsent += self._session.data_to_send()
-
-    def _is_finished(self) -> bool:
-        """Whether the session has ended; what it still has to say, a goodbye, is taken from it first."""
-        self._collect()
-        return self._session.is_finished
-
     async def _read(self) -> None:
-        while not self._is_finished():
-            data: bytes | bytearray | None = None
+        self.flush()
+        while not self._session.is_finished:
             # The end of a stream could be read for ever; where sending has failed, what has come still counts.
             may_read = not self._has_read_all and (self._failure is not None or not self._is_reading_paused)
-            try:
-                with trio.CancelScope(deadline=self._next_deadline()) as self._waiting:
-                    if not may_read:
-                        await trio.sleep_forever()
-                    data = await self._stream.receive_some(RECEIVE_SIZE)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._failure = self._failure or _words(error)
-                data = b""
+            data: bytes | None = None
+            with trio.CancelScope(deadline=self._next_deadline()) as self._waiting:
+                if not may_read:
+                    await trio.sleep_forever()
+                await trio.lowlevel.wait_readable(self._socket)
+                data = self._receive()
+            self._waiting = None
             events = self._take(data, now=trio.current_time())
             if events:
                 self._note(events)
-            self._idle_writer.unpark()
+            if self._is_flush_left:
+                self._is_flush_left = False
+            else:
+                self.flush()
 
-    def _take(self, data: bytes | bytearray | None, *, now: float) -> list[Event]:
+    def _receive(self) -> bytes | None:
+        """What is there; ``None`` where after all there is nothing."""
+        try:
+            return self._socket.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._fail(error)
+            return b""
+
+    def _take(self, data: bytes | None, *, now: float) -> list[Event]:
         """Hand to the session what came: octets, the end, or a point in time."""
         if data:
             if self._is_quick:
-                acknowledge_at_once(self._stream)
-            return self._session.receive_data(bytes(data), now=now)
+                acknowledge_at_once(self._socket)
+            return self._session.receive_data(data, now=now)
         self._has_read_all = self._has_read_all or data is not None
         if self._failure is not None and self._has_read_all:
             return self._session.fail(self._failure, now=now)
         return self._session.handle_timeout(now=now) if data is None else self._session.receive_eof(now=now)
 
     async def _write(self) -> None:
-        """Send until the session has ended and nothing is left to be sent."""
-        while True:
-            is_finished = self._is_finished()
-            if self._unsent:
-                chunks, self._unsent = self._unsent, []
-                self.is_sending = True
-                try:
-                    await self._send(b"".join(chunks))
-                except OSError as error:
-                    self._failure = error.strerror or str(error)
-                    break
-                except trio.TooSlowError:
-                    self._note(self._session.fail(DOES_NOT_READ, now=trio.current_time()))
-                    self.abort()
-                    return
-                self.is_sending = False
-                self._note([])
-            elif is_finished:
-                break
-            else:
+        """Flush when asked to, and send what the kernel did not take, until the session has ended."""
+        while self._unsent or not self._session.is_finished:
+            if not self._unsent:
                 await self._idle_writer.park()
-                self._keep_timer()
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-    async def _send(self, octets: bytes) -> None:
-        sent = 0
-        with memoryview(octets) as view:
-            while sent < len(octets):
+                self.flush()
+                continue
+            try:
                 with trio.fail_after(self._patience):
-                    sent += await self._stream.socket.send(view[sent:])
+                    await trio.lowlevel.wait_writable(self._socket)
+            except trio.TooSlowError:
+                self._note(self._session.fail(DOES_NOT_READ, now=trio.current_time()))
+                self.abort()
+                return
+            self._send()
+            if not self._unsent:
+                self.flush()
+                self._note([])
 
+    def _send(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._unsent = b""
+            self._fail(error)
 
-def _words(error: Exception) -> str:
-    """What broke, in the system's words where they are known."""
-    cause = error.__cause__
-    return (isinstance(cause, OSError) and cause.strerror) or str(cause or error) or "the connection is broken"
+    def _fail(self, error: OSError) -> None:
+        """TCP has failed; the reader will tell, behind what has come before."""
+        if self._failure is None:
+            self._failure = error.strerror or str(error)
+            if self._waiting is not None:
+                self._waiting.cancel()
