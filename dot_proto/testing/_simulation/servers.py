@@ -1,0 +1,197 @@
+"""A server connection with every invariant checked at every call.
+
+Every message that the client sent is reported once, in order, or answered by the engine itself; every response leaves
+once, in order, under its query's id; deadlines met; memory bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from ... import Cause, Event, MessageDiscarded, QueryReceived, QueryRejected, ServerConfiguration, ServerConnection, State
+from ..._message import OPTION_PADDING, walk
+from .network import Link, World
+from .watches import Watch
+
+NEARLY_FULL: Final = 65_520
+"Octets up to which a response can be padded to a whole block of 468 (RFC 8467, section 4.1)."
+
+
+@dataclass(slots=True, repr=False)
+class Received:
+    """One query, as the books know it."""
+
+    handle: int
+    message: bytes
+    position: int
+    "Which of the messages that the client framed it is."
+    has_opt: bool
+    is_padded: bool
+
+    def __repr__(self) -> str:
+        return f"query at {self.position}"
+
+
+class ServerWatch(Watch):
+    """A server connection and its books."""
+
+    def __init__(self, world: World, link: Link, configuration: ServerConfiguration) -> None:
+        self.server: Final = ServerConnection(configuration)
+        super().__init__(world, link, f"server {link.number}", self.server)
+        self._outstanding: dict[int, Received] = {}
+        self._replies: deque[Received] = deque()
+        self._messages = 0
+        self._handles = 0
+        self._strays = 0
+        self._began_at = math.inf
+
+    # Commands
+
+    def begin(self) -> None:
+        """The handshake is over."""
+        self.server.begin(now=self.world.now)
+        self._began_at = self._rests_since = self.world.now
+        self.check()
+
+    def respond(self, handle: int, message: bytes, *, more: bool = False) -> bool:
+        """Answer a query; says whether the response will be sent."""
+        sent = self.server.send_response(handle, message, now=self.world.now, more=more)
+        return self._replied(handle, sent, more=more)
+
+    def refuse(self, handle: int, rcode: int) -> bool:
+        """Answer a query with an error."""
+        sent = self.server.send_error(handle, now=self.world.now, rcode=rcode)
+        return self._replied(handle, sent)
+
+    def decline(self, handle: int) -> None:
+        """Leave a query without an answer."""
+        self.server.decline(handle, now=self.world.now)
+        self._outstanding.pop(handle, None)
+        self.world.tally["declined"] += 1
+        self._rest()
+        self.check()
+
+    def close(self, timeout: float | None) -> None:
+        """Begin a graceful close."""
+        self.world.note(f"{self.name} closes, timeout {timeout}")
+        self.server.close(now=self.world.now, timeout=timeout)
+        self._ends_within(self.server.configuration.close_timeout if timeout is None else timeout)
+        self.check()
+
+    # Verbs
+
+    def receive(self, octets: bytes) -> list[Event]:
+        """Octets from the client."""
+        self._unreported += len(octets)
+        return self.checked(self.server.receive_data(octets, now=self.world.now))
+
+    def drain(self) -> list[bytes]:
+        """What is to be sent: the responses queued, each once and in order, fit for its query."""
+        world, chunks, replies = self.world, self.server.data_to_send(), self._replies
+        is_gone = self.ended in (Cause.PEER_FAULT, Cause.TRANSPORT_FAILED)
+        due = 0 if is_gone else len(replies)
+        world.require(len(chunks) == due, "{}: {} responses leave of {}", self.name, len(chunks), due)
+        for chunk in chunks:
+            query, message = replies.popleft(), chunk[2:]
+            world.require(int.from_bytes(chunk[:2]) == len(message), "{}: a wrong length prefix", self.name)
+            fits = message[:2] == query.message[:2] and message[2] >> 7 == 1
+            world.require(fits, "{}: the response to {} has id or QR wrong", self.name, query)
+            block = self.server.configuration.padding_block
+            if block is not None and query.is_padded and len(message) <= NEARLY_FULL:
+                world.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
+            has_opt = walk(message).opt is not None
+            world.require(has_opt == query.has_opt, "{}: OPT to {}: {}", self.name, query, has_opt)
+            self.link.answers.append((message, query.position))
+            world.note(f"{self.name} > response to {query}, {len(message)} octets")
+        replies.clear()
+        return chunks
+
+    # The books
+
+    def _book(self, event: Event) -> None:
+        world, queries = self.world, self.link.queries
+        world.require(self._messages < len(queries), "{}: {} of a message that nobody sent", self.name, event)
+        sent, position = queries[self._messages], self._messages
+        self._messages += 1
+        match event:
+            case QueryReceived() | QueryRejected():
+                self._reported(event.message, sent)
+                layout = walk(sent)
+                is_padded = layout.option(OPTION_PADDING) is not None
+                query = Received(self._handles, sent, position, layout.opt is not None, is_padded)
+                self._handles += 1
+                self._strays = 0
+                if isinstance(event, QueryReceived):
+                    world.require(event.query == query.handle, "{}: handle {} to {}", self.name, event.query, query)
+                    world.note(f"{self.name} < {query}, id {sent[:2].hex()}")
+                    self._outstanding[event.query] = query
+                else:
+                    world.note(f"{self.name} rejects {query}: {event.explanation}")
+                    world.tally["rejected by the engine"] += 1
+                    self._replies.append(query)
+                self._rest()
+            case _:
+                world.require(isinstance(event, MessageDiscarded) and sent[2] >> 7 == 1, "{}: {}", self.name, event)
+                world.note(f"{self.name} discards a message")
+                self._reported(sent, sent)
+                self._strays += 1
+                limit = self.server.configuration.max_strays + 1
+                world.require(self._strays <= limit, "{}: {} strays in a row", self.name, self._strays)
+
+    def checked(self, events: list[Event]) -> list[Event]:
+        """As every watch does; what ends with the connection is not owed any more (RFC 7766, section 6.2.4)."""
+        if self.server.state is State.CLOSED:
+            self._outstanding.clear()
+        return super().checked(events)
+
+    def _replied(self, handle: int, sent: bool, *, more: bool = False) -> bool:
+        is_owed = handle in self._outstanding
+        self.world.require(sent == is_owed, "{}: an answer to handle {} is sent: {}", self.name, handle, sent)
+        if sent:
+            self._replies.append(self._outstanding[handle])
+            if not more:
+                del self._outstanding[handle]
+                self._rest()
+        self.check()
+        return sent
+
+    def _rest(self) -> None:
+        self._rests_since = None if self._outstanding else self.world.now
+
+    def _owed(self) -> list[Received]:
+        return list(self._outstanding.values())
+
+    def _condition(self) -> tuple[object, ...]:
+        server = self.server
+        return server.state, server.outstanding, server.wants_data, server.closing_for, server.next_timeout()
+
+    def _earliest(self) -> float:
+        configuration, earliest = self.server.configuration, math.inf
+        if self.server.state is State.DRAINING:
+            return self._ends_by
+        if self.server.state is State.OPEN:
+            if configuration.max_duration is not None:
+                earliest = self._began_at + configuration.max_duration
+            if self._rests_since is not None:
+                earliest = min(earliest, self._may_idle_until(self._rests_since)[1])
+        return earliest
+
+    def _may_idle_until(self, since: float) -> tuple[float, float]:
+        until = since + self.server.configuration.idle_timeout + self.server.configuration.idle_grace
+        return until, until
+
+    def _allowed_weight(self) -> int:
+        return sum(len(each.message) + 2 for each in [*self._outstanding.values(), *self._replies])
+
+    def _check_books(self) -> None:
+        world, server, configuration = self.world, self.server, self.server.configuration
+        count = server.outstanding
+        world.require(count == len(self._outstanding), "{}: {} are outstanding", self.name, count)
+        world.require(count <= configuration.hard_outstanding, "{}: {} are outstanding", self.name, count)
+        has_room = count < configuration.max_outstanding
+        world.require(has_room or not server.wants_data, "{}: it wants more, and has {}", self.name, count)
+        asked_enough = configuration.max_queries is not None and self._handles >= configuration.max_queries
+        world.require(not asked_enough or server.state is not State.OPEN, "{}: too many queries", self.name)

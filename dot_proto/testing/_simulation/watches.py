@@ -1,0 +1,201 @@
+"""What the invariants of both roles have in common: the clock's, the end's, and memory's.
+
+A watch stands between a driver and its engine.  It passes each call on, keeps its own books in plain dictionaries,
+and compares: what the engine reports must follow from what the link's truth says was sent, and what the engine
+says of itself must agree with the books.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from ... import (
+    AuthenticationPolicy,
+    Cause,
+    ClientConfiguration,
+    ConnectionClosed,
+    Event,
+    Evidence,
+    Fault,
+    RemoteProtocolError,
+    ServerConfiguration,
+    State,
+    Verdict,
+)
+from ..._connection import Connection
+from .network import Link, World
+
+MAX_INCOMPLETE: Final = 65_537
+"Octets: the longest message that is not complete yet, with its prefix (FRM-12)."
+
+OVERHEAD: Final = 300
+"Entries: the 256 ids drawn in advance, the timers, and a few octets of keepalive."
+
+WEIGHED: Final = 1 / 32
+"How often a connection is weighed, which costs more than all other checks, and always at its end."
+
+FAULTS: Final = frozenset({Cause.PEER_FAULT, Cause.TRANSPORT_FAILED, Cause.PEER_REFUSED})
+"The ends that come with an error: all others are orderly ones."
+
+_SAID_ELSEWHERE: Final = (AuthenticationPolicy, ClientConfiguration, Evidence, ServerConfiguration, Verdict, enum.Enum)
+"What a connection refers to and does not fill."
+
+
+class Watch(ABC):
+    """One connection, each of whose calls is checked."""
+
+    def __init__(self, world: World, link: Link, name: str, connection: Connection) -> None:
+        self.ended: Cause | None = None
+        "The cause in the terminal event, once that has been delivered."
+        self.world: Final = world
+        self.link: Final = link
+        self.name: Final = name
+        self._connection = connection
+        self._unreported = 0  # octets fed, less those of the messages reported
+        self._ends_by = math.inf
+        self._rests_since: float | None = None
+
+    # The verbs that are the same for both roles.
+
+    def receive_end(self, *, orderly: bool) -> list[Event]:
+        """The stream has ended."""
+        self.world.note(f"{self.name} < {'close_notify' if orderly else 'FIN'}")
+        return self.checked(self._connection.receive_eof(now=self.world.now, orderly=orderly))
+
+    def fail(self, text: str, fault: Fault) -> list[Event]:
+        """TLS or TCP has failed."""
+        self.world.note(f"{self.name} < {text}")
+        return self.checked(self._connection.fail(RemoteProtocolError(text, fault), now=self.world.now))
+
+    def tick(self) -> list[Event]:
+        """Act on what is due; whatever is due then is late for something."""
+        events = self.checked(self._connection.handle_timeout(now=self.world.now))
+        deadline = self.deadline()
+        self.world.require(deadline > self.world.now, "{}: due at {} behind its own tick", self.name, deadline)
+        self.world.require(self._earliest() > self.world.now, "{}: a deadline is not met", self.name)
+        return events
+
+    def nudge(self) -> None:
+        """Call :meth:`handle_timeout` though nothing is due: nothing may come of it."""
+        if not self.is_due():
+            before = self._condition()
+            events = self._connection.handle_timeout(now=self.world.now)
+            self.world.require(not events, "{}: a spurious handle_timeout reports {}", self.name, events)
+            self.world.require(self._condition() == before, "{}: a spurious handle_timeout changes it", self.name)
+
+    def deadline(self) -> float:
+        """When the engine wants to be called, or infinity."""
+        deadline = self._connection.next_timeout()
+        return math.inf if deadline is None else deadline
+
+    def is_due(self) -> bool:
+        """Whether the engine wants to be called now."""
+        return self.deadline() <= self.world.now
+
+    # The books.
+
+    @abstractmethod
+    def _book(self, event: Event) -> None:
+        """Compare one event with the books, and enter it; the terminal event is left out."""
+
+    @abstractmethod
+    def _owed(self) -> Sequence[object]:
+        """The queries that have no fate yet, or no response."""
+
+    @abstractmethod
+    def _condition(self) -> tuple[object, ...]:
+        """What a caller can see of the connection."""
+
+    @abstractmethod
+    def _earliest(self) -> float:
+        """The latest time at which the engine must be called next, or infinity."""
+
+    @abstractmethod
+    def _allowed_weight(self) -> int:
+        """What the connection may hold, beside one incomplete message and the overhead."""
+
+    @abstractmethod
+    def _check_books(self) -> None:
+        """Compare what the engine says of itself with the books; not called once it has ended."""
+
+    def checked(self, events: list[Event]) -> list[Event]:
+        """The events of one call, entered and compared."""
+        world = self.world
+        for event in events:
+            world.require(self.ended is None, "{}: {} behind the terminal event", self.name, event)
+            if isinstance(event, ConnectionClosed):
+                self._book_the_end(event)
+            else:
+                self._book(event)
+        self.check()
+        if self.ended is not None or world.chance(WEIGHED):
+            self._check_weight()
+        return events
+
+    def check(self) -> None:
+        """Compare what the engine says of itself with the books, after any call."""
+        world, connection = self.world, self._connection
+        deadline, is_closed = self.deadline(), connection.state is State.CLOSED
+        if self.ended is not None:
+            world.require(is_closed and deadline == math.inf, "{}: it has ended and goes on", self.name)
+        elif is_closed:
+            # A command has ended it: the events are still to be delivered, by the next call, which is due.
+            world.require(deadline <= world.now, "{}: it has ended without telling", self.name)
+        else:
+            self._check_books()
+            world.require(deadline <= self._earliest(), "{}: it wants to sleep past a deadline", self.name)
+
+    def _book_the_end(self, event: ConnectionClosed) -> None:
+        world, self.ended = self.world, event.cause
+        fault = "" if event.error is None else f" ({event.error.fault.value})"
+        world.note(f"{self.name} ended: {event.cause.value}{fault}")
+        world.tally[f"{event.cause.value}{fault}"] += 1
+        world.require(not self._owed(), "{}: it ended, and {} have no fate", self.name, self._owed())
+        is_fault = event.cause in FAULTS
+        world.require(is_fault == (event.error is not None), "{}: cause and error do not agree", self.name)
+        world.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
+        rested = self._rests_since is not None and self._may_idle_until(self._rests_since)[0] <= world.now
+        world.require(event.cause is not Cause.IDLE or rested, "{}: idle before its time", self.name)
+
+    @abstractmethod
+    def _may_idle_until(self, since: float) -> tuple[float, float]:
+        """Not before the first time, and not after the second, an idle connection is closed."""
+
+    def _ends_within(self, seconds: float) -> None:
+        """A graceful close has begun, or its wait is shortened."""
+        self._ends_by = min(self._ends_by, self.world.now + seconds)
+
+    def _reported(self, got: bytes, sent: bytes, behind_id: int = 0) -> None:
+        """A message was reported: it must be the next one that was sent, octet for octet."""
+        same = got[behind_id:] == sent[behind_id:]
+        self.world.require(same, "{}: {} was sent, and {} is reported", self.name, sent.hex(), got.hex())
+        self._unreported -= 2 + len(got)
+
+    def _check_weight(self) -> None:
+        allowed = min(max(self._unreported, 0), MAX_INCOMPLETE) + OVERHEAD
+        allowed += self._allowed_weight() if self.ended is None else 0
+        weight = weight_of(self._connection)
+        self.world.require(weight <= allowed, "{}: it holds {} octets of {}", self.name, weight, allowed)
+
+
+def weight_of(thing: object) -> int:
+    """Octets and entries in whatever a connection fills: buffers, queues and tables, private ones included.
+
+    What is looked at is every attribute of the connection, and of whatever of ours it is made of.
+    """
+    if isinstance(thing, (bytes, bytearray)):
+        return len(thing)
+    if isinstance(thing, dict):
+        return len(thing) + sum(map(weight_of, thing.values()))
+    if isinstance(thing, (list, tuple, set, deque)):
+        return len(thing) + sum(map(weight_of, thing))
+    kind = type(thing)
+    if not kind.__module__.startswith("dot_proto.") or isinstance(thing, _SAID_ELSEWHERE):
+        return 0
+    slots = [getattr(thing, name) for each in kind.__mro__ for name in getattr(each, "__slots__", ())]
+    return sum(map(weight_of, [*slots, *getattr(thing, "__dict__", {}).values()]))
