@@ -301,7 +301,7 @@ class ClientWatch(Watch):
         return since + 0.9 * capped - 1e-6, since + capped
 
     def _allowed_weight(self) -> int:
-        asked = [*self._pending.values(), *self._abandoned.values()]
+        asked = [] if self.ended else [*self._pending.values(), *self._abandoned.values()]
         return sum(2 * len(each.message) + OVERHEAD for each in asked)
 
     def _check_books(self) -> None:

@@ -26,6 +26,9 @@ TICKS: Final = 64
 START: Final = 1_024.0
 "Seconds on the virtual clock at which a history begins; not 0, so that no deadline agrees by accident."
 
+AFTERWARDS: Final = 7_200.0
+"Seconds in which everything is over once nothing new begins: no idle time of any host is longer."
+
 TRACE_LINES: Final = 400
 "Lines of the record that are kept to be printed; the digest is of all lines."
 
@@ -54,9 +57,10 @@ class SimulationError(AssertionError):
 class World:
     """The clock, the heap, chance, and the record of one history."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, hours: float) -> None:
         self.seed: Final = seed
         self.now = START
+        self._horizon = START + hours * 3_600.0
         self.tally: Counter[str] = Counter()
         "How often things happened, by what a summary calls them."
         self.random: Final = Random(seed).random
@@ -78,9 +82,15 @@ class World:
         heappush(self._agenda, (time, self.random(), self._scheduled, act, arguments))
         self._scheduled += 1
 
-    def run(self, bound: float) -> None:
-        """Let happen all that is to happen; it must be over by the time ``bound``."""
-        agenda = self._agenda
+    def now_and_then(self, mean: float, act: Callable[..., object]) -> None:
+        """Have ``act`` called once in ``mean`` seconds, at any time alike; but not when the history nears its end."""
+        time = self.now - math.log(1.0 - self.random()) * mean
+        if time < self._horizon:
+            self.at(time, act)
+
+    def run(self) -> None:
+        """Let happen all that is to happen; it must be over soon after nothing new begins."""
+        agenda, bound = self._agenda, self._horizon + AFTERWARDS
         try:
             while agenda:
                 self.now, _, _, act, arguments = heappop(agenda)
@@ -108,10 +118,6 @@ class World:
     def seconds(self, least: float, most: float) -> float:
         """A time span on the grain."""
         return int((least + self.random() * (most - least)) * TICKS) / TICKS
-
-    def span(self, mean: float) -> float:
-        """Seconds until something that happens once in ``mean`` seconds, at any time alike."""
-        return int(-math.log(1.0 - self.random()) * mean * TICKS) / TICKS
 
     # The record
 
@@ -180,13 +186,13 @@ class Weather:
 
 
 class Pipe:
-    """One direction of a connection: what is sent arrives in order, later, and in other pieces.
-
-    ``receive`` is called with octets or with an :class:`End`; set it before anything arrives.
-    """
+    """One direction of a connection: what is sent arrives in order, later, and in other pieces."""
 
     def __init__(self, world: World, weather: Weather) -> None:
         self.receive: Callable[[bytes | End], None] = _nobody
+        "Set by the reader: what to do with octets, and with the end."
+        self.has_room: Callable[[], None] = _no_reason
+        "Set by a writer that waits: called when the line is full no more."
         self.unread = 0
         "Octets sent and not read yet."
         self._world = world
@@ -235,8 +241,10 @@ class Pipe:
         while arriving and arriving[0][0] <= now and not self._is_paused:
             _, item = arriving.popleft()
             if isinstance(item, bytes):
-                item = self._piece(item)
+                item, was_full = self._piece(item), self.is_full
                 self.unread -= len(item)
+                if was_full and not self.is_full:
+                    self._world.later(0.0, self.has_room)
             self.receive(item)
 
     def _piece(self, octets: bytes) -> bytes:
@@ -280,6 +288,8 @@ class Link:
         it answers; ``None``: it answers nothing, and must never be taken for an answer."""
         self.is_foul = False
         "Whether somebody broke the protocol or the line: only then may an engine see a fault."
+        self.is_broken = False
+        "Whether the line is broken, in one direction or both, so that no handshake can succeed."
         self._world = world
 
     def reset(self) -> None:
@@ -296,9 +306,13 @@ class Link:
                 pipe.kill()
 
     def _spoil(self, how: str) -> None:
-        self.is_foul = True
+        self.is_foul = self.is_broken = True
         self._world.note(f"link {self.number} {how}")
 
 
 def _nobody(item: bytes | End) -> None:
-    """Whoever could have read it has gone."""
+    """Nobody reads it."""
+
+
+def _no_reason() -> None:
+    """Nobody waits."""

@@ -19,6 +19,9 @@ from .watches import Watch
 NEARLY_FULL: Final = 65_520
 "Octets up to which a response can be padded to a whole block of 468 (RFC 8467, section 4.1)."
 
+PADDED: Final = 500
+"Octets by which an error of the engine's own may be longer than its query: a block of 468, and its prefix."
+
 
 @dataclass(slots=True, repr=False)
 class Received:
@@ -184,11 +187,13 @@ class ServerWatch(Watch):
         return until, until
 
     def _allowed_weight(self) -> int:
-        return sum(len(each.message) + 2 for each in [*self._outstanding.values(), *self._replies])
+        return sum(len(each.message) + PADDED for each in [*self._outstanding.values(), *self._replies])
 
     def _check_books(self) -> None:
         world, server, configuration = self.world, self.server, self.server.configuration
         count = server.outstanding
+        if server.state is State.DRAINING and self._ends_by == math.inf:
+            self._ends_within(configuration.close_timeout)  # the client has finished, or a limit was reached
         world.require(count == len(self._outstanding), "{}: {} are outstanding", self.name, count)
         world.require(count <= configuration.hard_outstanding, "{}: {} are outstanding", self.name, count)
         has_room = count < configuration.max_outstanding

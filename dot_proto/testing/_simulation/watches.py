@@ -177,8 +177,7 @@ class Watch(ABC):
         self._unreported -= 2 + len(got)
 
     def _check_weight(self) -> None:
-        allowed = min(max(self._unreported, 0), MAX_INCOMPLETE) + OVERHEAD
-        allowed += self._allowed_weight() if self.ended is None else 0
+        allowed = min(max(self._unreported, 0), MAX_INCOMPLETE) + OVERHEAD + self._allowed_weight()
         weight = weight_of(self._connection)
         self.world.require(weight <= allowed, "{}: it holds {} octets of {}", self.name, weight, allowed)
 
