@@ -59,13 +59,14 @@ class Network:
         self._world = world
         self._links = 0
         self._mishaps = world.pick([0.0, 0.1, 0.4])
-        self._latencies: list[tuple[float, float]] = [(0.0, 0.0), (0.02, 0.05), (0.1, 0.1), (0.02, 1.0), (0.5, 3.0)]
+        self._latencies: list[tuple[float, float]] = [(0.0, 0.0), (0.02, 0.05), (0.1, 0.1), (0.02, 1.0), (0.5, 2.0)]
+        self._shapes = world.pick([[Shape.AS_SENT], [Shape.JOINED, Shape.CUT], [Shape.AS_SENT, *Shape]])
         self._stalls = world.pick([0.0, 0.0, 0.02])
         self._manners = [
             Manners(),
             Manners(joins=False),
             Manners(lag=world.pick([0.25, 3.0])),
-            Manners(restless=0.5),
+            Manners(is_restless=True),
         ]
 
     def link(self) -> Link:
@@ -86,10 +87,7 @@ class Network:
 
     def _weather(self) -> Weather:
         world = self._world
-        shape = world.pick([Shape.AS_SENT, Shape.JOINED, Shape.CUT])
-        if world.chance(0.06):
-            shape = world.pick([Shape.OCTETS, Shape.TRICKLE])
-        return Weather(*world.pick(self._latencies), self._stalls, shape)
+        return Weather(*world.pick(self._latencies), self._stalls, world.pick(self._shapes))
 
 
 class Host:
@@ -100,17 +98,17 @@ class Host:
         self._network = network
         self._is_up = True
         self._ends: list[ServerEnd] = []
-        self._thoughts = world.pick([[0.0], [0.0, 0.02, 0.5], [0.0, 1.0, 8.0, 40.0]])
-        self._uptime = world.pick([3_600.0, 36_000.0, 360_000.0])
+        self._thoughts = world.pick([[0.0], [0.0, 0.02, 0.5], [0.0, 0.0, 1.0, 8.0, 40.0]])
+        self._uptime = world.pick([18_000.0, 90_000.0, 900_000.0])
         max_outstanding = world.pick([1_024, 1_024, 4])
         self._configuration = ServerConfiguration(
-            idle_timeout=world.pick([10.0, 10.0, 30.0, 2.0, 0.25, 0.0, 6_553.5]),
+            idle_timeout=world.pick([10.0, 10.0, 10.0, 30.0, 30.0, 2.0, 0.25, 0.0, 6_553.5]),
             idle_grace=world.pick([2.0, 2.0, 0.0]),
             close_timeout=world.pick([5.0, 0.5, 30.0]),
             max_outstanding=max_outstanding,
             max_outstanding_octets=world.pick([1 << 20, 1 << 20, 2_000]),
             hard_outstanding=world.pick([8_192, 2 * max_outstanding, max_outstanding]),
-            max_queries=world.pick([None, None, 20, 1]),
+            max_queries=world.pick([None, None, None, 20, 1]),
             max_duration=world.pick([None, None, 600.0, 30.0]),
             max_strays=world.pick([64, 3]),
             padding_block=world.pick([468, 468, None]),
@@ -215,16 +213,16 @@ class Program:
         self._asked: dict[tuple[int, int], Question] = {}
         self._names = 0
         self._number = world.number(0, 99_999)
-        self._pause = world.pick([1_200.0, 4_800.0, 19_200.0])
+        self._pause = world.pick([3_600.0, 14_400.0, 43_200.0])
         self._cancels = world.pick([0.0, 0.02, 0.3])
         self._doubts = world.pick([0.0, 0.1, 0.5])
         self._ids_repeat = world.chance(0.5)
         self._configuration = ClientConfiguration(
-            query_timeout=world.pick([5.0, 5.0, 1.0, 30.0]),
-            idle_timeout=world.pick([10.0, 10.0, 60.0, 2.0, 0.0]),
+            query_timeout=world.pick([5.0, 5.0, 5.0, 1.0, 30.0]),
+            idle_timeout=world.pick([10.0, 10.0, 10.0, 60.0, 2.0, 0.0]),
             max_idle_timeout=world.pick([300.0, 5.0]),
             close_timeout=world.pick([2.0, 0.0, 30.0]),
-            max_in_flight=world.pick([1_024, 16, 4, 1]),
+            max_in_flight=world.pick([1_024, 1_024, 16, 4, 1]),
             max_strays=world.pick([64, 64, 3, 0]),
             padding_block=world.pick([128, 128, None]),
             keepalive=world.pick([True, True, False]),

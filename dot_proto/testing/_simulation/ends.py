@@ -28,8 +28,8 @@ class Manners:
 
     lag: float = 0.0
     "Seconds by which it looks at its deadlines too late."
-    restless: float = 0.0
-    "How often it calls ``handle_timeout`` when nothing is due."
+    is_restless: bool = False
+    "Whether it often calls ``handle_timeout`` when nothing is due."
     joins: bool = True
     "Whether all that is to be sent goes out in one write."
 
@@ -61,10 +61,10 @@ class Driver(ABC):
         """After any call: hand its events to the program, send what is to be sent, and set the alarm."""
         self._handle(events or [])
         self._send(self._drain())
-        while self.watch.is_due() and not self._manners.lag:
+        while self.watch.is_due and not self._manners.lag:
             self._handle(self.watch.tick())
             self._send(self._drain())
-        if self.world.chance(self._manners.restless):
+        if self._manners.is_restless and self.world.chance(0.5):
             self.watch.nudge()
         if self.watch.ended is None:
             self._set_alarm()
@@ -77,14 +77,14 @@ class Driver(ABC):
             self._out.send(chunk)
 
     def _set_alarm(self) -> None:
-        deadline = self.watch.deadline() + self._manners.lag
+        deadline = self.watch.deadline + self._manners.lag
         if deadline < self._wakes_at and deadline < math.inf:
             self._wakes_at = deadline
             self.world.at(deadline, self._wake)
 
     def _wake(self) -> None:
         self._wakes_at = math.inf
-        self.settle(self.watch.tick() if self.watch.is_due() else None)
+        self.settle(self.watch.tick() if self.watch.is_due else None)
 
     def _arrive(self, item: bytes | End) -> None:
         match item:

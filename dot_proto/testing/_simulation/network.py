@@ -164,9 +164,9 @@ class Shape(enum.Enum):
     JOINED = enum.auto()
     "All that has arrived at once."
     CUT = enum.auto()
-    "In pieces of any size, at once."
+    "In a few pieces, at once."
     OCTETS = enum.auto()
-    "One by one, at once."
+    "In very many pieces, the last ones of one octet, at once."
     TRICKLE = enum.auto()
     "In pieces, with seconds between them."
 
@@ -254,10 +254,11 @@ class Pipe:
         if shape is Shape.JOINED:
             octets += b"".join(self._arrived())
         elif shape is Shape.OCTETS:
-            size = 1 + len(octets) // 1024  # of a long message many octets, or it would cost more than all else
-        elif shape in (Shape.CUT, Shape.TRICKLE):
-            size = world.number(1, len(octets))
-            arrival += world.seconds(0.5, 4.0) if shape is Shape.TRICKLE else 0.0
+            size = 1 + len(octets) // 16  # a few at first: each one alone would cost more than all else
+        elif shape is Shape.CUT:
+            size = world.number(1, 2 * len(octets))
+        elif shape is Shape.TRICKLE:
+            size, arrival = world.number(1, len(octets)), arrival + world.seconds(0.5, 4.0)
         if size < len(octets):
             arriving.appendleft((arrival, octets[size:]))
             if arrival > world.now:

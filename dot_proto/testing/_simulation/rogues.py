@@ -87,11 +87,12 @@ class RogueServer:
             self._world.pick(self._habits)(query, self._position)
             self._position += 1
 
-    def _say(self, said: bytes, position: int | None = None) -> None:
+    def _say(self, said: bytes, position: int | None = None, times: int = 1) -> None:
         if not self._is_silent:
-            self._world.note(f"rogue server {self._link.number} > {len(said)} octets, answer to {position}")
-            self._link.answers.append((said, position))
-            self._link.down.send(frame(said))
+            note = f"rogue server {self._link.number} > {times} x {len(said)} octets, answer to {position}"
+            self._world.note(note)
+            self._link.answers.extend([(said, position)] * times)
+            self._link.down.send(frame(said) * times)
 
     def _send(self, octets: bytes) -> None:
         """Octets that are no whole message; nothing can come behind them."""
@@ -156,8 +157,7 @@ class RogueServer:
         self._world.note(f"rogue server {self._link.number} says nothing")
 
     def _flood(self, query: bytes, position: int) -> None:
-        for number in range(self._world.number(1, 200)):
-            self._say(response_to(FORGED, id=number))
+        self._say(response_to(FORGED), times=self._world.number(1, 100))
 
     def _rubbish(self, query: bytes, position: int) -> None:
         self._send(self._world.pick([b"\0\0", b"\0\x0b" + bytes(11), b"HTTP/1.1 400 Bad Request\r\n\r\n"]))
@@ -180,7 +180,7 @@ class RogueClient:
         self._world = world
         self._network = network
         self._hosts = hosts
-        self._pause = world.pick([4_800.0, 36_000.0])
+        self._pause = world.pick([10_000.0, 50_000.0])
         world.now_and_then(self._pause, self._dial)
 
     def _dial(self) -> None:
@@ -222,19 +222,18 @@ class RogueCall:
         if world.chance(0.7):
             world.later(delay, self._leave)
 
-    def _say(self, said: bytes) -> None:
+    def _say(self, said: bytes, times: int = 1) -> None:
         if not self._is_silent:
-            self._world.note(f"rogue client {self._link.number} > {len(said)} octets")
-            self._link.queries.append(said)
-            self._link.up.send(frame(said))
+            self._world.note(f"rogue client {self._link.number} > {times} x {len(said)} octets")
+            self._link.queries.extend([said] * times)
+            self._link.up.send(frame(said) * times)
 
     def _ask(self) -> None:
         self._say(NAIL)
 
     def _ask_much(self) -> None:
         """Under one id, all of them; the server must not mind (SRV-4)."""
-        for _ in range(self._world.number(1, 100)):
-            self._say(NAIL)
+        self._say(NAIL, times=self._world.number(2, 40))
 
     def _say_something(self) -> None:
         world, question = self._world, question_of(NAIL)
@@ -258,8 +257,7 @@ class RogueCall:
         )
 
     def _flood(self) -> None:
-        for number in range(self._world.number(1, 100)):
-            self._say(response_to(NAIL, id=number))
+        self._say(response_to(NAIL), times=self._world.number(1, 100))
 
     def _rubbish(self) -> None:
         self._send(self._world.pick([b"\0\0", b"\0\x0b" + bytes(11), b"GET / HTTP/1.1\r\n\r\n", b"\0"]))

@@ -11,13 +11,26 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from ... import Cause, Event, MessageDiscarded, QueryReceived, QueryRejected, ServerConfiguration, ServerConnection, State
+from ... import (
+    Cause,
+    ConnectionClosed,
+    Event,
+    MessageDiscarded,
+    QueryReceived,
+    QueryRejected,
+    ServerConfiguration,
+    ServerConnection,
+    State,
+)
 from ..._message import OPTION_PADDING, walk
 from .network import Link, World
 from .watches import Watch
 
 NEARLY_FULL: Final = 65_520
 "Octets up to which a response can be padded to a whole block of 468 (RFC 8467, section 4.1)."
+
+LOSING: Final = frozenset({Cause.CLOSE_TIMEOUT, Cause.PEER_FAULT, Cause.TRANSPORT_FAILED})
+"The only ends at which queries may be left without an answer."
 
 PADDED: Final = 500
 "Octets by which an error of the engine's own may be longer than its query: a block of 468, and its prefix."
@@ -144,11 +157,10 @@ class ServerWatch(Watch):
                 limit = self.server.configuration.max_strays + 1
                 world.require(self._strays <= limit, "{}: {} strays in a row", self.name, self._strays)
 
-    def checked(self, events: list[Event]) -> list[Event]:
-        """As every watch does; what ends with the connection is not owed any more (RFC 7766, section 6.2.4)."""
-        if self.server.state is State.CLOSED:
-            self._outstanding.clear()
-        return super().checked(events)
+    def _book_the_end(self, event: ConnectionClosed) -> None:
+        if event.cause in LOSING:
+            self._outstanding.clear()  # nobody is left to answer to (RFC 7766, section 6.2.4)
+        super()._book_the_end(event)
 
     def _replied(self, handle: int, sent: bool, *, more: bool = False) -> bool:
         is_owed = handle in self._outstanding

@@ -36,7 +36,7 @@ MAX_INCOMPLETE: Final = 65_537
 OVERHEAD: Final = 300
 "Entries: the 256 ids drawn in advance, the timers, and a few octets of keepalive."
 
-WEIGHED: Final = 1 / 32
+WEIGHED: Final = 1 / 64
 "How often a connection is weighed, which costs more than all other checks, and always at its end."
 
 FAULTS: Final = frozenset({Cause.PEER_FAULT, Cause.TRANSPORT_FAILED, Cause.PEER_REFUSED})
@@ -52,6 +52,8 @@ class Watch(ABC):
     def __init__(self, world: World, link: Link, name: str, connection: Connection) -> None:
         self.ended: Cause | None = None
         "The cause in the terminal event, once that has been delivered."
+        self.deadline = math.inf
+        "When the engine wants to be called, as it said after the last call; infinity: never."
         self.world: Final = world
         self.link: Final = link
         self.name: Final = name
@@ -74,28 +76,24 @@ class Watch(ABC):
 
     def tick(self) -> list[Event]:
         """Act on what is due; whatever is due then is late for something."""
-        events = self.checked(self._connection.handle_timeout(now=self.world.now))
-        deadline = self.deadline()
-        self.world.require(deadline > self.world.now, "{}: due at {} behind its own tick", self.name, deadline)
-        self.world.require(self._earliest() > self.world.now, "{}: a deadline is not met", self.name)
+        world = self.world
+        events = self.checked(self._connection.handle_timeout(now=world.now))
+        world.require(self.deadline > world.now, "{}: due at {}, behind its own tick", self.name, self.deadline)
+        world.require(self._earliest() > world.now, "{}: a deadline is not met", self.name)
         return events
 
     def nudge(self) -> None:
         """Call :meth:`handle_timeout` though nothing is due: nothing may come of it."""
-        if not self.is_due():
+        if not self.is_due:
             before = self._condition()
             events = self._connection.handle_timeout(now=self.world.now)
             self.world.require(not events, "{}: a spurious handle_timeout reports {}", self.name, events)
             self.world.require(self._condition() == before, "{}: a spurious handle_timeout changes it", self.name)
 
-    def deadline(self) -> float:
-        """When the engine wants to be called, or infinity."""
-        deadline = self._connection.next_timeout()
-        return math.inf if deadline is None else deadline
-
+    @property
     def is_due(self) -> bool:
         """Whether the engine wants to be called now."""
-        return self.deadline() <= self.world.now
+        return self.deadline <= self.world.now
 
     # The books.
 
@@ -133,14 +131,15 @@ class Watch(ABC):
             else:
                 self._book(event)
         self.check()
-        if self.ended is not None or world.chance(WEIGHED):
+        if world.chance(WEIGHED) or (self.ended is not None and events):
             self._check_weight()
         return events
 
     def check(self) -> None:
         """Compare what the engine says of itself with the books, after any call."""
         world, connection = self.world, self._connection
-        deadline, is_closed = self.deadline(), connection.state is State.CLOSED
+        timeout, is_closed = connection.next_timeout(), connection.state is State.CLOSED
+        self.deadline = deadline = math.inf if timeout is None else timeout
         if self.ended is not None:
             world.require(is_closed and deadline == math.inf, "{}: it has ended and goes on", self.name)
         elif is_closed:
@@ -192,7 +191,7 @@ def weight_of(thing: object) -> int:
     if isinstance(thing, dict):
         return len(thing) + sum(map(weight_of, thing.values()))
     if isinstance(thing, (list, tuple, set, deque)):
-        return len(thing) + sum(map(weight_of, thing))
+        return len(thing) + sum(weight_of(each) for each in thing if type(each) is not int)
     kind = type(thing)
     if not kind.__module__.startswith("dot_proto.") or isinstance(thing, _SAID_ELSEWHERE):
         return 0
