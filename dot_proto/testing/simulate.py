@@ -12,9 +12,11 @@ printed, with the command that plays it again.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import SystemRandom
 from time import monotonic
@@ -112,7 +114,7 @@ class _Run:
 
     def add(self, summary: Summary) -> None:
         """One more history is over."""
-        self.total += summary
+        self.total = self.total + summary
         self._show(f"{100 * self.total.hours / max(self._hours, self.total.hours):3.0f} %  {self.text()}")
 
     def clear(self) -> None:
@@ -134,40 +136,47 @@ class _Run:
 
 def _report(error: SimulationError, lines: int) -> None:
     print(f"FAILED: {error}\n\nThe last steps, with the time in seconds (it began at {START:g}):")
-    for line in error.trace[-lines:] if lines else []:
+    for line in error.trace[-lines:]:
         print(f"  {line}")
-    cause = error.__cause__
-    while cause is not None and cause.__traceback__ is not None:
-        frame = cause.__traceback__
-        while frame.tb_next is not None:
-            frame = frame.tb_next
-        code = frame.tb_frame.f_code
-        print(f"\n{type(cause).__name__} in {code.co_name}, {code.co_filename}:{frame.tb_lineno}")
-        cause = cause.__cause__
+    if error.__cause__ is not None:
+        place = traceback.extract_tb(error.__cause__.__traceback__)[-1]
+        print(f"\nRaised by {place.name}, {place.filename}:{place.lineno}")
     print(f"\nAgain: python -m dot_proto.testing.simulate --hours {HISTORY_HOURS} --seed {error.seed}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dot_proto.testing.simulate", description=__doc__)
-    parser.add_argument("--hours", type=_at_least(0.001), default=1_000, help="default 1000; whole histories of 100")
-    parser.add_argument("--seed", type=_whole, help="of the first history; a fresh one by default, and printed")
+    parser = argparse.ArgumentParser(
+        prog="python -m dot_proto.testing.simulate",
+        description="Play simulated hours of DNS over TLS on a virtual network, and check every invariant.",
+    )
     parser.add_argument(
-        "--trace", type=_whole, default=60, metavar="LINES", help=f"last steps printed, up to {TRACE_LINES}; default 60"
+        "--hours", type=_hours, default=1_000.0, help=f"default 1000; made up to whole histories of {HISTORY_HOURS}"
+    )
+    parser.add_argument("--seed", type=_whole, help="of the first history; by default a fresh one, which is printed")
+    parser.add_argument(
+        "--trace",
+        type=_whole,
+        default=60,
+        metavar="LINES",
+        help=f"steps printed of a failure; default 60, at most {TRACE_LINES}",
     )
     return parser
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
+    return hours
 
 
 def _whole(text: str) -> int:
     if not (text.isdecimal() and text.isascii()):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
     return int(text)
-
-
-def _at_least(minimum: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        return float(text)
-
-    return number
 
 
 if __name__ == "__main__":

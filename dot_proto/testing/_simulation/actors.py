@@ -37,11 +37,9 @@ class Dialler(Protocol):
 
     def verify(self) -> None:
         """The handshake is over."""
-        ...
 
     def fail(self, text: str) -> None:
         """There will be none."""
-        ...
 
 
 class Listener(Protocol):
@@ -49,7 +47,6 @@ class Listener(Protocol):
 
     def accept(self, link: Link, client: Dialler) -> None:
         """A client has dialled."""
-        ...
 
 
 class Network:
@@ -60,7 +57,8 @@ class Network:
         self._links = 0
         self._mishaps = world.pick([0.0, 0.1, 0.4])
         self._latencies: list[tuple[float, float]] = [(0.0, 0.0), (0.02, 0.05), (0.1, 0.1), (0.02, 1.0), (0.5, 2.0)]
-        self._shapes = world.pick([[Shape.AS_SENT], [Shape.JOINED, Shape.CUT], [Shape.AS_SENT, *Shape]])
+        usual = [Shape.AS_SENT, Shape.JOINED, Shape.CUT]
+        self._shapes = world.pick([[Shape.AS_SENT], usual, [*usual, *usual, *Shape]])
         self._stalls = world.pick([0.0, 0.0, 0.02])
         self._manners = [
             Manners(),
@@ -76,9 +74,8 @@ class Network:
         self._links += 1
         world.tally["connections"] += 1
         if world.chance(self._mishaps):
-            delay = world.seconds(0.0, world.pick([2.0, 20.0, 200.0]))
-            up, down = world.pick([(True, True), (True, False), (False, True)])
-            world.later(delay, *world.pick([(link.reset,), (link.cut, up, down)]))
+            mishap = world.pick([link.reset, link.cut, link.cut_up, link.cut_down])
+            world.later(world.seconds(0.0, world.pick([2.0, 20.0, 200.0])), mishap)
         return link
 
     def manners(self) -> Manners:
@@ -181,7 +178,7 @@ class Host:
         world.note("a host goes down")
         world.tally["restarts"] += 1
         self._is_up, self._ends = False, []
-        go = world.pick([self._close, lambda end: end.watch.link.reset(), lambda end: end.watch.link.cut(True, True)])
+        go = world.pick([self._close, _crash, _vanish])
         for end in ends:
             go(end)
         world.later(world.seconds(0.0, 300.0), self._come_up)
@@ -307,3 +304,11 @@ class Program:
     def _close(self, end: ClientEnd) -> None:
         end.client.close(self._world.pick([None, 0.0, 1.0, 30.0]))
         end.settle()
+
+
+def _crash(end: ServerEnd) -> None:
+    end.watch.link.reset()
+
+
+def _vanish(end: ServerEnd) -> None:
+    end.watch.link.cut()

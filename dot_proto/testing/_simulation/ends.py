@@ -14,7 +14,7 @@ from typing import Final
 
 from ... import Cause, Event, Evidence, Fault, QueryLost, QueryReceived, ResponseReceived, State
 from .clients import ClientWatch
-from .network import End, Link, Pipe, World
+from .network import End, Pipe
 from .servers import ServerWatch
 from .watches import Watch
 
@@ -48,10 +48,12 @@ class Driver(ABC):
         come_in.receive = self._arrive
 
     @abstractmethod
-    def _drain(self) -> list[bytes]: ...
+    def _drain(self) -> list[bytes]:
+        """What the engine has to send."""
 
     @abstractmethod
-    def _receive(self, octets: bytes) -> list[Event]: ...
+    def _receive(self, octets: bytes) -> list[Event]:
+        """Octets have arrived."""
 
     @abstractmethod
     def _handle(self, events: list[Event]) -> None:
@@ -59,7 +61,8 @@ class Driver(ABC):
 
     def settle(self, events: list[Event] | None = None) -> None:
         """After any call: hand its events to the program, send what is to be sent, and set the alarm."""
-        self._handle(events or [])
+        if events:
+            self._handle(events)
         self._send(self._drain())
         while self.watch.is_due and not self._manners.lag:
             self._handle(self.watch.tick())

@@ -35,8 +35,8 @@ TRACE_LINES: Final = 400
 READ_SIZE: Final = 65_536
 "Octets that are read at a time: what the backends read."
 
-TCP_ROOM: Final = 262_144
-"Octets that a line takes before its reader has read them: socket buffers of usual size, taken together."
+TCP_ROOM: Final = 16_384
+"Octets that a line takes before its reader has read them: as little as socket buffers start with, so that it is felt."
 
 
 class SimulationError(AssertionError):
@@ -299,12 +299,20 @@ class Link:
         self.up.kill(End.RESET)
         self.down.kill(End.RESET)
 
-    def cut(self, up: bool, down: bool) -> None:
-        """From now on nothing comes through in these directions, and nobody is told."""
-        self._spoil(f"cut {'up' if up else ''}{'down' if down else ''}")
-        for pipe, is_cut in ((self.up, up), (self.down, down)):
-            if is_cut:
-                pipe.kill()
+    def cut(self) -> None:
+        """From now on nothing comes through, and nobody is told."""
+        self.cut_up()
+        self.cut_down()
+
+    def cut_up(self) -> None:
+        """Nothing comes through to the server any more."""
+        self._spoil("cut towards the server")
+        self.up.kill()
+
+    def cut_down(self) -> None:
+        """Nothing comes through to the client any more."""
+        self._spoil("cut towards the client")
+        self.down.kill()
 
     def _spoil(self, how: str) -> None:
         self.is_foul = self.is_broken = True

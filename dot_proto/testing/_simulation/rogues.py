@@ -11,7 +11,7 @@ from typing import Final
 
 from ... import frame, make_query
 from ..messages import KEEPALIVE, QR, RD, TXT, message, opt, option, question_of, record, response_to
-from .actors import SHARED_NAME, Dialler, Listener, Network
+from .actors import Dialler, Listener, Network
 from .network import End, Link, World
 
 FORGED: Final = make_query("forged.example")

@@ -18,16 +18,17 @@ from ... import (
     AuthenticationPolicy,
     Cause,
     ClientConfiguration,
+    ClientConnection,
     ConnectionClosed,
     Event,
     Evidence,
     Fault,
     RemoteProtocolError,
     ServerConfiguration,
+    ServerConnection,
     State,
     Verdict,
 )
-from ..._connection import Connection
 from .network import Link, World
 
 MAX_INCOMPLETE: Final = 65_537
@@ -49,7 +50,7 @@ _SAID_ELSEWHERE: Final = (AuthenticationPolicy, ClientConfiguration, Evidence, S
 class Watch(ABC):
     """One connection, each of whose calls is checked."""
 
-    def __init__(self, world: World, link: Link, name: str, connection: Connection) -> None:
+    def __init__(self, world: World, link: Link, name: str, connection: ClientConnection | ServerConnection) -> None:
         self.ended: Cause | None = None
         "The cause in the terminal event, once that has been delivered."
         self.deadline = math.inf
