@@ -123,7 +123,7 @@ class _Run:
 
     def text(self) -> str:
         """What was done so far."""
-        total, seconds = self.total, monotonic() - self._began
+        total, seconds = self.total, max(monotonic() - self._began, 0.001)
         last = self._seed + max(0, int(total.hours / HISTORY_HOURS) - 1)
         rate = f"{total.hours / seconds:,.0f} h/s, {total.tally['queries'] / seconds:,.0f} queries/s"
         return f"{total.hours:,.0f} hours, seeds {self._seed} to {last}, {total.tally['queries']:,} queries, {rate}"
@@ -175,7 +175,7 @@ def _hours(text: str) -> float:
 
 def _whole(text: str) -> int:
     if not (text.isdecimal() and text.isascii()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0, or 0")
     return int(text)
 
 

@@ -126,7 +126,7 @@ class Host:
             world.later(world.seconds(0.0, 60.0), self._close, end)
 
     def _shake_hands(self, end: ServerEnd, client: Dialler) -> None:
-        if end.watch.link.is_broken:
+        if end.watch.link.is_broken or end.watch.ended is not None:
             return
         if self._world.chance(0.02):
             client.fail("alert: handshake_failure")
@@ -287,7 +287,7 @@ class Program:
         return end
 
     def _answered(self, end: ClientEnd, event: ResponseReceived) -> None:
-        if event.more and LAST in event.message:
+        if event.more and LAST in event.message and end.client.is_pending(event.query):
             end.client.end_exchange(event.query)
 
     def _lost(self, end: ClientEnd, event: QueryLost) -> None:

@@ -80,6 +80,10 @@ class ClientWatch(Watch):
         self._strays = 0
         self._stated: list[float | None] = []
 
+    def is_pending(self, handle: int) -> bool:
+        """Whether a query has no fate yet."""
+        return handle in self._pending
+
     # Commands
 
     def ask(self, message: bytes, *, timeout: float | None, multiple: bool) -> int | None:
@@ -118,10 +122,9 @@ class ClientWatch(Watch):
 
     def end_exchange(self, handle: int) -> None:
         """The caller has seen the last message of an answer in several."""
-        if handle in self._pending:
-            self.client.end_exchange(handle, now=self.world.now)
-            self._free(self._fated(handle, "answered"))
-            self.check()
+        self.client.end_exchange(handle, now=self.world.now)
+        self._free(self._fated(handle, "answered"))
+        self.check()
 
     def close(self, timeout: float | None) -> None:
         """Begin a graceful close."""
@@ -199,7 +202,7 @@ class ClientWatch(Watch):
                 world.require(isinstance(event, PeerAuthenticated | PeerRefused), "{}: {}", self.name, event)
                 self._is_trusted = isinstance(event, PeerAuthenticated)
                 world.note(f"{self.name}: {type(event).__name__}")
-                world.require(self._is_trusted == self._earns_trust, "{}: {}", self.name, event)
+                world.require(self._is_trusted == self._earns_trust, "{}: a wrong verdict: {}", self.name, event)
                 self._rest()
 
     def _book_response(self, event: ResponseReceived) -> None:

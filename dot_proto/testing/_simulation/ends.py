@@ -161,10 +161,9 @@ class ServerEnd(Driver):
 
     def begin(self) -> None:
         """The handshake is over."""
-        if self.watch.ended is None:
-            self._has_begun = True
-            self.server.begin()
-            self.settle()
+        self._has_begun = True
+        self.server.begin()
+        self.settle()
 
     def settle(self, events: list[Event] | None = None) -> None:
         """As every driver; besides, a client that asks too much, or reads too little, is not read from."""

@@ -224,9 +224,11 @@ class Pipe:
 
     def kill(self, end: End | None = None) -> None:
         """What is on its way is lost, and nothing is sent any more; ``end`` is all that the reader still learns."""
+        if self._is_dead:
+            return
         self._arriving.clear()
         self.unread = 0
-        if end is not None and not self._is_dead:
+        if end is not None:
             self.send(end)
         self._is_dead = True
 
