@@ -58,11 +58,11 @@ def simulate(seed: int) -> Summary:
     """Play the history of a seed, 0 or more; raises :class:`SimulationError` where an invariant does not hold."""
     world = World(seed, HISTORY_HOURS)
     network, identities = Network(world), Identities()
-    hosts: list[Listener] = [Host(world, network) for _ in range(world.number(1, 3))]
-    rogue_hosts = [RogueHost(world) for _ in range(world.number(0, 1))]
+    hosts: list[Listener] = [Host(world, network) for _ in range(world.number(2, 4))]
+    rogue_hosts = [RogueHost(world) for _ in range(world.pick([0, 1, 1]))]
     for _ in range(world.number(1, 4)):
         Program(world, network, [*hosts, *rogue_hosts], identities)
-    for _ in range(world.number(0, 2)):
+    for _ in range(world.number(0, 3)):
         RogueClient(world, network, hosts)
     world.run()
     fates = sum(world.tally[fate] for fate in ("answered", "timed out", "cancelled", "lost"))

@@ -55,7 +55,7 @@ class Network:
     def __init__(self, world: World) -> None:
         self._world = world
         self._links = 0
-        self._mishaps = world.pick([0.0, 0.1, 0.4])
+        self._mishaps = world.pick([0.0, 0.05, 0.3])
         self._latencies: list[tuple[float, float]] = [(0.0, 0.0), (0.02, 0.05), (0.1, 0.1), (0.02, 1.0), (0.5, 2.0)]
         usual = [Shape.AS_SENT, Shape.JOINED, Shape.CUT]
         self._shapes = world.pick([[Shape.AS_SENT], usual, [*usual, *usual, *Shape]])
@@ -96,7 +96,7 @@ class Host:
         self._is_up = True
         self._ends: list[ServerEnd] = []
         self._thoughts = world.pick([[0.0], [0.0, 0.02, 0.5], [0.0, 0.0, 1.0, 8.0, 40.0]])
-        self._uptime = world.pick([18_000.0, 90_000.0, 900_000.0])
+        self._uptime = world.pick([18_000.0, 90_000.0, 360_000.0])
         max_outstanding = world.pick([1_024, 1_024, 4])
         self._configuration = ServerConfiguration(
             idle_timeout=world.pick([10.0, 10.0, 10.0, 30.0, 30.0, 2.0, 0.25, 0.0, 6_553.5]),
@@ -128,7 +128,7 @@ class Host:
     def _shake_hands(self, end: ServerEnd, client: Dialler) -> None:
         if end.watch.link.is_broken or end.watch.ended is not None:
             return
-        if self._world.chance(0.02):
+        if self._world.chance(0.03):
             client.fail("alert: handshake_failure")
             return
         client.verify()
@@ -181,7 +181,7 @@ class Host:
         go = world.pick([self._close, _crash, _vanish])
         for end in ends:
             go(end)
-        world.later(world.seconds(0.0, 300.0), self._come_up)
+        world.later(world.seconds(0.0, world.pick([300.0, 7_000.0])), self._come_up)
 
     def _come_up(self) -> None:
         self._is_up = True
@@ -212,7 +212,7 @@ class Program:
         self._number = world.number(0, 99_999)
         self._pause = world.pick([3_600.0, 14_400.0, 43_200.0])
         self._cancels = world.pick([0.0, 0.02, 0.3])
-        self._doubts = world.pick([0.0, 0.1, 0.5])
+        self._doubts = world.pick([0.0, 0.05, 0.5])
         self._ids_repeat = world.chance(0.5)
         self._configuration = ClientConfiguration(
             query_timeout=world.pick([5.0, 5.0, 5.0, 1.0, 30.0]),

@@ -69,7 +69,7 @@ class RogueServer:
             self._half,
             self._leave,
         ]
-        self._habits = [self._answer, *(world.pick(wrong) for _ in range(3))]
+        self._habits = [self._answer, *(world.pick(wrong) for _ in range(4))]
 
     def begin(self) -> None:
         """The handshake is over: now and then it speaks unasked."""
