@@ -210,7 +210,7 @@ class Program:
         self._asked: dict[tuple[int, int], Question] = {}
         self._names = 0
         self._number = world.number(0, 99_999)
-        self._pause = world.pick([3_600.0, 14_400.0, 43_200.0])
+        self._pause = world.pick([7_200.0, 14_400.0, 43_200.0])
         self._cancels = world.pick([0.0, 0.02, 0.3])
         self._doubts = world.pick([0.0, 0.05, 0.5])
         self._ids_repeat = world.chance(0.5)

@@ -256,7 +256,7 @@ class Pipe:
         if shape is Shape.JOINED:
             octets += b"".join(self._arrived())
         elif shape is Shape.OCTETS:
-            size = 1 + len(octets) // 16  # a few at first: each one alone would cost more than all else
+            size = 1 + len(octets) // 4  # several at first: each one alone would cost more than all else
         elif shape is Shape.CUT:
             size = world.number(1, 2 * len(octets))
         elif shape is Shape.TRICKLE:

@@ -43,6 +43,9 @@ WEIGHED: Final = 1 / 64
 FAULTS: Final = frozenset({Cause.PEER_FAULT, Cause.TRANSPORT_FAILED, Cause.PEER_REFUSED})
 "The ends that come with an error: all others are orderly ones."
 
+_PLAIN: Final = (int, float, bool, type(None))
+"What weighs nothing: its place is counted where it is held."
+
 _SAID_ELSEWHERE: Final = (AuthenticationPolicy, ClientConfiguration, Evidence, ServerConfiguration, Verdict, enum.Enum)
 "What a connection refers to and does not fill."
 
@@ -137,8 +140,7 @@ class Watch(ABC):
 
     def check(self) -> None:
         """Compare what the engine says of itself with the books, after any call."""
-        world, connection = self.world, self._connection
-        timeout, is_closed = connection.next_timeout(), connection.state is State.CLOSED
+        world, timeout, is_closed = self.world, self._connection.next_timeout(), self._connection.state is State.CLOSED
         self.deadline = deadline = math.inf if timeout is None else timeout
         if self.ended is not None:
             world.require(is_closed and deadline == math.inf, "{}: it has ended and goes on", self.name)
@@ -186,13 +188,15 @@ def weight_of(thing: object) -> int:
 
     What is looked at is every attribute of the connection, and of whatever of ours it is made of.
     """
+    kind = type(thing)
+    if kind in _PLAIN:
+        return 0
     if isinstance(thing, (bytes, bytearray)):
         return len(thing)
     if isinstance(thing, dict):
         return len(thing) + sum(map(weight_of, thing.values()))
     if isinstance(thing, (list, tuple, set, deque)):
         return len(thing) + sum(weight_of(each) for each in thing if type(each) is not int)
-    kind = type(thing)
     if not kind.__module__.startswith("dot_proto.") or isinstance(thing, _SAID_ELSEWHERE):
         return 0
     slots = [getattr(thing, name) for each in kind.__mro__ for name in getattr(each, "__slots__", ())]
