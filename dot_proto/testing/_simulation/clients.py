@@ -29,7 +29,7 @@ from ... import (
     State,
     TooManyQueriesError,
 )
-from ..._message import opcode_of
+from ..._message import OPTION_KEEPALIVE, opcode_of, walk
 from .network import Link, World
 from .watches import OVERHEAD, Watch
 
@@ -50,6 +50,8 @@ class Asked:
     "Which of the messages that left it is; ``None``: it is held."
     wire_id: int = 0
     has_answers: bool = False
+    has_keepalive: bool = False
+    "Whether it left with a keepalive option (RFC 7828, section 3.2.1)."
 
     def __repr__(self) -> str:
         return f"query {self.number}"
@@ -66,7 +68,7 @@ class ClientWatch(Watch):
         *,
         earns_trust: bool,
     ) -> None:
-        super().__init__(world, link, f"client {link.number}", client)
+        super().__init__(world, link, link.down, f"client {link.number}", client, client.configuration.max_strays)
         self.client: Final = client
         self._earns_trust = earns_trust
         self._is_trusted = False
@@ -76,9 +78,9 @@ class ClientWatch(Watch):
         self._sent: list[Asked] = []
         self._taken: dict[int, Asked] = {}
         self._handles: set[int] = set()
-        self._messages = 0
-        self._strays = 0
-        self._stated: list[float | None] = []
+        self._stated: float | None = None
+        self._statements: list[float | None] = []
+        self._told_of_bad_option = False
 
     def is_pending(self, handle: int) -> bool:
         """Whether a query has no fate yet."""
@@ -131,22 +133,24 @@ class ClientWatch(Watch):
         self.world.note(f"{self.name} closes, timeout {timeout}")
         self.client.close(now=self.world.now, timeout=timeout)
         self._ends_within(self.client.configuration.close_timeout if timeout is None else timeout)
+        self.world.require(not self.client.is_open, "{}: it stays open when closed", self.name)
         self.check()
 
     # Verbs
 
     def verify(self, evidence: Evidence) -> list[Event]:
         """The handshake is over."""
+        is_judged = self.client.state is State.UNVERIFIED
         events = self.checked(self.client.verify_peer(evidence, now=self.world.now))
-        verdict = self.client.verdict
-        judged = verdict is not None and verdict.accepted
-        self.world.require(verdict is None or judged == self._earns_trust, "{}: judged {}", self.name, verdict)
+        verdicts = [event for event in events if isinstance(event, PeerAuthenticated | PeerRefused)]
+        self.world.require(len(verdicts) == is_judged, "{}: {} verdicts", self.name, len(verdicts))
         return events
 
     def receive(self, octets: bytes) -> list[Event]:
         """Octets from the server."""
         self._unreported += len(octets)
-        return self.checked(self.client.receive_data(octets, now=self.world.now))
+        events = self.client.receive_data(octets, now=self.world.now)
+        return self._received(octets, self.link.answers, events)
 
     def drain(self) -> list[bytes]:
         """What is to be sent: the queries held, all of them and in order, and none before the verdict."""
@@ -163,15 +167,25 @@ class ClientWatch(Watch):
             asked.wire_id, asked.position = int.from_bytes(message[:2]), len(self._sent)
             taken = self._taken.get(asked.wire_id)
             world.require(taken is None, "{}: {} gets id {} of {}", self.name, asked, asked.wire_id, taken)
-            # Counts behind the question may grow by an OPT; all before and in it is the caller's own.
-            same = message[2:10] == asked.message[2:10] and message[12:28] == asked.message[12:28]
-            world.require(same, "{}: {} leaves as {}", self.name, asked, message.hex())
+            self._check_options(asked, message)
             self._taken[asked.wire_id] = asked
             self._sent.append(asked)
             self.link.queries.append(message)
             world.note(f"{self.name} > {asked} under id {asked.wire_id:04x}")
         held.clear()
         return chunks
+
+    def _check_options(self, asked: Asked, message: bytes) -> None:
+        """What was added to a query, and that nothing else was done to it."""
+        world, configuration = self.world, self.client.configuration
+        # Of the counts only that of additionals may grow, by an OPT.
+        same = message[2:10] == asked.message[2:10] and message[12:28] == asked.message[12:28]
+        world.require(same, "{}: {} leaves as {}", self.name, asked, message.hex())
+        block = configuration.padding_block or 1
+        world.require(len(message) % block == 0, "{}: {} leaves in {} octets", self.name, asked, len(message))
+        asked.has_keepalive = walk(message).option(OPTION_KEEPALIVE) == b""
+        wrong = asked.has_keepalive != configuration.keepalive
+        world.require(not wrong, "{}: {} has keepalive: {}", self.name, asked, asked.has_keepalive)
 
     # The books
 
@@ -194,10 +208,9 @@ class ClientWatch(Watch):
             case MessageDiscarded():
                 self._book_discard(event)
             case KeepaliveReceived():
-                self._stated.append(event.timeout)
                 world.note(f"{self.name} < idle timeout {event.timeout}")
-                if event.timeout == 0:
-                    world.require(self.client.state is not State.OPEN, "{}: told to go, and open", self.name)
+                heard, self._statements = self._statements[:1], self._statements[1:]
+                world.require(heard == [event.timeout], "{}: it was told {}", self.name, heard)
             case _:
                 world.require(isinstance(event, PeerAuthenticated | PeerRefused), "{}: {}", self.name, event)
                 self._is_trusted = isinstance(event, PeerAuthenticated)
@@ -215,6 +228,7 @@ class ClientWatch(Watch):
         world.require(is_the_one, "{}: {} gets what answers query at {}", self.name, asked, position)
         world.require(message[:2] == asked.message[:2], "{}: {} under another id", self.name, asked)
         world.require(event.elapsed == world.now - asked.at, "{}: elapsed {}", self.name, event.elapsed)
+        self._read_statement(asked, message)
         more = asked.multiple and message[3] & 15 == 0
         world.require(event.more == more, "{}: {} ends too early or too late", self.name, asked)
         self._strays = 0
@@ -241,16 +255,26 @@ class ClientWatch(Watch):
         world.require(not is_pending and not is_abandoned, "{}: the answer to {} is thrown away", self.name, asked)
         known = event.query is None or event.query in self._pending or event.query in self._abandoned
         world.require(known, "{}: a discarded message is put down to {}", self.name, event.query)
-        self._strays += 1
-        limit = self.client.configuration.max_strays + 1
-        world.require(self._strays <= limit, "{}: {} strays in a row", self.name, self._strays)
+        self._stray()
+
+    def _read_statement(self, asked: Asked, message: bytes) -> None:
+        """What a response says of the server's idle timeout (RFC 7828, section 3.2.2), and whether that is news."""
+        if asked.has_keepalive:
+            option = walk(message).option(OPTION_KEEPALIVE)
+            timeout = None if option is None else int.from_bytes(option) / 10
+            if option is not None and len(option) != 2:
+                if not self._told_of_bad_option:
+                    self._told_of_bad_option = True
+                    self._statements.append(None)
+            elif timeout != self._stated:
+                self._stated = timeout
+                self._statements.append(timeout)
 
     def _next(self, message: bytes) -> int | None:
         """The position of the query that the next message of the server's answers, if any."""
         answers = self.link.answers
         self.world.require(self._messages < len(answers), "{}: a message that nobody sent", self.name)
         sent, position = answers[self._messages]
-        self._messages += 1
         self._reported(message, sent, behind_id=2)
         return position
 
@@ -276,6 +300,9 @@ class ClientWatch(Watch):
     def _rest(self) -> None:
         self._rests_since = None if self._pending else self.world.now
 
+    def _hears(self) -> bool:
+        return self.client.state is not State.CLOSED
+
     def _owed(self) -> list[Asked]:
         return list(self._pending.values())
 
@@ -292,13 +319,9 @@ class ClientWatch(Watch):
         return earliest
 
     def _may_idle_until(self, since: float) -> tuple[float, float]:
-        configuration = self.client.configuration
-        if not self._stated:
-            return since + configuration.idle_timeout, since + configuration.idle_timeout
-        stated = self._stated[-1]
+        configuration, stated = self.client.configuration, self._stated
         if stated is None:
-            # Not stated any more, or badly formed, which leaves what was stated before in force.
-            return since, since + max(configuration.idle_timeout, configuration.max_idle_timeout)
+            return since + configuration.idle_timeout, since + configuration.idle_timeout
         capped = min(stated, configuration.max_idle_timeout)
         # It must be closed before the server's time is up (RFC 7828, section 3.2.2), but not long before.
         return since + 0.9 * capped - 1e-6, since + capped
@@ -315,6 +338,9 @@ class ClientWatch(Watch):
         world.require(client.places == places, "{}: places are {}, not {}", self.name, client.places, places)
         world.require(client.accepts_queries == (places > 0), "{}: accepts_queries is wrong", self.name)
         world.require(taken <= limit, "{}: {} in flight", self.name, taken)
+        world.require(not self._statements, "{}: it does not hear {}", self.name, self._statements)
+        stays = self._stated != 0 or client.state is not State.OPEN
+        world.require(stays, "{}: it stays open though it is told to go", self.name)
 
 
 def open_client(

@@ -195,6 +195,8 @@ class Pipe:
         "Set by a writer that waits: called when the line is full no more."
         self.unread = 0
         "Octets sent and not read yet."
+        self.ends_badly = False
+        "Whether the last octets sent are a length that no message has: nothing behind them means anything."
         self._world = world
         self._weather = weather
         self._arriving: deque[tuple[float, bytes | End]] = deque()

@@ -98,6 +98,7 @@ class RogueServer:
         """Octets that are no whole message; nothing can come behind them."""
         if not self._is_silent:
             self._world.note(f"rogue server {self._link.number} > {octets[:8].hex()}...")
+            self._link.down.ends_badly = len(octets) >= 2 and octets[:2] < b"\0\x0c"
             self._link.down.send(octets)
             self._is_silent = True
 
@@ -265,6 +266,7 @@ class RogueCall:
     def _send(self, octets: bytes) -> None:
         if not self._is_silent:
             self._world.note(f"rogue client {self._link.number} > {octets[:8].hex()}...")
+            self._link.up.ends_badly = len(octets) >= 2 and octets[:2] < b"\0\x0c"
             self._link.up.send(octets)
             self._is_silent = True
 

@@ -22,7 +22,7 @@ from ... import (
     ServerConnection,
     State,
 )
-from ..._message import OPTION_PADDING, walk
+from ..._message import OPTION_KEEPALIVE, OPTION_PADDING, walk
 from .network import Link, World
 from .watches import Watch
 
@@ -46,6 +46,7 @@ class Received:
     "Which of the messages that the client framed it is."
     has_opt: bool
     is_padded: bool
+    wants_keepalive: bool
 
     def __repr__(self) -> str:
         return f"query at {self.position}"
@@ -56,12 +57,10 @@ class ServerWatch(Watch):
 
     def __init__(self, world: World, link: Link, configuration: ServerConfiguration) -> None:
         self.server: Final = ServerConnection(configuration)
-        super().__init__(world, link, f"server {link.number}", self.server)
+        super().__init__(world, link, link.up, f"server {link.number}", self.server, configuration.max_strays)
         self._outstanding: dict[int, Received] = {}
-        self._replies: deque[Received] = deque()
-        self._messages = 0
+        self._replies: deque[tuple[Received, bytes | None]] = deque()
         self._handles = 0
-        self._strays = 0
         self._began_at = math.inf
 
     # Commands
@@ -74,13 +73,15 @@ class ServerWatch(Watch):
 
     def respond(self, handle: int, message: bytes, *, more: bool = False) -> bool:
         """Answer a query; says whether the response will be sent."""
+        statement = self._statement(handle)
         sent = self.server.send_response(handle, message, now=self.world.now, more=more)
-        return self._replied(handle, sent, more=more)
+        return self._replied(handle, sent, statement, more=more)
 
     def refuse(self, handle: int, rcode: int) -> bool:
         """Answer a query with an error."""
+        statement = self._statement(handle)
         sent = self.server.send_error(handle, now=self.world.now, rcode=rcode)
-        return self._replied(handle, sent)
+        return self._replied(handle, sent, statement)
 
     def decline(self, handle: int) -> None:
         """Leave a query without an answer."""
@@ -95,6 +96,7 @@ class ServerWatch(Watch):
         self.world.note(f"{self.name} closes, timeout {timeout}")
         self.server.close(now=self.world.now, timeout=timeout)
         self._ends_within(self.server.configuration.close_timeout if timeout is None else timeout)
+        self.world.require(not self._hears(), "{}: it stays open when closed", self.name)
         self.check()
 
     # Verbs
@@ -102,7 +104,13 @@ class ServerWatch(Watch):
     def receive(self, octets: bytes) -> list[Event]:
         """Octets from the client."""
         self._unreported += len(octets)
-        return self.checked(self.server.receive_data(octets, now=self.world.now))
+        events = self.server.receive_data(octets, now=self.world.now)
+        return self._received(octets, self.link.queries, events)
+
+    def receive_end(self, *, orderly: bool) -> list[Event]:
+        """The client will ask nothing more; where it said so in order, it is still answered, for a while."""
+        self._ends_within(self.server.configuration.close_timeout)
+        return super().receive_end(orderly=orderly)
 
     def drain(self) -> list[bytes]:
         """What is to be sent: the responses queued, each once and in order, fit for its query."""
@@ -111,15 +119,17 @@ class ServerWatch(Watch):
         due = 0 if is_gone else len(replies)
         world.require(len(chunks) == due, "{}: {} responses leave of {}", self.name, len(chunks), due)
         for chunk in chunks:
-            query, message = replies.popleft(), chunk[2:]
+            (query, statement), message = replies.popleft(), chunk[2:]
             world.require(int.from_bytes(chunk[:2]) == len(message), "{}: a wrong length prefix", self.name)
             fits = message[:2] == query.message[:2] and message[2] >> 7 == 1
             world.require(fits, "{}: the response to {} has id or QR wrong", self.name, query)
             block = self.server.configuration.padding_block
             if block is not None and query.is_padded and len(message) <= NEARLY_FULL:
                 world.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
-            has_opt = walk(message).opt is not None
-            world.require(has_opt == query.has_opt, "{}: OPT to {}: {}", self.name, query, has_opt)
+            layout = walk(message)
+            world.require((layout.opt is not None) == query.has_opt, "{}: OPT to {} is wrong", self.name, query)
+            said = layout.option(OPTION_KEEPALIVE)
+            world.require(said == statement, "{}: it states {}, not {}", self.name, said, statement)
             self.link.answers.append((message, query.position))
             world.note(f"{self.name} > response to {query}, {len(message)} octets")
         replies.clear()
@@ -131,13 +141,15 @@ class ServerWatch(Watch):
         world, queries = self.world, self.link.queries
         world.require(self._messages < len(queries), "{}: {} of a message that nobody sent", self.name, event)
         sent, position = queries[self._messages], self._messages
-        self._messages += 1
         match event:
             case QueryReceived() | QueryRejected():
                 self._reported(event.message, sent)
                 layout = walk(sent)
-                is_padded = layout.option(OPTION_PADDING) is not None
-                query = Received(self._handles, sent, position, layout.opt is not None, is_padded)
+                has_opt = layout.opt is not None
+                is_padded, wants_keepalive = (
+                    layout.option(code) is not None for code in (OPTION_PADDING, OPTION_KEEPALIVE)
+                )
+                query = Received(self._handles, sent, position, has_opt, is_padded, wants_keepalive)
                 self._handles += 1
                 self._strays = 0
                 if isinstance(event, QueryReceived):
@@ -147,31 +159,48 @@ class ServerWatch(Watch):
                 else:
                     world.note(f"{self.name} rejects {query}: {event.explanation}")
                     world.tally["rejected by the engine"] += 1
-                    self._replies.append(query)
+                    self._replies.append((query, self._statement_to(query, is_last=self._has_asked_enough())))
                 self._rest()
             case _:
                 world.require(isinstance(event, MessageDiscarded) and sent[2] >> 7 == 1, "{}: {}", self.name, event)
                 world.note(f"{self.name} discards a message")
                 self._reported(sent, sent)
-                self._strays += 1
-                limit = self.server.configuration.max_strays + 1
-                world.require(self._strays <= limit, "{}: {} strays in a row", self.name, self._strays)
+                self._stray()
 
     def _book_the_end(self, event: ConnectionClosed) -> None:
         if event.cause in LOSING:
             self._outstanding.clear()  # nobody is left to answer to (RFC 7766, section 6.2.4)
         super()._book_the_end(event)
 
-    def _replied(self, handle: int, sent: bool, *, more: bool = False) -> bool:
+    def _replied(self, handle: int, sent: bool, statement: bytes | None, *, more: bool = False) -> bool:
         is_owed = handle in self._outstanding
         self.world.require(sent == is_owed, "{}: an answer to handle {} is sent: {}", self.name, handle, sent)
         if sent:
-            self._replies.append(self._outstanding[handle])
+            self._replies.append((self._outstanding[handle], statement))
             if not more:
                 del self._outstanding[handle]
                 self._rest()
         self.check()
         return sent
+
+    def _statement(self, handle: int) -> bytes | None:
+        """What a response must say of the idle timeout if it is sent now."""
+        query = self._outstanding.get(handle)
+        return None if query is None else self._statement_to(query, is_last=self.server.state is not State.OPEN)
+
+    def _statement_to(self, query: Received, *, is_last: bool) -> bytes | None:
+        """None without OPT; that the client should go, when it should (RFC 7828, section 3.3.2)."""
+        if not query.has_opt or not (is_last or query.wants_keepalive):
+            return None
+        tenths = 0 if is_last else int(self.server.configuration.idle_timeout * 10)
+        return tenths.to_bytes(2)
+
+    def _has_asked_enough(self) -> bool:
+        limit = self.server.configuration.max_queries
+        return limit is not None and self._handles >= limit
+
+    def _hears(self) -> bool:
+        return self.server.state is State.OPEN
 
     def _rest(self) -> None:
         self._rests_since = None if self._outstanding else self.world.now
@@ -199,7 +228,9 @@ class ServerWatch(Watch):
         return until, until
 
     def _allowed_weight(self) -> int:
-        return sum(len(each.message) + PADDED for each in [*self._outstanding.values(), *self._replies])
+        return sum(
+            len(each.message) + PADDED for each in [*self._outstanding.values(), *(query for query, _ in self._replies)]
+        )
 
     def _check_books(self) -> None:
         world, server, configuration = self.world, self.server, self.server.configuration
@@ -208,7 +239,9 @@ class ServerWatch(Watch):
             self._ends_within(configuration.close_timeout)  # the client has finished, or a limit was reached
         world.require(count == len(self._outstanding), "{}: {} are outstanding", self.name, count)
         world.require(count <= configuration.hard_outstanding, "{}: {} are outstanding", self.name, count)
-        has_room = count < configuration.max_outstanding
-        world.require(has_room or not server.wants_data, "{}: it wants more, and has {}", self.name, count)
-        asked_enough = configuration.max_queries is not None and self._handles >= configuration.max_queries
-        world.require(not asked_enough or server.state is not State.OPEN, "{}: too many queries", self.name)
+        octets = sum(len(query.message) for query in self._outstanding.values())
+        has_room = count < configuration.max_outstanding and octets < configuration.max_outstanding_octets
+        wants_data = has_room and server.state is State.OPEN
+        world.require(server.wants_data == wants_data, "{}: wants_data is {}", self.name, server.wants_data)
+        too_many = self._has_asked_enough() and server.state is State.OPEN
+        world.require(not too_many, "{}: {} queries, and open", self.name, self._handles)

@@ -11,7 +11,7 @@ import enum
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Final
 
 from ... import (
@@ -29,7 +29,7 @@ from ... import (
     State,
     Verdict,
 )
-from .network import Link, World
+from .network import Link, Pipe, World
 
 MAX_INCOMPLETE: Final = 65_537
 "Octets: the longest message that is not complete yet, with its prefix (FRM-12)."
@@ -53,7 +53,15 @@ _SAID_ELSEWHERE: Final = (AuthenticationPolicy, ClientConfiguration, Evidence, S
 class Watch(ABC):
     """One connection, each of whose calls is checked."""
 
-    def __init__(self, world: World, link: Link, name: str, connection: ClientConnection | ServerConnection) -> None:
+    def __init__(
+        self,
+        world: World,
+        link: Link,
+        heard: Pipe,
+        name: str,
+        connection: ClientConnection | ServerConnection,
+        max_strays: int,
+    ) -> None:
         self.ended: Cause | None = None
         "The cause in the terminal event, once that has been delivered."
         self.deadline = math.inf
@@ -61,7 +69,12 @@ class Watch(ABC):
         self.world: Final = world
         self.link: Final = link
         self.name: Final = name
+        self._heard = heard
         self._connection = connection
+        self._max_strays = max_strays
+        self._strays = 0
+        self._fault: Fault | None = None
+        self._messages = 0  # reported
         self._unreported = 0  # octets fed, less those of the messages reported
         self._ends_by = math.inf
         self._rests_since: float | None = None
@@ -70,13 +83,21 @@ class Watch(ABC):
 
     def receive_end(self, *, orderly: bool) -> list[Event]:
         """The stream has ended."""
-        self.world.note(f"{self.name} < {'close_notify' if orderly else 'FIN'}")
-        return self.checked(self._connection.receive_eof(now=self.world.now, orderly=orderly))
+        world, hears = self.world, self._hears()
+        world.note(f"{self.name} < {'close_notify' if orderly else 'FIN'}")
+        fault = Fault.TRUNCATED if self._unreported else None if orderly else Fault.NO_CLOSE_NOTIFY
+        events = self.checked(self._connection.receive_eof(now=world.now, orderly=orderly))
+        world.require(not self._hears(), "{}: it waits for more behind the end of the stream", self.name)
+        if hears and self.ended is not None:
+            world.require(self._fault == fault, "{}: the fault is {}, not {}", self.name, self._fault, fault)
+        return events
 
     def fail(self, text: str, fault: Fault) -> list[Event]:
         """TLS or TCP has failed."""
         self.world.note(f"{self.name} < {text}")
-        return self.checked(self._connection.fail(RemoteProtocolError(text, fault), now=self.world.now))
+        events = self.checked(self._connection.fail(RemoteProtocolError(text, fault), now=self.world.now))
+        self.world.require(self.ended is not None, "{}: it goes on though the transport has failed", self.name)
+        return events
 
     def tick(self) -> list[Event]:
         """Act on what is due; whatever is due then is late for something."""
@@ -103,6 +124,10 @@ class Watch(ABC):
     @abstractmethod
     def _book(self, event: Event) -> None:
         """Compare one event with the books, and enter it; the terminal event is left out."""
+
+    @abstractmethod
+    def _hears(self) -> bool:
+        """Whether the connection still reports what the peer says."""
 
     @abstractmethod
     def _owed(self) -> Sequence[object]:
@@ -150,10 +175,13 @@ class Watch(ABC):
         else:
             self._check_books()
             world.require(deadline <= self._earliest(), "{}: it wants to sleep past a deadline", self.name)
+            is_waiting = self._connection.state is not State.DRAINING or self._owed()
+            world.require(bool(is_waiting), "{}: it drains, and nothing is owed", self.name)
 
     def _book_the_end(self, event: ConnectionClosed) -> None:
         world, self.ended = self.world, event.cause
-        fault = "" if event.error is None else f" ({event.error.fault.value})"
+        self._fault = None if event.error is None else event.error.fault
+        fault = "" if self._fault is None else f" ({self._fault.value})"
         world.note(f"{self.name} ended: {event.cause.value}{fault}")
         world.tally[f"{event.cause.value}{fault}"] += 1
         world.require(not self._owed(), "{}: it ended, and {} have no fate", self.name, self._owed())
@@ -162,6 +190,10 @@ class Watch(ABC):
         world.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
         rested = self._rests_since is not None and self._may_idle_until(self._rests_since)[0] <= world.now
         world.require(event.cause is not Cause.IDLE or rested, "{}: idle before its time", self.name)
+        waited = event.cause is not Cause.CLOSE_TIMEOUT or self._ends_by <= world.now
+        world.require(waited, "{}: a graceful close is cut short", self.name)
+        flooded = self._fault is not Fault.TOO_MANY_STRAYS or self._strays > self._max_strays
+        world.require(flooded, "{}: too many strays, it says, of {}", self.name, self._strays)
 
     @abstractmethod
     def _may_idle_until(self, since: float) -> tuple[float, float]:
@@ -175,7 +207,21 @@ class Watch(ABC):
         """A message was reported: it must be the next one that was sent, octet for octet."""
         same = got[behind_id:] == sent[behind_id:]
         self.world.require(same, "{}: {} was sent, and {} is reported", self.name, sent.hex(), got.hex())
+        self._messages += 1
         self._unreported -= 2 + len(got)
+
+    def _stray(self) -> None:
+        """A message belongs to nothing: no flood of them goes on for ever."""
+        self._strays += 1
+        endured = self._strays <= self._max_strays + 1
+        self.world.require(endured, "{}: {} strays in a row", self.name, self._strays)
+
+    def _received(self, octets: bytes, sent: Sized, events: list[Event]) -> list[Event]:
+        """Octets were received: whole messages were reported, and what can be no message has ended it."""
+        self.checked(events)
+        is_bad = self._heard.ends_badly and self._messages == len(sent) and self._unreported >= 2
+        self.world.require(not (is_bad and self._hears()), "{}: a bad frame does not end it", self.name)
+        return events
 
     def _check_weight(self) -> None:
         allowed = min(max(self._unreported, 0), MAX_INCOMPLETE) + OVERHEAD + self._allowed_weight()
