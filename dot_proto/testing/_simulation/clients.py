@@ -31,7 +31,10 @@ from ... import (
 )
 from ..._message import OPTION_KEEPALIVE, opcode_of, walk
 from .network import Link, World
-from .watches import OVERHEAD, Watch
+from .watches import Watch
+
+ADDED: Final = 200
+"Octets by which a query may grow, and what else is kept of it: a block of 128 padded, OPT and prefix, the id."
 
 
 @dataclass(slots=True, repr=False)
@@ -49,7 +52,6 @@ class Asked:
     position: int | None = None
     "Which of the messages that left it is; ``None``: it is held."
     wire_id: int = 0
-    has_answers: bool = False
     has_keepalive: bool = False
     "Whether it left with a keepalive option (RFC 7828, section 3.2.1)."
 
@@ -58,16 +60,9 @@ class Asked:
 
 
 class ClientWatch(Watch):
-    """A client connection and its books; ``earns_trust`` is what the verdict on the peer must be."""
+    """A client connection and its books; ``earns_trust``: whether its policy must accept the peer."""
 
-    def __init__(
-        self,
-        world: World,
-        link: Link,
-        client: ClientConnection,
-        *,
-        earns_trust: bool,
-    ) -> None:
+    def __init__(self, world: World, link: Link, client: ClientConnection, *, earns_trust: bool) -> None:
         super().__init__(world, link, link.down, f"client {link.number}", client, client.configuration.max_strays)
         self.client: Final = client
         self._earns_trust = earns_trust
@@ -233,7 +228,6 @@ class ClientWatch(Watch):
         world.require(event.more == more, "{}: {} ends too early or too late", self.name, asked)
         self._strays = 0
         if more:
-            asked.has_answers = True
             asked.deadline = world.now + asked.timeout
         else:
             self._free(self._fated(event.query, "answered"))
@@ -263,9 +257,8 @@ class ClientWatch(Watch):
             option = walk(message).option(OPTION_KEEPALIVE)
             timeout = None if option is None else int.from_bytes(option) / 10
             if option is not None and len(option) != 2:
-                if not self._told_of_bad_option:
-                    self._told_of_bad_option = True
-                    self._statements.append(None)
+                self._statements.extend([] if self._told_of_bad_option else [None])
+                self._told_of_bad_option = True
             elif timeout != self._stated:
                 self._stated = timeout
                 self._statements.append(timeout)
@@ -328,7 +321,7 @@ class ClientWatch(Watch):
 
     def _allowed_weight(self) -> int:
         asked = [] if self.ended else [*self._pending.values(), *self._abandoned.values()]
-        return sum(2 * len(each.message) + OVERHEAD for each in asked)
+        return sum(2 * len(each.message) + ADDED for each in asked)
 
     def _check_books(self) -> None:
         world, client = self.world, self.client

@@ -63,6 +63,8 @@ class World:
         self._horizon = START + hours * 3_600.0
         self.tally: Counter[str] = Counter()
         "How often things happened, by what a summary calls them."
+        self.engines = 0
+        "How many connections have not ended yet, at either end."
         self.random: Final = Random(seed).random
         self._agenda: list[tuple[float, float, int, Callable[..., object], tuple[object, ...]]] = []
         self._scheduled = 0
@@ -89,7 +91,7 @@ class World:
             self.at(time, act)
 
     def run(self) -> None:
-        """Let happen all that is to happen; it must be over soon after nothing new begins."""
+        """Let happen all that is to happen; it must be over soon after nothing new begins, and no engine be left."""
         agenda, bound = self._agenda, self._horizon + AFTERWARDS
         try:
             while agenda:
@@ -100,6 +102,7 @@ class World:
             raise
         except Exception as error:
             raise self.failure(f"{type(error).__name__} was raised: {error}") from error
+        self.require(not self.engines, "{} connections never end", self.engines)
 
     # Chance
 

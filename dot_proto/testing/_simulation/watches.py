@@ -69,6 +69,7 @@ class Watch(ABC):
         self.world: Final = world
         self.link: Final = link
         self.name: Final = name
+        world.engines += 1
         self._heard = heard
         self._connection = connection
         self._max_strays = max_strays
@@ -180,6 +181,7 @@ class Watch(ABC):
 
     def _book_the_end(self, event: ConnectionClosed) -> None:
         world, self.ended = self.world, event.cause
+        world.engines -= 1
         self._fault = None if event.error is None else event.error.fault
         fault = "" if self._fault is None else f" ({self._fault.value})"
         world.note(f"{self.name} ended: {event.cause.value}{fault}")
