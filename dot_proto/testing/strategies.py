@@ -214,7 +214,7 @@ def chunkings(stream: bytes) -> st.SearchStrategy[list[bytes]]:
 
 @dataclass(frozen=True)
 class CorruptedStream:
-    """A stream, and what was done to it; :func:`dot_proto.testing.laws.read` says what a framer must make of it."""
+    """A stream, and what was done to it; :func:`dot_proto.testing.messages.read` says what a framer must make of it."""
 
     damage: str
     "In words."
