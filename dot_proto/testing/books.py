@@ -174,15 +174,12 @@ class Server(Protocol):
 
     def send_response(self, query: int, message: bytes, *, now: float) -> bool:
         """Answer a query."""
-        ...
 
     def data_to_send(self) -> Iterable[bytes]:
         """Framed responses."""
-        ...
 
     def receive_data(self, data: bytes, *, now: float) -> Iterable[Event]:
         """Octets from the client."""
-        ...
 
 
 @dataclass

@@ -32,7 +32,6 @@ class Law(Protocol):
 
     def __call__(self) -> None:
         """Try as many examples as the settings say; raises :class:`AssertionError` where one breaks the law."""
-        ...
 
 
 # Framers
@@ -44,16 +43,13 @@ class Framer(Protocol):
     @property
     def failed(self) -> bool:
         """Whether a length was met that is too short for any message."""
-        ...
 
     @property
     def mid_message(self) -> bool:
         """Whether an end of the stream here would cut a message."""
-        ...
 
     def feed(self, data: bytes) -> Iterable[bytes]:
         """The messages that this completes, without their prefixes."""
-        ...
 
 
 def framer_law(make: Callable[[], Framer], *, minimum: int = 12, tells_truncation: bool = True) -> Law:

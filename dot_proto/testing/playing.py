@@ -26,31 +26,24 @@ class Client(Protocol):
 
     def send_query(self, message: bytes, *, now: float, timeout: float) -> int:
         """Ask; returns a handle."""
-        ...
 
     def data_to_send(self) -> Iterable[bytes]:
         """Framed queries."""
-        ...
 
     def receive_data(self, data: bytes, *, now: float) -> Iterable[Event]:
         """Octets from the peer."""
-        ...
 
     def receive_eof(self, *, now: float, orderly: bool) -> Iterable[Event]:
         """The peer will send no more."""
-        ...
 
     def fail(self, error: RemoteProtocolError, *, now: float) -> Iterable[Event]:
         """The transport broke."""
-        ...
 
     def next_timeout(self) -> float | None:
         """When to call :meth:`handle_timeout`."""
-        ...
 
     def handle_timeout(self, *, now: float) -> Iterable[Event]:
         """Act on what is due."""
-        ...
 
 
 def open_client(configuration: ClientConfiguration | None = None, *, first_id: int = 0) -> ClientConnection:
