@@ -34,6 +34,11 @@ class Law(Protocol):
         """Try as many examples as the settings say; raises :class:`AssertionError` where one breaks the law."""
 
 
+def law_of(test: Callable[[], None]) -> Law:
+    """What ``@given`` returned, with the type of what it is."""
+    return cast(Law, test)
+
+
 # Framers
 
 
@@ -79,7 +84,7 @@ def framer_law(make: Callable[[], Framer], *, minimum: int = 12, tells_truncatio
                 told = framer.mid_message
                 require(told is mid_message, where, f"mid_message is {told}, not {mid_message}")
 
-    return cast(Law, law)
+    return law_of(law)
 
 
 def check_framer(make: Callable[[], Framer], *, minimum: int = 12, tells_truncation: bool = True) -> None:
@@ -110,7 +115,7 @@ def client_law(make: Callable[[], Client], *, misbehaving_peers: bool = True) ->
             book.enter(moment)
         book.close()
 
-    return cast(Law, law)
+    return law_of(law)
 
 
 def check_client(make: Callable[[], Client], *, misbehaving_peers: bool = True) -> None:
@@ -141,7 +146,7 @@ def server_law(make: Callable[[], Server]) -> Law:
         while book.open:
             book.answer(which, rcode)
 
-    return cast(Law, law)
+    return law_of(law)
 
 
 def check_server(make: Callable[[], Server]) -> None:
