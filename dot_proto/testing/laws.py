@@ -11,6 +11,7 @@ What is right is said here once more, as plainly as can be and with nothing of t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
@@ -30,6 +31,7 @@ class Law(Protocol):
     hypothesis: Any
     "Hypothesis's own handle: ``law.hypothesis.fuzz_one_input(octets)`` tries one example made of these octets."
 
+    @abstractmethod
     def __call__(self) -> None:
         """Try as many examples as the settings say; raises :class:`AssertionError` where one breaks the law."""
 
@@ -46,13 +48,16 @@ class Framer(Protocol):
     """Octets of a stream in, whole messages out (RFC 1035, section 4.2.2)."""
 
     @property
+    @abstractmethod
     def failed(self) -> bool:
         """Whether a length was met that is too short for any message."""
 
     @property
+    @abstractmethod
     def mid_message(self) -> bool:
         """Whether an end of the stream here would cut a message."""
 
+    @abstractmethod
     def feed(self, data: bytes) -> Iterable[bytes]:
         """The messages that this completes, without their prefixes."""
 

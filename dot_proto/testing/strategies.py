@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
@@ -37,6 +38,8 @@ from .messages import (
     response_to,
     stream_of,
 )
+
+Drawn = TypeVar("Drawn")
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 "What labels are made of in text; the first is what they shrink to."
@@ -73,12 +76,11 @@ def questions(names: st.SearchStrategy[bytes] | None = None) -> st.SearchStrateg
     """The octets of a question: name, type and class (RFC 1035, section 4.1.2)."""
     kinds = st.sampled_from(_TYPES) | st.integers(0, 0xFFFF)
     classes = st.sampled_from([1, 3, 255])
-    return st.builds(
-        lambda name, kind, rdclass: name + kind.to_bytes(2) + rdclass.to_bytes(2),
-        wire_names() if names is None else names,
-        kinds,
-        classes,
-    )
+
+    def question(name: bytes, kind: int, rdclass: int) -> bytes:
+        return name + kind.to_bytes(2) + rdclass.to_bytes(2)
+
+    return st.builds(question, wire_names() if names is None else names, kinds, classes)
 
 
 def message_ids() -> st.SearchStrategy[int]:
@@ -115,13 +117,11 @@ def opt_records(*, well_formed: bool = True) -> st.SearchStrategy[bytes]:
     )
     versions = st.just(0) if well_formed else st.sampled_from([0, 0, 1, 255])
     sizes, flags = st.sampled_from([1232, 512, 4096, 0, 65_535]), st.sampled_from([0, 0x8000])
-    return st.builds(
-        lambda options, size, version, flags: opt(*options, size=size, version=version, flags=flags),
-        options,
-        sizes,
-        versions,
-        flags,
-    )
+
+    def made(options: list[bytes], size: int, version: int, flags: int) -> bytes:
+        return opt(*options, size=size, version=version, flags=flags)
+
+    return st.builds(made, options, sizes, versions, flags)
 
 
 # Messages
@@ -132,10 +132,12 @@ def queries(
 ) -> st.SearchStrategy[bytes]:
     """Queries of one question, with OPT or without; unless ``well_formed``, OPT and flags may be anything."""
     flags = st.sampled_from([RD, 0]) if well_formed else st.integers(0, QR - 1)
+
+    def query(question: bytes, id: int, flags: int, opcode: int, opts: list[bytes]) -> bytes:
+        return message(question, id=id, flags=flags | opcode << 11, additionals=opts)
+
     return st.builds(
-        lambda question, id, flags, opcode, opts: message(
-            question, id=id, flags=flags | opcode << 11, additionals=opts
-        ),
+        query,
         questions(None if names is None else names.map(encode_name)),
         message_ids(),
         flags,
@@ -148,9 +150,7 @@ def records() -> st.SearchStrategy[bytes]:
     """A record for the name of the question: A or TXT, or of any type and content."""
     addresses = st.binary(min_size=4, max_size=4).map(lambda data: record(kind=A, data=data))
     texts = st.binary(max_size=40).map(lambda text: record(kind=TXT, data=bytes([len(text)]) + text))
-    anything = st.builds(
-        lambda kind, data: record(kind=kind, data=data), st.integers(256, 0xFFFF), st.binary(max_size=60)
-    )
+    anything = st.builds(record, kind=st.integers(256, 0xFFFF), data=st.binary(max_size=60))
     return addresses | texts | anything
 
 
@@ -165,8 +165,11 @@ def responses() -> st.SearchStrategy[bytes]:
 
 
 def _responses(queries: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    def response(query: bytes, answers: list[bytes], rcode: int, opts: list[bytes]) -> bytes:
+        return response_to(query, *answers, rcode=rcode, additionals=opts)
+
     return st.builds(
-        lambda query, answers, rcode, opts: response_to(query, *answers, rcode=rcode, additionals=opts),
+        response,
         queries,
         st.lists(records(), max_size=3),
         st.sampled_from([0, 3, 2, 5]) | st.integers(0, 15),
@@ -204,15 +207,19 @@ def chunkings(stream: bytes) -> st.SearchStrategy[list[bytes]]:
     Everything at once; at any offsets, so that pieces may be empty; inside each length prefix; in pieces of
     one size; one octet at a time, where the stream has no more than 2000 octets, so that it is no matter of patience.
     """
-    # No strategy holds the stream itself: Hypothesis would print it, to 65535 octets and more, with every failure.
     inside = [offset + 1 for offset in prefixes_in(stream)]
     sizes = [1, 2, 3, 7, 64, 16_384] if len(stream) <= 2000 else [64, 1000, 16_384]
     return st.one_of(
-        st.builds(lambda: [stream]),
+        _unprinted([stream]),
         st.lists(st.integers(0, len(stream)), max_size=12).map(lambda offsets: cut_at(stream, offsets)),
-        st.builds(lambda: cut_at(stream, inside)),
+        _unprinted(cut_at(stream, inside)),
         st.sampled_from(sizes).map(lambda size: list(pieces(stream, size))),
     )
+
+
+def _unprinted(value: Drawn) -> st.SearchStrategy[Drawn]:
+    """As ``just``, but Hypothesis does not print the value, which may be a stream of many messages."""
+    return st.builds(lambda: value)
 
 
 # Damage
@@ -291,7 +298,7 @@ def _corruptions(messages: list[bytes]) -> st.SearchStrategy[CorruptedStream]:
         st.builds(cut, st.integers(0, len(whole) - 1)),
         st.builds(spoil, index, st.integers(0, 1 << 12)),
         st.builds(add, st.binary(min_size=1, max_size=13)),
-        *(st.builds(lambda each=each: each) for each in exchanged),
+        *map(_unprinted, exchanged),
     ).filter(lambda corrupted: corrupted.octets != whole)
 
 
@@ -334,11 +341,9 @@ def client_configurations() -> st.SearchStrategy[ClientConfiguration]:
 def server_configurations() -> st.SearchStrategy[ServerConfiguration]:
     """Configurations of a server, small limits more often than not, so that they are met."""
     return st.builds(
-        lambda outstanding, more, **others: ServerConfiguration(
-            max_outstanding=outstanding, hard_outstanding=outstanding + more, **others
-        ),
-        st.integers(1, 8) | st.integers(1, 8192),
-        st.integers(0, 8),
+        ServerConfiguration,
+        max_outstanding=st.integers(1, 8) | st.integers(1, 8192),
+        hard_outstanding=st.integers(8192, 8200),
         idle_timeout=_seconds(),
         idle_grace=_seconds(),
         close_timeout=_seconds(),
