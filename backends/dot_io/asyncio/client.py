@@ -92,9 +92,14 @@ async def _connect(
         clients.append(client)
         return session, client._note
 
+    wire = Wire(loop, begin, quick=True)
     try:
         async with asyncio.timeout_at(deadline):
-            await loop.create_connection(lambda: Wire(loop, begin, quick=True), host, port)
+            try:
+                await loop.create_connection(lambda: wire, host, port)
+            except BaseException:
+                wire.abandon()
+                raise
     except TimeoutError:
         raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
     except (OSError, UnicodeError) as error:  # the latter: no host name at all
