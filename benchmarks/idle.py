@@ -27,8 +27,8 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 from answering import HOST, NAMES
-from loopback import Site, resident
-from measure import machine
+from loopback import Site
+from measure import machine, resident
 
 from dot_io.asyncio import Client, connect
 from dot_io.tls import ClientContext
