@@ -32,7 +32,7 @@ from ..authentication import (
     ValidationFailure,
 )
 from ..pins import Pin
-from .laws import Law, law_of
+from .laws import Law, law_of, run
 
 NAME: Final = "dot.test"
 "Whom the policies name."
@@ -327,4 +327,4 @@ def verifier_law(accepts: Callable[[ChainCase], bool], *, at: datetime = AT) -> 
 
 def check_verifier(accepts: Callable[[ChainCase], bool], *, at: datetime = AT) -> None:
     """Run :func:`verifier_law`."""
-    verifier_law(accepts, at=at)()
+    run(verifier_law(accepts, at=at))
