@@ -305,9 +305,19 @@ def chain_cases(intermediates: int = 1, at: datetime = AT) -> tuple[ChainCase, .
     return tuple(_cases(authority(intermediates=intermediates, at=at)))
 
 
+def chain_case(shape: str, *, intermediates: int = 1, at: datetime = AT) -> ChainCase:
+    """The one of this shape; raises :class:`KeyError` where there is none."""
+    return {case.shape: case for case in chain_cases(intermediates, at)}[shape]
+
+
 def cases(at: datetime = AT) -> st.SearchStrategy[ChainCase]:
-    """Any shape, under an authority of none to two intermediates."""
-    return st.integers(0, 2).flatmap(lambda number: st.sampled_from(chain_cases(number, at)))
+    """Any shape, under an authority of none to two intermediates; shown as the call that makes it."""
+
+    def under(intermediates: int) -> st.SearchStrategy[ChainCase]:
+        shapes = [case.shape for case in chain_cases(intermediates, at)]
+        return st.builds(chain_case, st.sampled_from(shapes), intermediates=st.just(intermediates), at=st.just(at))
+
+    return st.integers(0, 2).flatmap(under)
 
 
 def verifier_law(accepts: Callable[[ChainCase], bool], *, at: datetime = AT) -> Law:

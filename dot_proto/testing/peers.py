@@ -240,9 +240,9 @@ def peer_scripts(*, misbehaves: bool = True) -> st.SearchStrategy[Script]:
     steps = st.one_of(good_steps(), good_steps(), bad_steps()) if misbehaves else good_steps()
     return st.builds(
         Script,
-        st.lists(steps, max_size=20).map(lambda rest: (Ask(), *rest)),
-        st.sampled_from([16_384, 1, 2, 3, 100]),
-        st.booleans(),
+        steps=st.lists(steps, max_size=20).map(lambda rest: (Ask(), *rest)),
+        read_size=st.sampled_from([16_384, 1, 2, 3, 100]),
+        coalesced=st.booleans(),
     )
 
 

@@ -8,7 +8,17 @@ from hypothesis import settings
 
 from dot_proto import AuthenticationPolicy, Pin, Reason
 from dot_proto.authentication import judge
-from dot_proto.testing.chains import AT, DAY, ChainCase, authority, chain_cases, check_verifier, issue, verifier_law
+from dot_proto.testing.chains import (
+    AT,
+    DAY,
+    ChainCase,
+    authority,
+    chain_case,
+    chain_cases,
+    check_verifier,
+    issue,
+    verifier_law,
+)
 
 EVERY = [(number, case) for number in range(3) for case in chain_cases(number)]
 
@@ -42,6 +52,13 @@ def test_a_chain_is_the_same_octets_each_time():
     first, second = (authority.__wrapped__(intermediates=2) for _ in range(2))
     assert [one.der for one in first.chain] == [one.der for one in second.chain]
     assert first.server().der == second.server().der
+
+
+def test_a_case_can_be_had_again():
+    """By what Hypothesis shows of it."""
+    assert chain_case("name: expired", intermediates=2).reason is Reason.EXPIRED
+    with pytest.raises(KeyError, match="name: nothing"):
+        chain_case("name: nothing")
 
 
 def test_serial_numbers_differ():
