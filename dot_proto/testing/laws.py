@@ -1,0 +1,186 @@
+"""Laws that any framer, client or server owes, as checkers that can be pointed at anybody's.
+
+``check_framer(make)`` runs the law and raises :class:`AssertionError` where it is broken; Hypothesis prints the
+smallest example found.  ``framer_law(make)`` is the law itself, a Hypothesis test: give it settings, or hand its
+``hypothesis.fuzz_one_input`` to a fuzzer that is guided by coverage.
+
+What is right is said here once more, as plainly as can be and with nothing of the engine's own reading: by
+:func:`~dot_proto.testing.messages.read` for the framing, by
+:func:`~dot_proto.testing.books.answers` for what answers what.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
+
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from . import strategies
+from .books import ClientBook, Server, ServerBook
+from .messages import read, stream_of
+from .peers import Script, peer_scripts
+from .playing import Client, play
+
+
+class Law(Protocol):
+    """A Hypothesis test without arguments."""
+
+    hypothesis: Any
+    "Hypothesis's own handle: ``law.hypothesis.fuzz_one_input(octets)`` tries one example made of these octets."
+
+    @abstractmethod
+    def __call__(self) -> None:
+        """Try as many examples as the settings say; raises :class:`AssertionError` where one breaks the law."""
+
+
+def law_of(test: Callable[[], None]) -> Law:
+    """What ``@given`` returned, with the type of what it is."""
+    return cast(Law, test)
+
+
+def run(law: Law) -> None:
+    """Under the settings of the caller's profile, but without a deadline: what a law may cost is not a time."""
+    settings(deadline=None)(law)()
+
+
+# Framers
+
+
+class Framer(Protocol):
+    """Octets of a stream in, whole messages out (RFC 1035, section 4.2.2)."""
+
+    @property
+    @abstractmethod
+    def failed(self) -> bool:
+        """Whether a length was met that is too short for any message."""
+
+    @property
+    @abstractmethod
+    def mid_message(self) -> bool:
+        """Whether an end of the stream here would cut a message."""
+
+    @abstractmethod
+    def feed(self, data: bytes) -> Iterable[bytes]:
+        """The messages that this completes, without their prefixes."""
+
+
+def framer_law(make: Callable[[], Framer], *, minimum: int = 12, tells_truncation: bool = True) -> Law:
+    """However a stream is cut, and whatever is in it: each message comes out once, whole, as soon as it is complete.
+
+    ``make`` makes a fresh framer.  A length below ``minimum`` octets is a failure, told at its second octet, with
+    nothing behind it (0: no length is).  ``tells_truncation=False``: ``mid_message`` is not looked at.
+    """
+
+    @given(_cut_streams())
+    def law(chunks: list[bytes]) -> None:
+        framer, reading = make(), read(b"".join(chunks), minimum=minimum)
+        fed = done = 0
+        for chunk in chunks:
+            got = [bytes(each) for each in framer.feed(chunk)]
+            fed += len(chunk)
+            due = reading.messages[done : reading.delivered(fed)]
+            complaint = _difference(due, got, done)
+            done += len(due)
+            failed, mid_message = reading.has_failed(fed), reading.is_mid_message(fed)
+            if complaint is None and framer.failed is not failed:
+                complaint = f"failed is {framer.failed}, not {failed}"
+            if complaint is None and tells_truncation and not failed and framer.mid_message is not mid_message:
+                complaint = f"mid_message is {framer.mid_message}, not {mid_message}"
+            if complaint is not None:
+                raise AssertionError(f"after {fed} of {sum(map(len, chunks))} octets: {complaint}")
+
+    return law_of(law)
+
+
+def check_framer(make: Callable[[], Framer], *, minimum: int = 12, tells_truncation: bool = True) -> None:
+    """Run :func:`framer_law`."""
+    run(framer_law(make, minimum=minimum, tells_truncation=tells_truncation))
+
+
+def _difference(due: list[bytes], got: list[bytes], first: int) -> str | None:
+    """What is wrong with the messages delivered now, the first of which has this number; ``None``: nothing."""
+    for number, (mine, theirs) in enumerate(zip(due, got, strict=False), first):
+        if mine != theirs:
+            return f"message {number} is {theirs!r}, not {mine!r}"
+    if len(got) > len(due):
+        return f"message {first + len(due)} is delivered, and is none"
+    if len(got) < len(due):
+        return f"message {first + len(got)} is complete, and is not delivered"
+    return None
+
+
+def _cut_streams() -> st.SearchStrategy[list[bytes]]:
+    damaged = strategies.corrupted_streams().map(lambda drawn: drawn.octets)
+    return (strategies.streams() | damaged | st.binary(max_size=60)).flatmap(strategies.chunkings)
+
+
+# Clients
+
+
+def client_law(make: Callable[[], Client], *, misbehaving_peers: bool = True) -> Law:
+    """Whatever the peer does, every query meets one fate, and only the right answer is one.
+
+    ``make`` makes a client with the verbs of :class:`~dot_proto.ClientConnection` whose peer has been accepted already,
+    and which reports this package's events.  What is required is in :class:`~dot_proto.testing.books.ClientBook`.
+    """
+
+    @given(peer_scripts(misbehaves=misbehaving_peers))
+    def law(script: Script) -> None:
+        book = ClientBook()
+        for moment in play(make(), script):
+            note(str(moment))
+            book.enter(moment)
+        book.close()
+
+    return law_of(law)
+
+
+def check_client(make: Callable[[], Client], *, misbehaving_peers: bool = True) -> None:
+    """Run :func:`client_law`."""
+    run(client_law(make, misbehaving_peers=misbehaving_peers))
+
+
+# Servers
+
+
+def server_law(make: Callable[[], Server]) -> Law:
+    """However queries arrive, each that is well formed is delivered once, and gets the one answer that it is given.
+
+    ``make`` makes a server with the verbs of :class:`~dot_proto.ServerConnection`, which reports this package's
+    events.  Queries come, and other messages between them; they are answered in any order.  What is required is in
+    :class:`~dot_proto.testing.books.ServerBook`.
+    """
+    cut = st.lists(_labelled_messages(), max_size=6).flatmap(_and_cut)
+
+    @given(cut, st.integers(0, 5), st.integers(0, 5), st.sampled_from([0, 2, 3, 15]))
+    def law(drawn: tuple[frozenset[bytes], list[bytes]], backlog: int, which: int, rcode: int) -> None:
+        fair, chunks = drawn
+        book = ServerBook(make(), fair)
+        for chunk in chunks:
+            book.receive(chunk)
+            while len(book.open) > backlog:
+                book.answer(which, rcode)
+        while book.open:
+            book.answer(which, rcode)
+
+    return law_of(law)
+
+
+def check_server(make: Callable[[], Server]) -> None:
+    """Run :func:`server_law`."""
+    run(server_law(make))
+
+
+def _labelled_messages() -> st.SearchStrategy[tuple[bool, bytes]]:
+    """What a client may send, and whether it is a query that must be delivered."""
+    foul = strategies.queries(well_formed=False) | strategies.responses() | strategies.messages()
+    return st.tuples(st.just(True), strategies.queries()) | st.tuples(st.just(False), foul)
+
+
+def _and_cut(labelled: list[tuple[bool, bytes]]) -> st.SearchStrategy[tuple[frozenset[bytes], list[bytes]]]:
+    fair = frozenset(each for is_fair, each in labelled if is_fair)
+    chunks = strategies.chunkings(stream_of(each for _, each in labelled))
+    return chunks.map(lambda chunks: (fair, chunks))

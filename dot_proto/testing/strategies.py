@@ -1,16 +1,23 @@
 """Hypothesis strategies for what DNS over TLS carries: names, messages, streams, their cuts and their damage.
 
 Messages are ``bytes`` as they are on the wire, without a length prefix unless said.  What is drawn shrinks to
-what reads well: the name ``a.``, type A, id 0, no EDNS, few messages, one piece.
+what reads well: the root name, type A, id 0, no EDNS, few messages, one piece.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from hypothesis import strategies as st
 
+from .._framing import MAX_MESSAGE
+from .._message import question_end
+from ..authentication import AuthenticationPolicy
+from ..configuration import ClientConfiguration, ServerConfiguration
+from ..errors import MessageError
+from ..pins import DIGEST_LENGTH, Pin
 from ..query import MAX_LABEL, TYPES, encode_name
 from .messages import (
     COOKIE,
@@ -26,18 +33,19 @@ from .messages import (
     opt,
     option,
     pieces,
+    question,
     record,
     response_to,
     stream_of,
 )
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-"What labels are made of in text; the first is what they shrink to."
+"What labels are made of in text; they shrink to zeros."
 
 MAX_TEXT = 253
 "Octets of a name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
 
-_MNEMONICS = sorted(TYPES, key=lambda name: (name != "A", name))
+_TYPES = sorted(TYPES.values())
 
 
 # Names and questions
@@ -50,29 +58,23 @@ def labels() -> st.SearchStrategy[str]:
 
 
 def names() -> st.SearchStrategy[str]:
-    """Names in text, absolute, as :func:`~dot_proto.make_query` takes them: ``a.`` to 253 octets, the root too."""
-    made = st.lists(labels(), min_size=1, max_size=8).map(".".join).filter(lambda name: len(name) <= MAX_TEXT)
-    return made.map(lambda name: f"{name}.") | st.just(".")
+    """Names in text, absolute, as :func:`~dot_proto.make_query` takes them: the root to 253 octets."""
+    some_labels = st.lists(labels(), max_size=8).map(lambda labels: ".".join([*labels, ""]) or ".")
+    return some_labels.filter(lambda name: len(name) <= MAX_TEXT + 1)
 
 
 def wire_names() -> st.SearchStrategy[bytes]:
     """Names on the wire, uncompressed, whose labels may hold any octet (RFC 2181, section 11)."""
     any_octets = st.lists(st.binary(min_size=1, max_size=MAX_LABEL), max_size=3)
-    return names().map(encode_name) | any_octets.map(
-        lambda labels: b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    )
+    encoded = any_octets.map(lambda labels: b"".join(bytes([len(label)]) + label for label in [*labels, b""]))
+    return names().map(encode_name) | encoded
 
 
 def questions(names: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[bytes]:
     """The octets of a question: name, type and class (RFC 1035, section 4.1.2)."""
-    kinds = st.sampled_from(_MNEMONICS).map(TYPES.__getitem__) | st.integers(0, 0xFFFF)
+    kinds = st.sampled_from(_TYPES) | st.integers(0, 0xFFFF)
     classes = st.sampled_from([1, 3, 255])
-    return st.builds(
-        lambda name, kind, rdclass: name + kind.to_bytes(2) + rdclass.to_bytes(2),
-        wire_names() if names is None else names,
-        kinds,
-        classes,
-    )
+    return st.builds(question, wire_names() if names is None else names, kinds, classes)
 
 
 def message_ids() -> st.SearchStrategy[int]:
@@ -109,13 +111,12 @@ def opt_records(*, well_formed: bool = True) -> st.SearchStrategy[bytes]:
     )
     versions = st.just(0) if well_formed else st.sampled_from([0, 0, 1, 255])
     sizes, flags = st.sampled_from([1232, 512, 4096, 0, 65_535]), st.sampled_from([0, 0x8000])
-    return st.builds(
-        lambda options, size, version, flags: opt(*options, size=size, version=version, flags=flags),
-        options,
-        sizes,
-        versions,
-        flags,
-    )
+    return st.builds(opt_record, options=options, size=sizes, version=versions, flags=flags)
+
+
+def opt_record(options: Sequence[bytes], size: int, version: int, flags: int) -> bytes:
+    """What :func:`~dot_proto.testing.messages.opt` makes, by arguments that Hypothesis can print."""
+    return opt(*options, size=size, version=version, flags=flags)
 
 
 # Messages
@@ -125,16 +126,14 @@ def queries(
     *, names: st.SearchStrategy[str] | None = None, opcodes: Sequence[int] = (0,), well_formed: bool = True
 ) -> st.SearchStrategy[bytes]:
     """Queries of one question, with OPT or without; unless ``well_formed``, OPT and flags may be anything."""
-    flags = st.sampled_from([RD, 0]) if well_formed else st.integers(0, QR - 1)
+    bits = st.sampled_from([RD, 0]) if well_formed else st.integers(0, QR - 1)
+    flags = st.tuples(bits, st.sampled_from(opcodes)).map(lambda both: both[0] & 0x87FF | both[1] << 11)
     return st.builds(
-        lambda question, id, flags, opcode, opts: message(
-            question, id=id, flags=flags | opcode << 11, additionals=opts
-        ),
+        message,
         questions(None if names is None else names.map(encode_name)),
-        message_ids(),
-        flags,
-        st.sampled_from(opcodes),
-        st.lists(opt_records(well_formed=well_formed), max_size=1),
+        id=message_ids(),
+        flags=flags,
+        additionals=st.lists(opt_records(well_formed=well_formed), max_size=1),
     )
 
 
@@ -142,25 +141,33 @@ def records() -> st.SearchStrategy[bytes]:
     """A record for the name of the question: A or TXT, or of any type and content."""
     addresses = st.binary(min_size=4, max_size=4).map(lambda data: record(kind=A, data=data))
     texts = st.binary(max_size=40).map(lambda text: record(kind=TXT, data=bytes([len(text)]) + text))
-    anything = st.builds(
-        lambda kind, data: record(kind=kind, data=data), st.integers(256, 0xFFFF), st.binary(max_size=60)
-    )
+    anything = st.builds(record, kind=st.integers(256, 0xFFFF), data=st.binary(max_size=60))
     return addresses | texts | anything
 
 
 def responses_to(query: bytes) -> st.SearchStrategy[bytes]:
     """Right responses to this query: its id, its question, a few records, any RCODE below 16."""
-    return st.builds(
-        lambda answers, rcode, opts: response_to(query, *answers, rcode=rcode, additionals=opts),
-        st.lists(records(), max_size=3),
-        st.sampled_from([0, 3, 2, 5]) | st.integers(0, 15),
-        st.lists(opt_records(), max_size=1),
-    )
+    return _responses(st.just(query))
 
 
 def responses() -> st.SearchStrategy[bytes]:
     """Right responses, each to some query."""
-    return queries().flatmap(responses_to)
+    return _responses(queries())
+
+
+def _responses(queries: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        response,
+        queries,
+        rcode=st.sampled_from([0, 3, 2, 5]) | st.integers(0, 15),
+        answers=st.lists(records(), max_size=3),
+        additionals=st.lists(opt_records(), max_size=1),
+    )
+
+
+def response(query: bytes, rcode: int, answers: Sequence[bytes], additionals: Sequence[bytes]) -> bytes:
+    """What :func:`~dot_proto.testing.messages.response_to` makes, by arguments that Hypothesis can print."""
+    return response_to(query, *answers, rcode=rcode, additionals=additionals)
 
 
 def messages() -> st.SearchStrategy[bytes]:
@@ -187,20 +194,22 @@ def prefixes_in(stream: bytes) -> list[int]:
     return found
 
 
-def chunkings(stream: bytes) -> st.SearchStrategy[list[bytes]]:
+@st.composite
+def chunkings(draw: st.DrawFn, stream: bytes) -> list[bytes]:
     """Ways in which TCP and TLS may cut a stream; the pieces, put together, are the stream.
 
     Everything at once; at any offsets, so that pieces may be empty; inside each length prefix; in pieces of
     one size; one octet at a time, where the stream has no more than 2000 octets, so that it is no matter of patience.
     """
-    inside = [offset + 1 for offset in prefixes_in(stream)]
+    cut = draw(st.sampled_from(["nowhere", "anywhere", "inside each length", "evenly"]))
+    if cut == "nowhere":
+        return [stream]
+    if cut == "anywhere":
+        return cut_at(stream, draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    if cut == "inside each length":
+        return cut_at(stream, [offset + 1 for offset in prefixes_in(stream)])
     sizes = [1, 2, 3, 7, 64, 16_384] if len(stream) <= 2000 else [64, 1000, 16_384]
-    return st.one_of(
-        st.just([stream]),
-        st.lists(st.integers(0, len(stream)), max_size=12).map(lambda offsets: cut_at(stream, offsets)),
-        st.just(cut_at(stream, inside)),
-        st.sampled_from(sizes).map(lambda size: list(pieces(stream, size))),
-    )
+    return list(pieces(stream, draw(st.sampled_from(sizes))))
 
 
 # Damage
@@ -208,7 +217,7 @@ def chunkings(stream: bytes) -> st.SearchStrategy[list[bytes]]:
 
 @dataclass(frozen=True)
 class CorruptedStream:
-    """A stream, and what was done to it; :func:`dot_proto.testing.laws.read` says what a framer must make of it."""
+    """A stream, and what was done to it; :func:`dot_proto.testing.messages.read` says what a framer must make of it."""
 
     damage: str
     "In words."
@@ -216,22 +225,35 @@ class CorruptedStream:
     "What arrives."
 
 
-def corrupted_streams(of: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[CorruptedStream]:
+@st.composite
+def corrupted_streams(draw: st.DrawFn, of: st.SearchStrategy[bytes] | None = None) -> CorruptedStream:
     """Streams of one message and more, damaged in one place.
 
     A length that lies, or that is below the header's 12; an end in the middle; two ids or two questions that
     changed places; a bit that flipped inside a message, so that the framing stays right; octets behind the end.
     """
-    return st.lists(messages() if of is None else of, min_size=1, max_size=6).flatmap(_corruptions)
-
-
-def swap(messages: Sequence[bytes], first: int, second: int, start: int, end: int) -> list[bytes]:
-    """The messages with the octets from ``start`` to ``end`` of these two exchanged."""
-    swapped = list(messages)
-    one, other = messages[first], messages[second]
-    swapped[first] = one[:start] + other[start:end] + one[end:]
-    swapped[second] = other[:start] + one[start:end] + other[end:]
-    return swapped
+    sent = draw(st.lists(messages() if of is None else of, min_size=1, max_size=6))
+    whole, swapped = stream_of(sent), swaps(sent)
+    which = draw(st.integers(0, len(sent) - 1))
+    damage = draw(st.sampled_from(["lie", "cut", "flip", "more", *(["swap"] if swapped else [])]))
+    if damage == "lie":
+        lengths = st.sampled_from([0, 1, 11, 12]) | st.integers(0, 0xFFFF)
+        length = draw(lengths.filter(lambda length: length != len(sent[which])))
+        at = len(stream_of(sent[:which]))
+        octets = whole[:at] + length.to_bytes(2) + whole[at + 2 :]
+        return CorruptedStream(f"length of message {which}: {length}, not {len(sent[which])}", octets)
+    if damage == "cut":
+        size = draw(st.integers(0, len(whole) - 1))
+        return CorruptedStream(f"ends after {size} of {len(whole)} octets", whole[:size])
+    if damage == "flip":
+        bit = draw(st.integers(0, 8 * len(sent[which]) - 1))
+        damaged = [*sent[:which], flip(sent[which], bit), *sent[which + 1 :]]
+        return CorruptedStream(f"bit {bit} of message {which} flipped", stream_of(damaged))
+    if damage == "more":
+        rest = draw(st.binary(min_size=1, max_size=13))
+        return CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
+    number = draw(st.integers(0, len(swapped) - 1))
+    return CorruptedStream(swapped[number][0], stream_of(swapped[number][1]))
 
 
 def flip(octets: bytes, bit: int) -> bytes:
@@ -240,35 +262,85 @@ def flip(octets: bytes, bit: int) -> bytes:
     return octets[:at] + bytes([octets[at] ^ 0x80 >> bit % 8]) + octets[at + 1 :]
 
 
-def _corruptions(messages: list[bytes]) -> st.SearchStrategy[CorruptedStream]:
-    whole = stream_of(messages)
-    index = st.integers(0, len(messages) - 1)
+def swaps(messages: Sequence[bytes]) -> list[tuple[str, list[bytes]]]:
+    """Every way to exchange the ids, or the questions, of two messages where that changes anything; in words too."""
+    found: list[tuple[str, list[bytes]]] = []
+    for (one, first), (other, second) in combinations(enumerate(messages), 2):
+        for what, (begin, ends) in {"ids": (0, (2, 2)), "questions": (12, _question_ends(first, second))}.items():
+            mine, theirs = first[begin : ends[0]], second[begin : ends[1]]
+            swapped = list(messages)
+            swapped[one] = first[:begin] + theirs + first[ends[0] :]
+            swapped[other] = second[:begin] + mine + second[ends[1] :]
+            if mine != theirs and max(map(len, swapped)) <= MAX_MESSAGE:
+                found.append((f"{what} of messages {one} and {other} swapped", swapped))
+    return found
 
-    def lie(which: int, length: int) -> CorruptedStream:
-        at = len(stream_of(messages[:which]))
-        octets = whole[:at] + length.to_bytes(2) + whole[at + 2 :]
-        return CorruptedStream(f"length of message {which}: {length}, not {len(messages[which])}", octets)
 
-    def cut(size: int) -> CorruptedStream:
-        return CorruptedStream(f"ends after {size} of {len(whole)} octets", whole[:size])
+def _question_ends(first: bytes, second: bytes) -> tuple[int, int]:
+    """Where the two questions end; where one cannot be read there is nothing to exchange."""
+    try:
+        return question_end(first), question_end(second)
+    except MessageError:
+        return 12, 12
 
-    def exchange(first: int, second: int, what: str) -> CorruptedStream:
-        start, end = {"ids": (0, 2), "questions": (12, min(map(len, messages)))}[what]
-        return CorruptedStream(
-            f"{what} of messages {first} and {second} swapped", stream_of(swap(messages, first, second, start, end))
-        )
 
-    def spoil(which: int, bit: int) -> CorruptedStream:
-        bit %= len(messages[which]) * 8
-        damaged = [*messages[:which], flip(messages[which], bit), *messages[which + 1 :]]
-        return CorruptedStream(f"bit {bit} of message {which} flipped", stream_of(damaged))
+# Values of the engine's own
 
+
+def pins() -> st.SearchStrategy[Pin]:
+    """SPKI pins, of nobody's key (RFC 7858, section 4.2)."""
+    return st.binary(min_size=DIGEST_LENGTH, max_size=DIGEST_LENGTH).map(Pin)
+
+
+def policies() -> st.SearchStrategy[AuthenticationPolicy]:
+    """Policies that could authenticate somebody (RFC 8310, section 5): by name, by pin, by both, or opportunistic."""
+    hosts = st.sampled_from(["a.example", "192.0.2.1", "2001:db8::1"])
+    some_pins = st.lists(pins(), min_size=1, max_size=2).map(tuple)
     return st.one_of(
-        st.builds(lie, index, st.integers(0, 11) | st.integers(0, 0xFFFF)),
-        st.builds(cut, st.integers(0, len(whole) - 1)),
-        st.builds(exchange, index, index, st.sampled_from(["ids", "questions"])),
-        st.builds(spoil, index, st.integers(0, 1 << 12)),
-        st.binary(min_size=1, max_size=13).map(
-            lambda rest: CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
-        ),
+        st.builds(AuthenticationPolicy, hosts),
+        st.builds(AuthenticationPolicy, pins=some_pins),
+        st.builds(AuthenticationPolicy, hosts, pins=some_pins),
+        st.builds(AuthenticationPolicy, hosts, issuer_pins=some_pins),
+        st.builds(AuthenticationPolicy, st.none() | hosts, is_opportunistic=st.just(True)),
     )
+
+
+def client_configurations() -> st.SearchStrategy[ClientConfiguration]:
+    """Configurations of a client, small limits more often than not, so that they are met."""
+    return st.builds(
+        ClientConfiguration,
+        query_timeout=_seconds(),
+        idle_timeout=_seconds(),
+        max_idle_timeout=_seconds(),
+        close_timeout=_seconds(),
+        max_in_flight=st.integers(1, 8) | st.integers(1, 65_536),
+        max_strays=st.integers(0, 64),
+        padding_block=_blocks(),
+        keepalive=st.booleans(),
+    )
+
+
+def server_configurations() -> st.SearchStrategy[ServerConfiguration]:
+    """Configurations of a server, small limits more often than not, so that they are met."""
+    return st.builds(
+        ServerConfiguration,
+        max_outstanding=st.integers(1, 8) | st.integers(1, 8192),
+        hard_outstanding=st.integers(8192, 8200),
+        idle_timeout=_seconds(),
+        idle_grace=_seconds(),
+        close_timeout=_seconds(),
+        max_outstanding_octets=st.sampled_from([1 << 20, 1, 100]),
+        max_queries=st.none() | st.integers(1, 100),
+        max_duration=st.none() | _seconds(),
+        max_strays=st.integers(0, 64),
+        padding_block=_blocks(),
+        opcodes=st.frozensets(st.integers(0, 15)),
+    )
+
+
+def _seconds() -> st.SearchStrategy[float]:
+    return st.sampled_from([5.0, 1.0, 0.0]) | st.floats(0, 6553.5)
+
+
+def _blocks() -> st.SearchStrategy[int | None]:
+    return st.sampled_from([None, 128, 468, 1]) | st.integers(1, 65_535)
