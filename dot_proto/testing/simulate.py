@@ -5,7 +5,8 @@ latency, calls in any order, cuts, resets, stalls, peers that restart.  At every
 that each query has exactly one fate, that no query octet leaves before the verdict, that deadlines are met, that
 memory is bounded, and that ids are never confused.
 
-One seed is one history of :data:`HISTORY_HOURS`.  A history that fails ends the run: its seed and its last steps are
+One seed is one history of :data:`HISTORY_HOURS`, with about five queries an hour, most of them in bursts: between these
+connections idle, and end.  A history that fails ends the run: its seed and its last steps are
 printed, with the command that plays it again.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import os
 import random
@@ -98,20 +97,6 @@ def test_histories_follow_each_other(monkeypatch, budget):
     """Whole ones, until the hours are full."""
     monkeypatch.setattr(command, "simulate", budget.__getitem__)
     assert list(histories(HISTORY_HOURS + 1, 2)) == budget[2:4]
-
-
-@pytest.mark.parametrize("path", sorted(HOME.glob("*.py")), ids=lambda path: path.name)
-def test_the_engine_does_not_import_its_kit(path):
-    """The simulator has a clock and chance, the engine has neither."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        match node:
-            case ast.Import(names=names):
-                modules = [alias.name for alias in names]
-            case ast.ImportFrom(module=module, names=names):
-                modules = [module or "", *(alias.name for alias in names)]
-            case _:
-                continue
-        assert not any("testing" in module for module in modules)
 
 
 # Planted bugs
