@@ -296,6 +296,9 @@ class ClientWatch(Watch):
     def _hears(self) -> bool:
         return self.client.state is not State.CLOSED
 
+    def _may_call_last(self) -> bool:
+        return self._stated == 0
+
     def _owed(self) -> list[Asked]:
         return list(self._pending.values())
 

@@ -205,6 +205,11 @@ class ServerWatch(Watch):
     def _rest(self) -> None:
         self._rests_since = None if self._outstanding else self.world.now
 
+    def _may_call_last(self) -> bool:
+        duration = self.server.configuration.max_duration
+        lasts_too_long = duration is not None and self._began_at + duration <= self.world.now
+        return self._has_asked_enough() or lasts_too_long
+
     def _owed(self) -> list[Received]:
         return list(self._outstanding.values())
 

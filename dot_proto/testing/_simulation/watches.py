@@ -40,8 +40,16 @@ OVERHEAD: Final = 300
 WEIGHED: Final = 1 / 64
 "How often a connection is weighed, which costs more than all other checks, and always at its end."
 
-FAULTS: Final = frozenset({Cause.PEER_FAULT, Cause.TRANSPORT_FAILED, Cause.PEER_REFUSED})
-"The ends that come with an error: all others are orderly ones."
+CAUSES: Final = {
+    Fault.SHORT_FRAME: Cause.PEER_FAULT,
+    Fault.TRUNCATED: Cause.PEER_FAULT,
+    Fault.TOO_MANY_STRAYS: Cause.PEER_FAULT,
+    Fault.NO_CLOSE_NOTIFY: Cause.TRANSPORT_FAILED,
+    Fault.PEER_REFUSED: Cause.PEER_REFUSED,
+    Fault.TLS: Cause.TRANSPORT_FAILED,
+    Fault.RESET: Cause.TRANSPORT_FAILED,
+}
+"The ends that come with an error, and with which; all others are orderly ones."
 
 _PLAIN: Final = (int, float, bool, type(None))
 "What weighs nothing: its place is counted where it is held."
@@ -131,6 +139,10 @@ class Watch(ABC):
         """Whether the connection still reports what the peer says."""
 
     @abstractmethod
+    def _may_call_last(self) -> bool:
+        """Whether there is a reason to end the connection once what is owed has come (RFC 7828, section 3.2.2)."""
+
+    @abstractmethod
     def _owed(self) -> Sequence[object]:
         """The queries that have no fate yet, or no response."""
 
@@ -187,9 +199,12 @@ class Watch(ABC):
         world.note(f"{self.name} ended: {event.cause.value}{fault}")
         world.tally[f"{event.cause.value}{fault}"] += 1
         world.require(not self._owed(), "{}: it ended, and {} have no fate", self.name, self._owed())
-        is_fault = event.cause in FAULTS
-        world.require(is_fault == (event.error is not None), "{}: cause and error do not agree", self.name)
+        is_fault = event.cause in CAUSES.values()
+        fits = CAUSES[self._fault] is event.cause if self._fault is not None else not is_fault
+        world.require(fits, "{}: the cause is {} and the fault {}", self.name, event.cause, self._fault)
         world.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
+        called = event.cause is not Cause.LAST_CALL or self._may_call_last()
+        world.require(called, "{}: a last call without a reason", self.name)
         rested = self._rests_since is not None and self._may_idle_until(self._rests_since)[0] <= world.now
         world.require(event.cause is not Cause.IDLE or rested, "{}: idle before its time", self.name)
         waited = event.cause is not Cause.CLOSE_TIMEOUT or self._ends_by <= world.now
