@@ -76,6 +76,7 @@ class ClientWatch(Watch):
         self._stated: float | None = None
         self._statements: list[float | None] = []
         self._told_of_bad_option = False
+        self._is_sent_away = False
 
     def is_pending(self, handle: int) -> bool:
         """Whether a query has no fate yet."""
@@ -261,6 +262,7 @@ class ClientWatch(Watch):
                 self._told_of_bad_option = True
             elif timeout != self._stated:
                 self._stated = timeout
+                self._is_sent_away |= timeout == 0
                 self._statements.append(timeout)
 
     def _next(self, message: bytes) -> int | None:
@@ -297,7 +299,7 @@ class ClientWatch(Watch):
         return self.client.state is not State.CLOSED
 
     def _may_call_last(self) -> bool:
-        return self._stated == 0
+        return self._is_sent_away
 
     def _owed(self) -> list[Asked]:
         return list(self._pending.values())
@@ -335,8 +337,8 @@ class ClientWatch(Watch):
         world.require(client.accepts_queries == (places > 0), "{}: accepts_queries is wrong", self.name)
         world.require(taken <= limit, "{}: {} in flight", self.name, taken)
         world.require(not self._statements, "{}: it does not hear {}", self.name, self._statements)
-        stays = self._stated != 0 or client.state is not State.OPEN
-        world.require(stays, "{}: it stays open though it is told to go", self.name)
+        stays = self._is_sent_away and client.state is State.OPEN
+        world.require(not stays, "{}: it stays open though it is told to go", self.name)
 
 
 def open_client(
