@@ -60,9 +60,8 @@ def simulate(seed: int) -> Summary:
     world = World(seed, HISTORY_HOURS)
     network, identities = Network(world), Identities()
     hosts: list[Listener] = [Host(world, network) for _ in range(world.number(2, 4))]
-    rogue_hosts = [RogueHost(world) for _ in range(world.pick([0, 1, 1]))]
     for _ in range(world.number(1, 4)):
-        Program(world, network, [*hosts, *rogue_hosts], identities)
+        Program(world, network, [*hosts, *hosts, RogueHost(world)], identities)
     for _ in range(world.number(0, 3)):
         RogueClient(world, network, hosts)
     world.run()

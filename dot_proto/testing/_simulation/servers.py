@@ -22,7 +22,16 @@ from ... import (
     ServerConnection,
     State,
 )
-from ..._message import OPTION_KEEPALIVE, OPTION_PADDING, walk
+from ..._message import (
+    HEADER,
+    OPTION_COOKIE,
+    OPTION_KEEPALIVE,
+    OPTION_PADDING,
+    Layout,
+    edns_version,
+    opcode_of,
+    walk,
+)
 from .network import Link, World
 from .watches import Watch
 
@@ -152,6 +161,8 @@ class ServerWatch(Watch):
                 query = Received(self._handles, sent, position, has_opt, is_padded, wants_keepalive)
                 self._handles += 1
                 self._strays = 0
+                is_rejected = isinstance(event, QueryRejected)
+                world.require(is_rejected == self._objects_to(sent, layout), "{}: {}", self.name, event)
                 if isinstance(event, QueryReceived):
                     world.require(event.query == query.handle, "{}: handle {} to {}", self.name, event.query, query)
                     world.note(f"{self.name} < {query}, id {sent[:2].hex()}")
@@ -182,6 +193,17 @@ class ServerWatch(Watch):
                 self._rest()
         self.check()
         return sent
+
+    def _objects_to(self, message: bytes, layout: Layout) -> bool:
+        """Whether the engine must answer a query by itself: what it cannot know, cannot read, or has no place for."""
+        return (
+            opcode_of(message) not in self.server.configuration.opcodes
+            or layout.problem is not None
+            or (layout.opt is not None and edns_version(message, layout) > 0)
+            or bool(layout.option(OPTION_KEEPALIVE))
+            or (layout.question_end == HEADER.size and layout.option(OPTION_COOKIE) is None)
+            or len(self._outstanding) >= self.server.configuration.hard_outstanding
+        )
 
     def _statement(self, handle: int) -> bytes | None:
         """What a response must say of the idle timeout if it is sent now."""
