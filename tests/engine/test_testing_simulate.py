@@ -64,7 +64,7 @@ def test_nothing_is_found_in_fresh_histories(seed):
     assert simulate(seed).hours == HISTORY_HOURS
 
 
-@pytest.mark.parametrize("habit", ["_keepalive", "_no_question", "_flood", "_leave"])
+@pytest.mark.parametrize("habit", ["_keepalive", "_flood", "_leave"])
 def test_nothing_is_found_where_rogues_have_one_habit(monkeypatch, habit):
     """Each message of theirs says something odd of the idle timeout, answers nothing, or is their last."""
     monkeypatch.setattr(RogueServer, "_answer", getattr(RogueServer, habit))
