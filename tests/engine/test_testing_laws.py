@@ -26,7 +26,7 @@ from dot_proto import (
 )
 from dot_proto._framing import Deframer
 from dot_proto._state import Cause
-from dot_proto.testing.books import ClientBook, answers
+from dot_proto.testing.books import ClientBook, ServerBook, answers
 from dot_proto.testing.laws import (
     Law,
     check_client,
