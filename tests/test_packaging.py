@@ -66,9 +66,11 @@ def test_wheel_says_that_it_is_typed(wheel: zipfile.ZipFile, package: str) -> No
     assert f"{package}/py.typed" in wheel.namelist()
 
 
-def test_wheel_has_the_command(wheel: zipfile.ZipFile) -> None:
+def test_wheel_has_the_command_and_the_plugin_for_pytest(wheel: zipfile.ZipFile) -> None:
     entry_points = wheel.read(in_dist_info(wheel, "entry_points.txt")).decode()
-    assert entry_points.split() == ["[console_scripts]", "dot-proto", "=", "dot_io.cli:main"]
+    command = ["[console_scripts]", "dot-proto", "=", "dot_io.cli:main"]
+    plugin = ["[pytest11]", "dot_io.pytest_plugin", "=", "dot_io.pytest_plugin"]
+    assert entry_points.split() == command + plugin
 
 
 def test_wheel_has_the_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
@@ -85,7 +87,7 @@ def test_base_needs_nothing(metadata: Message) -> None:
 
 
 def test_extras(metadata: Message) -> None:
-    extras = {"trio", "dnspython", "cli", "demo", "test", "lint"}
+    extras = {"trio", "dnspython", "cli", "demo", "pytest", "test", "lint"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 
