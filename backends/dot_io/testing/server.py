@@ -194,12 +194,12 @@ class LoopbackServer:
         session = _Session(self._context, self._configuration, now=monotonic(), handshake_timeout=math.inf)
         return _Connection(self, sock, peer, session, number)
 
-    def note_handshake(self) -> None:
+    def _note_handshake(self) -> None:
         """A handshake came through."""
         with self._changed:
             self.handshakes += 1
 
-    def note_query(self, query: ReceivedQuery) -> None:
+    def _note_query(self, query: ReceivedQuery) -> None:
         """A query came."""
         with self._changed:
             self.queries.append(query)
@@ -238,7 +238,7 @@ class _Connection(Connection):
             reading = self._engine.wants_data or self._engine.state is not State.OPEN
             for event in self.pump.wait(self._waiting[0][0] if self._waiting else None, reading=reading):
                 if isinstance(event, HandshakeCompleted):
-                    self._owner.note_handshake()
+                    self._owner._note_handshake()
                 elif isinstance(event, QueryReceived):
                     self._take(event)
             with self.pump.lock:
@@ -260,16 +260,16 @@ class _Connection(Connection):
         self.pump.wake()
 
     def _take(self, query: QueryReceived) -> None:
-        name, rdtype, parsed = ".", dns.rdatatype.NONE, None
+        name, rdtype, parsed = ".", "NONE", None
         with suppress(dns.exception.DNSException):
             parsed = dns.message.from_wire(query.message, question_only=True)
             if parsed.question:
-                name, rdtype = text_of(parsed.question[0].name), parsed.question[0].rdtype
+                name, rdtype = text_of(parsed.question[0].name), dns.rdatatype.to_text(parsed.question[0].rdtype)
         self._ids.add(query.message[:2])
         due = monotonic() + self._owner.delays.get(name, self._owner.delay)
         # The handle keeps those in order that are due at the same time.
         heapq.heappush(self._waiting, (due, query.query, query, parsed))
-        self._owner.note_query(ReceivedQuery(name, dns.rdatatype.to_text(rdtype), query.message, self._number))
+        self._owner._note_query(ReceivedQuery(name, rdtype, query.message, self._number))
 
     def _act(self, query: QueryReceived, parsed: dns.message.Message | None) -> None:
         if parsed is None:
@@ -290,6 +290,7 @@ class _Connection(Connection):
         self._engine.send_response(query.query, response.to_wire(max_size=MAX_MESSAGE), now=monotonic())
         self._answered += 1
         if self._answered == self._owner.close_after:
+            self.pump.flush()  # the engine drops what is still to be sent when it fails
             self._hang_up()
 
     def _misbehave(self, fault: QueryFault, response: dns.message.Message) -> None:
