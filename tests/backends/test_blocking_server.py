@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-import dot_io.blocking.pump
 import dot_io._server
+import dot_io.blocking.pump
 import dot_io.blocking.server
 import dot_io.tls.session
 from dot_io.blocking import Client, Peer, Server, connect, serve

@@ -45,7 +45,7 @@ from dot_proto import (
     certificates_from,
     make_query,
 )
-from support.messages import KEEPALIVE, PADDING
+from support.messages import KEEPALIVE, PADDING, message
 from support.peers import RawClient
 
 # Where the package is installed its entry point has loaded it already, under the same name.
@@ -407,6 +407,7 @@ def test_answers_are_a_mapping() -> None:
         (("example.com", "A"), "192.0.2.1", "as a list"),
         (("example.com", "A"), ["192.0.2"], "no A records"),
         (("example.com", "AAAA"), ["192.0.2.1"], "no AAAA records"),
+        (("example.com", "TXT"), [f"{number:0250}" for number in range(250)], "250 TXT records of 65750 octets do not"),
     ],
 )
 def test_answers_that_cannot_be_read_are_refused_where_they_are_set(key: Any, value: Any, complaint: str) -> None:
@@ -416,11 +417,29 @@ def test_answers_that_cannot_be_read_are_refused_where_they_are_set(key: Any, va
     assert len(answers) == 0
 
 
-def test_other_opcodes(dot_server: LoopbackServer) -> None:
+def test_records_come_in_the_order_given(dot_server: LoopbackServer) -> None:
+    """A client that sorts addresses (RFC 6724), or rotates them, is tested against this order."""
+    addresses = [f"192.0.2.{number}" for number in range(255, 0, -1)]
+    dot_server.answers["example.com", "A"] = addresses
+    assert ask_anew(dot_server) == addresses
+
+
+def test_the_longest_answer(dot_server: LoopbackServer) -> None:
+    """It fits under the longest name too, OPT and padding included."""
+    name = ".".join(["x" * 63] * 3 + ["y" * 61])
+    dot_server.answers[name, "TXT"] = ["z" * 223] + [f"{number:0250}" for number in range(247)]
     with client_of(dot_server) as client:
-        notify = dns.message.make_query("example.com", "SOA")
-        notify.set_opcode(dns.opcode.NOTIFY)
-        response = dns.message.from_wire(client.query(notify.to_wire()))
+        response = client.query(make_query(name, "TXT"))
+    assert len(dns.message.from_wire(response, one_rr_per_rrset=True).answer) == 248
+    assert len(response) > 65_000
+
+
+@pytest.mark.parametrize("opcode", [dns.opcode.NOTIFY, dns.opcode.UPDATE])
+def test_other_opcodes(dot_server: LoopbackServer, opcode: dns.opcode.Opcode) -> None:
+    """RFC 1035, section 4.1.1."""
+    query = make_query("example.com", "SOA")
+    with client_of(dot_server) as client:
+        response = dns.message.from_wire(client.query(query[:2] + bytes([opcode << 3]) + query[3:]))
     assert response.rcode() == dns.rcode.NOTIMP
 
 
@@ -434,6 +453,17 @@ def test_a_query_without_a_question(dot_server: LoopbackServer) -> None:
         response = dns.message.from_wire(client.message())
     assert (response.id, response.rcode(), response.question) == (1, dns.rcode.NOERROR, [])
     assert (dot_server.queries[0].name, dot_server.queries[0].rdtype) == (".", "NONE")
+
+
+def test_a_query_that_dnspython_cannot_read(dot_server: LoopbackServer) -> None:
+    """RFC 1035, section 4.1.1: the engine skips a pointer in a question, to follow it is nobody's duty."""
+    question = b"\x07example\xc0\xff\x00\x01\x00\x01"
+    dot_server.fault = "wrong-question"
+    with RawClient(dot_server.port) as client:
+        client.send(message(question, id=5))
+        response = client.message()
+    assert (response[:2], response[3] & 15) == (b"\x00\x05", dns.rcode.FORMERR)
+    assert (dot_server.queries[0].name, dot_server.queries[0].message) == (".", message(question, id=5))
 
 
 # What it does wrong.

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import dns.exception
 import dns.message
 import dns.name
 import dns.opcode
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
-import dns.rdataset
 import dns.rdatatype
-import dns.rdtypes.ANY.CNAME
 import dns.rrset
+from dns.rdtypes.ANY.CNAME import CNAME
+
+from dot_proto import MAX_MESSAGE
 
 TTL: Final = 300
 "Seconds, unless told otherwise."
 
 PAYLOAD: Final = 1232
 "Octets of UDP payload that the server says it takes (DNS flag day 2020); over TLS it means nothing."
+
+ROOM: Final = MAX_MESSAGE - 12 - (255 + 4) - 11
+"Octets left for the records of an answer behind a header, the longest question and a bare OPT (RFC 1035, RFC 6891)."
+
+RECORD_HEAD: Final = 12
+"Octets of a record without its data, the name being a pointer (RFC 1035, sections 3.2.1 and 4.1.4)."
 
 T = TypeVar("T")
 _Key = tuple[dns.name.Name, dns.rdatatype.RdataType]
@@ -69,14 +77,14 @@ class ByName(MutableMapping[str, T]):
 class Answers(MutableMapping[tuple[str, str], Sequence[str] | str]):
     """Records by name and type, ``answers["example.com", "A"] = ["192.0.2.1"]``, or an RCODE's name.
 
-    An empty list is a name without such records.  Names in the records are absolute, with or without a last dot.
-    What cannot be read raises :class:`ValueError` where it is set.
+    Records are answered in the order given; an empty list is a name without such records.  Names in the records are
+    absolute, with or without a last dot.  What cannot be read raises :class:`ValueError` where it is set.
     """
 
     def __init__(self) -> None:
         self.ttl = TTL
         "Seconds that every record may be kept."
-        self._known: dict[_Key, dns.rdataset.Rdataset | dns.rcode.Rcode] = {}
+        self._known: dict[_Key, tuple[dns.rdata.Rdata, ...] | dns.rcode.Rcode] = {}
 
     def __getitem__(self, key: tuple[str, str]) -> Sequence[str] | str:
         found = self._known[_parse_key(key)]
@@ -120,18 +128,16 @@ class Answers(MutableMapping[tuple[str, str], Sequence[str] | str]):
         seen: set[dns.name.Name] = set()  # aliases may go round in circles
         while name not in seen:
             seen.add(name)
-            found = self._known.get((name, rdtype))
-            alias = None
-            if found is None:
-                found = alias = self._known.get((name, dns.rdatatype.CNAME))
+            found = self._known.get((name, rdtype), self._known.get((name, dns.rdatatype.CNAME)))
             if isinstance(found, dns.rcode.Rcode):
                 return found
-            if found:
-                answer.append(dns.rrset.from_rdata_list(name, self.ttl, list(found)))
-            if not isinstance(alias, dns.rdataset.Rdataset) or not alias:
+            # One set for each record, since dnspython shuffles what is in a set.
+            answer += [dns.rrset.from_rdata(name, self.ttl, record) for record in found or ()]
+            alias = found[0] if found and rdtype != dns.rdatatype.CNAME else None
+            if not isinstance(alias, CNAME):
                 is_known = found is not None or any(name == known for known, _ in list(self._known))
                 return dns.rcode.NOERROR if is_known else dns.rcode.NXDOMAIN
-            name = cast(dns.rdtypes.ANY.CNAME.CNAME, alias[0]).target
+            name = alias.target
         return dns.rcode.NOERROR
 
 
@@ -152,11 +158,16 @@ def _rcode(text: str) -> dns.rcode.Rcode:
         raise ValueError(f"{text!r} is no RCODE; records are given as a list of texts") from error
 
 
-def _records(rdtype: dns.rdatatype.RdataType, texts: Sequence[str]) -> dns.rdataset.Rdataset:
+def _records(rdtype: dns.rdatatype.RdataType, texts: Sequence[str]) -> tuple[dns.rdata.Rdata, ...]:
+    kind = dns.rdatatype.to_text(rdtype)
     try:
-        return dns.rdataset.from_text_list(
-            dns.rdataclass.IN, rdtype, TTL, texts, origin=dns.name.root, relativize=False
+        records = tuple(
+            dns.rdata.from_text(dns.rdataclass.IN, rdtype, text, origin=dns.name.root, relativize=False)
+            for text in texts
         )
     except (dns.exception.DNSException, ValueError) as error:
-        kind = dns.rdatatype.to_text(rdtype)
         raise ValueError(f"{list(texts)!r} are no {kind} records in presentation format: {error}") from error
+    size = sum(RECORD_HEAD + len(record.to_wire() or b"") for record in records)
+    if size > ROOM:
+        raise ValueError(f"{len(records)} {kind} records of {size} octets do not fit into one DNS message")
+    return records
