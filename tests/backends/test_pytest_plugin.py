@@ -456,14 +456,14 @@ def test_a_query_without_a_question(dot_server: LoopbackServer) -> None:
 
 
 def test_a_query_that_dnspython_cannot_read(dot_server: LoopbackServer) -> None:
-    """RFC 1035, section 4.1.1: the engine skips a pointer in a question, to follow it is nobody's duty."""
-    question = b"\x07example\xc0\xff\x00\x01\x00\x01"
+    """A pointer into the header, which the engine skips and never follows; it is answered with FORMERR."""
+    query = message(b"\x07example\xc0\x00\x00\x01\x00\x01", id=0x9ACD)
     dot_server.fault = "wrong-question"
     with RawClient(dot_server.port) as client:
-        client.send(message(question, id=5))
+        client.send(query)
         response = client.message()
-    assert (response[:2], response[3] & 15) == (b"\x00\x05", dns.rcode.FORMERR)
-    assert (dot_server.queries[0].name, dot_server.queries[0].message) == (".", message(question, id=5))
+    assert (response[:2], response[3] & 15) == (query[:2], dns.rcode.FORMERR)
+    assert [(one.name, one.message) for one in dot_server.queries] == [(".", query)]
 
 
 # What it does wrong.
