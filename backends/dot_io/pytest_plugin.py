@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 if TYPE_CHECKING:
+    from dot_proto import ServerConfiguration
+
     from .testing import Identity, LoopbackServer
 
 DEFAULT_NAME: Final = "dns.example"
@@ -28,16 +30,19 @@ def dot_server(make_dot_server: Callable[[], LoopbackServer]) -> LoopbackServer:
 
 
 @pytest.fixture
-def make_dot_server(_dot_identities: Callable[[str], Identity]) -> Iterator[Callable[[str], LoopbackServer]]:
-    """Makes as many servers as a test needs; each call may give a name for the certificate."""
+def make_dot_server(_dot_identities: Callable[[str], Identity]) -> Iterator[Callable[..., LoopbackServer]]:
+    """Makes as many servers as a test needs: ``make_dot_server(name, configuration=...)``, both optional.
+
+    The name is the certificate's; the configuration is a dot_proto.ServerConfiguration.
+    """
     from contextlib import ExitStack
 
     from .testing import LoopbackServer
 
     with ExitStack() as servers:
 
-        def make(name: str = DEFAULT_NAME) -> LoopbackServer:
-            return servers.enter_context(LoopbackServer(_dot_identities(name)))
+        def make(name: str = DEFAULT_NAME, *, configuration: ServerConfiguration | None = None) -> LoopbackServer:
+            return servers.enter_context(LoopbackServer(_dot_identities(name), configuration=configuration))
 
         yield make
 

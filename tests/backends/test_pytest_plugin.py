@@ -94,15 +94,16 @@ def knowing(dot_server: LoopbackServer) -> LoopbackServer:
 # What it costs, and how it is found.
 
 
-def environment() -> dict[str, str]:
-    """With what is tested on the path, installed or not."""
+def environment(*, autoload: bool = False) -> dict[str, str]:
+    """With what is tested on the path, installed or not; other plugins only with ``autoload``."""
     folders = []
     for package in ("dot_proto", "dot_io"):
         spec = importlib.util.find_spec(package)
         assert spec is not None
         assert spec.origin is not None
         folders.append(str(Path(spec.origin).parents[1]))
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    disabled = {} if autoload else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), **disabled}
 
 
 def pytest_command(*arguments: str) -> list[str]:
@@ -112,11 +113,16 @@ def pytest_command(*arguments: str) -> list[str]:
     ]
 
 
-def run_pytest(folder: Path, source: str, *arguments: str) -> str:
+def run_pytest(folder: Path, source: str, *arguments: str, autoload: bool = False) -> str:
     """What pytest says of a test module, in a process of its own where all warnings are errors."""
     (folder / "test_it.py").write_text(source, "utf-8")
     ran = subprocess.run(
-        pytest_command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=LIMIT
+        pytest_command(*arguments),
+        cwd=folder,
+        env=environment(autoload=autoload),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
     )
     return ran.stdout + ran.stderr
 
@@ -143,7 +149,8 @@ def test_it(tmp_path):
 def test_it_may_be_named_again(tmp_path: Path) -> None:
     """By the entry point, with -p, and in a conftest: pytest loads it once."""
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["dot_io.pytest_plugin"]\n')
-    assert "1 passed" in run_pytest(tmp_path, "def test_it(dot_server):\n    assert dot_server.queries == []\n")
+    source = "def test_it(dot_server):\n    assert dot_server.queries == []\n"
+    assert "1 passed" in run_pytest(tmp_path, source, autoload=True)
 
 
 def test_fixtures_explain_themselves(tmp_path: Path) -> None:
@@ -290,12 +297,11 @@ def test_ipv6(tmp_path: Path) -> None:
         assert ask_anew(server) == ["NXDOMAIN"]
 
 
-def test_configuration(tmp_path: Path) -> None:
-    identity = Authority(tmp_path, "a test").issue("dns.example")
-    with LoopbackServer(identity, configuration=ServerConfiguration(max_queries=1)) as server, client_of(server) as one:
-        ask(one)
+def test_configuration(make_dot_server: MakeServer) -> None:
+    with client_of(make_dot_server(configuration=ServerConfiguration(max_queries=1))) as client:
+        ask(client)
         with pytest.raises(ConnectionLostError) as caught:
-            ask(one)
+            ask(client)
     assert caught.value.cause is Cause.LAST_CALL
 
 
