@@ -512,6 +512,53 @@ def test_faults_that_the_connection_does_not_survive(
     assert ask_anew(knowing) == ["192.0.2.1"]
 
 
+def question(name: str, number: int) -> bytes:
+    return dns.message.make_query(name, "A", id=number).to_wire()
+
+
+@pytest.mark.parametrize("fault", ["truncated", "close", "cut", "bad-record", "garbage", "wrong-id"])
+def test_what_was_asked_before_is_answered_before(knowing: LoopbackServer, fault: str) -> None:
+    """Also where both came in one TCP segment."""
+    knowing.faults["bad.example"] = fault
+    with RawClient(knowing.port) as client:
+        client.send(question("example.com", 1), question("bad.example", 2))
+        assert client.message()[:2] == b"\x00\x01"
+
+
+def test_a_wrong_id_was_never_asked_under(knowing: LoopbackServer) -> None:
+    """All else is right: who does not look at the id is found out."""
+    knowing.faults["bad.example"] = "wrong-id"
+    knowing.answers["bad.example", "A"] = ["192.0.2.66"]
+    with RawClient(knowing.port) as client:
+        client.send(question("example.com", 0), question("example.com", 2), question("bad.example", 1))
+        *_, wrong = responses = [dns.message.from_wire(client.message()) for _ in range(3)]
+    assert [one.id for one in responses] == [0, 2, 3]
+    assert wrong.question[0].name.to_text() == "bad.example."
+    assert wrong.answer[0][0].to_text() == "192.0.2.66"
+
+
+def test_a_wrong_question_stands_above_the_right_records(knowing: LoopbackServer) -> None:
+    """Who does not look at the question is found out."""
+    knowing.fault = "wrong-question"
+    with RawClient(knowing.port) as client:
+        client.send(question("example.com", 7))
+        response = dns.message.from_wire(client.message())
+    assert response.id == 7
+    assert response.question[0].to_text() == "another.question.invalid. IN A"
+    assert response.answer[0].to_text() == "example.com. 300 IN A 192.0.2.1"
+
+
+def test_a_truncated_answer_lacks_one_octet(knowing: LoopbackServer) -> None:
+    """And the end is in order, so that only the length prefix tells."""
+    knowing.fault = "truncated"
+    with RawClient(knowing.port) as client:
+        client.send(question("example.com", 7))
+        with pytest.raises(EOFError):
+            client.message()
+        received = client._received
+    assert int.from_bytes(received[:2]) == len(received) - 2 + 1
+
+
 @pytest.mark.parametrize(
     ("fault", "raised"),
     [
