@@ -61,6 +61,10 @@ def context_for(
 ) -> ClientContext:
     """The context that ``connect()``'s arguments ask for; raises :class:`~dot_proto.LocalProtocolError`."""
     check_port(port)
+    if not isinstance(host, str):
+        raise LocalProtocolError(f"host must be an address or a name, as text, not {type(host).__name__}")
+    if not isinstance(context, ClientContext | None):
+        raise LocalProtocolError(f"context must be a ClientContext, not {type(context).__name__}")
     if context is None:
         return ClientContext(policy or default_policy(host))
     if policy is not None and policy != context.policy:
