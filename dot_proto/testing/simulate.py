@@ -6,8 +6,8 @@ that each query has exactly one fate, that no query octet leaves before the verd
 memory is bounded, and that ids are never confused.
 
 One seed is one history of :data:`HISTORY_HOURS`, with about five queries an hour, most of them in bursts: between these
-connections idle, and end.  A history that fails ends the run: its seed and its last steps are
-printed, with the command that plays it again.
+connections idle, and end.  A history that fails ends the run: its seed and its last steps are printed, with the
+command that plays it again.
 """
 
 from __future__ import annotations
