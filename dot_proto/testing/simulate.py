@@ -36,6 +36,9 @@ HISTORY_HOURS: Final = 100
 FRESH_SEEDS: Final = 1_000_000
 "A seed that is not given is drawn below this; the seeds of one run follow each other."
 
+COLUMNS: Final = 79
+"Characters of the progress line: one that a narrow terminal wraps could not be written over."
+
 INTERRUPTED: Final = 130
 "What a shell reports for a process ended by SIGINT: 128 + 2."
 
@@ -115,7 +118,8 @@ class _Run:
     def add(self, summary: Summary) -> None:
         """One more history is over."""
         self.total = self.total + summary
-        self._show(f"{100 * self.total.hours / max(self._hours, self.total.hours):3.0f} %  {self.text()}")
+        percent = 100 * self.total.hours / max(self._hours, self.total.hours)
+        self._show(f"{percent:3.0f} %  {self.text()}"[:COLUMNS])
 
     def clear(self) -> None:
         """Make room for what is to stay."""
