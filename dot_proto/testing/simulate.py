@@ -6,8 +6,8 @@ that each query has exactly one fate, that no query octet leaves before the verd
 memory is bounded, and that ids are never confused.
 
 One seed is one history of :data:`HISTORY_HOURS`, with about five queries an hour, most of them in bursts: between these
-connections idle, and end.  A history that fails ends the run: its seed and its last steps are
-printed, with the command that plays it again.
+connections idle, and end.  A history that fails ends the run: its seed and its last steps are printed, with the
+command that plays it again.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ HISTORY_HOURS: Final = 100
 
 FRESH_SEEDS: Final = 1_000_000
 "A seed that is not given is drawn below this; the seeds of one run follow each other."
+
+COLUMNS: Final = 79
+"Characters of the progress line: one that a narrow terminal wraps could not be written over."
 
 INTERRUPTED: Final = 130
 "What a shell reports for a process ended by SIGINT: 128 + 2."
@@ -115,7 +118,8 @@ class _Run:
     def add(self, summary: Summary) -> None:
         """One more history is over."""
         self.total = self.total + summary
-        self._show(f"{100 * self.total.hours / max(self._hours, self.total.hours):3.0f} %  {self.text()}")
+        percent = 100 * self.total.hours / max(self._hours, self.total.hours)
+        self._show(f"{percent:3.0f} %  {self.text()}"[:COLUMNS])
 
     def clear(self) -> None:
         """Make room for what is to stay."""

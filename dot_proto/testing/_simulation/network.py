@@ -26,8 +26,8 @@ TICKS: Final = 64
 START: Final = 1_024.0
 "Seconds on the virtual clock at which a history begins; not 0, so that no deadline agrees by accident."
 
-AFTERWARDS: Final = 7_200.0
-"Seconds in which everything is over once nothing new begins: no idle time of any host is longer."
+AFTERWARDS: Final = 10_800.0
+"Seconds in which everything is over once nothing new begins: the longest idle time of a host is 6553.5."
 
 TRACE_LINES: Final = 400
 "Lines of the record that are kept to be printed; the digest is of all lines."
