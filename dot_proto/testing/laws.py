@@ -184,3 +184,45 @@ def _and_cut(labelled: list[tuple[bool, bytes]]) -> st.SearchStrategy[tuple[froz
     fair = frozenset(each for is_fair, each in labelled if is_fair)
     chunks = strategies.chunkings(stream_of(each for _, each in labelled))
     return chunks.map(lambda chunks: (fair, chunks))
+
+
+# Readers
+
+
+Refusals = type[Exception] | tuple[type[Exception], ...]
+"What a reader may raise."
+
+
+def message_reader_law(reader: Callable[[bytes], object], raises: Refusals, *, minimum: int = 12) -> Law:
+    """A reader of DNS messages takes each that is well formed; for any other octets it may raise these, and no others.
+
+    It is given ``minimum`` octets and more, as a framer delivers them.  What it returns is not looked at.
+    """
+    fair = strategies.queries() | strategies.responses()
+    damaged = strategies.damaged(fair).filter(lambda octets: len(octets) >= minimum)
+    return reader_law(reader, raises, fair, damaged | st.binary(min_size=minimum, max_size=minimum + 60))
+
+
+def check_message_reader(reader: Callable[[bytes], object], raises: Refusals, *, minimum: int = 12) -> None:
+    """Run :func:`message_reader_law`."""
+    run(message_reader_law(reader, raises, minimum=minimum))
+
+
+def reader_law(
+    reader: Callable[[bytes], object],
+    raises: Refusals,
+    fair: st.SearchStrategy[bytes],
+    foul: st.SearchStrategy[bytes],
+) -> Law:
+    """A reader of anything: takes all that is ``fair``, and for what is ``foul`` raises only what it may."""
+
+    @given(st.tuples(st.just(True), fair) | st.tuples(st.just(False), foul))
+    def law(drawn: tuple[bool, bytes]) -> None:
+        is_fair, octets = drawn
+        try:
+            reader(octets)
+        except raises as error:
+            if is_fair:
+                raise AssertionError(f"well formed, but {type(error).__name__}: {error}") from error
+
+    return law_of(law)

@@ -16,6 +16,7 @@ from dot_proto import (
     Event,
     KeepaliveReceived,
     MessageDiscarded,
+    MessageError,
     QueryLost,
     QueryReceived,
     QueryRejected,
@@ -25,15 +26,18 @@ from dot_proto import (
     make_query,
 )
 from dot_proto._framing import Deframer
+from dot_proto._message import question_end, walk
 from dot_proto._state import Cause
 from dot_proto.testing.books import ClientBook, ServerBook, answers
 from dot_proto.testing.laws import (
     Law,
     check_client,
     check_framer,
+    check_message_reader,
     check_server,
     client_law,
     framer_law,
+    message_reader_law,
     server_law,
 )
 from dot_proto.testing.messages import message, read, response_to, stream_of
@@ -523,6 +527,38 @@ BAD_SERVERS = {
 def test_bugs_of_servers_are_found(server: Callable[[], Any]):
     """Each breaks the law, and the law says how."""
     assert re.search(BAD_SERVERS[server], broken(server_law(server)))
+
+
+# Readers
+
+
+def test_the_reader_of_messages():
+    """Whatever the octets are, it reports and does not raise (MSG-1 to MSG-8)."""
+    check_message_reader(walk, ())
+
+
+def test_the_reader_of_questions():
+    """It raises what it says."""
+    check_message_reader(question_end, MessageError)
+
+
+def forgets_the_bound(octets: bytes) -> int:
+    """Reads the first name's length without a look at the end."""
+    return octets[12]
+
+
+def takes_no_edns(octets: bytes) -> None:
+    """Knows no additional section."""
+    if octets[10:12] != b"\0\0":
+        raise MessageError("additional records")
+
+
+def test_bugs_of_readers_are_found():
+    """One raises what it did not announce, one refuses what is well formed; none is blamed for what it may."""
+    with pytest.raises(IndexError):
+        SEARCH(message_reader_law(forgets_the_bound, MessageError))()
+    assert "well formed, but MessageError: additional" in broken(message_reader_law(takes_no_edns, MessageError))
+    check_message_reader(forgets_the_bound, (), minimum=13)
 
 
 # What the laws are made of
