@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from . import strategies
@@ -131,7 +131,6 @@ def client_law(make: Callable[[], Client], *, misbehaving_peers: bool = True) ->
     def law(script: Script) -> None:
         book = ClientBook()
         for moment in play(make(), script):
-            note(str(moment))
             book.enter(moment)
         book.close()
 
