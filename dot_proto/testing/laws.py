@@ -4,9 +4,9 @@
 smallest example found.  ``framer_law(make)`` is the law itself, a Hypothesis test: give it settings, or hand its
 ``hypothesis.fuzz_one_input`` to a fuzzer that is guided by coverage.
 
-What is right is said here once more, as plainly as can be and with nothing of the engine's own reading: by
-:func:`~dot_proto.testing.messages.read` for the framing, by
-:func:`~dot_proto.testing.books.answers` for what answers what.
+What is right is said here once more, as plainly as can be: by :func:`~dot_proto.testing.messages.read` for the framing,
+by :func:`~dot_proto.testing.books.answers` for what answers what.  Of the engine's own reading there is only where a
+question ends, and the RCODE.
 """
 
 from __future__ import annotations
