@@ -40,7 +40,7 @@ from dot_proto.testing.laws import (
     message_reader_law,
     server_law,
 )
-from dot_proto.testing.messages import message, read, response_to, stream_of
+from dot_proto.testing.messages import message, read, response_to, stream_of, unframed
 from dot_proto.testing.peers import Close
 from dot_proto.testing.playing import Arrived, Asked, Ended, Moment, Refused, Sent, Woke, open_client
 
@@ -619,6 +619,13 @@ def test_read(octets: int, delivered: int, failed: bool, mid_message: bool):
     assert reading.has_failed(octets) is failed
     assert reading.is_mid_message(octets) is mid_message
     assert read(STREAM).failed_at is None
+
+
+def test_unframed_looks_at_the_length():
+    """One message an item, behind its own length; else it says so."""
+    assert unframed([stream_of([QUERY]), stream_of([bytes(12)])]) == [QUERY, bytes(12)]
+    with pytest.raises(AssertionError, match="a length prefix of 12 before 13 octets"):
+        unframed([b"\0\x0c" + bytes(13)])
 
 
 def entered(*moments: Moment) -> ClientBook:
