@@ -27,6 +27,7 @@ from dot_proto import (
     ResponseReceived,
     ServerConnection,
     State,
+    make_query,
 )
 from dot_proto._matching import Outstanding
 from dot_proto.testing import simulate as command
@@ -75,7 +76,7 @@ def test_nothing_is_found_in_fresh_histories(seed):
     assert simulate(seed).hours == HISTORY_HOURS
 
 
-@pytest.mark.parametrize("habit", ["_keepalive", "_flood", "_leave"])
+@pytest.mark.parametrize("habit", ["_keepalive", "_in_parts", "_flood", "_leave"])
 def test_nothing_is_found_where_rogues_have_one_habit(monkeypatch, habit):
     """Each message of theirs says something odd of the idle timeout, answers nothing, or is their last."""
     monkeypatch.setattr(RogueServer, "_answer", getattr(RogueServer, habit))
@@ -666,3 +667,15 @@ def test_no_handshake_over_a_broken_line(kind, is_cut, told):
         link.cut()
     world.run()
     assert caller.told == told
+
+
+@pytest.mark.parametrize(("kind", "messages"), [("AXFR", 4), ("A", 1)])
+def test_a_rogue_transfers_a_zone_in_parts(kind, messages):
+    """All of them under the query's id, the later ones without a question."""
+    world, calm = World(1, 1.0), Weather(0.0, 0.0, 0.0, Shape.AS_SENT)
+    link, query = Link(world, 0, calm, calm), make_query("a.example", kind, message_id=77)
+    RogueServer(world, link)._in_parts(query, 0)
+    world.run()
+    assert [position for _, position in link.answers] == [0] * messages
+    assert {said[:2] for said, _ in link.answers} == {query[:2]}
+    assert [said[5] for said, _ in link.answers] == [1, 0, 0, 0][:messages]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ... import frame, make_query
-from ..messages import KEEPALIVE, QR, RD, TXT, message, opt, option, question_of, record, response_to
+from ..messages import AXFR, KEEPALIVE, QR, RD, TXT, message, opt, option, question_of, record, response_to
 from .actors import Dialler, Listener, Network
 from .network import End, Link, World
 
@@ -62,6 +62,7 @@ class RogueServer:
             self._no_question,
             self._bare_error,
             self._malformed,
+            self._in_parts,
             self._keepalive,
             self._nothing,
             self._flood,
@@ -149,6 +150,14 @@ class RogueServer:
     def _malformed(self, query: bytes, position: int) -> None:
         """Broken behind the question, and still the answer: no better one will come."""
         self._say(self._right(query, position) + bytes(self._world.number(1, 9)), position)
+
+    def _in_parts(self, query: bytes, position: int) -> None:
+        """A zone transfer whose later messages have no question (RFC 5936, section 2.2.1), and which never ends."""
+        self._say(self._right(query, position), position)
+        if question_of(query)[-4:-2] == AXFR.to_bytes(2):
+            part = message(id=int.from_bytes(query[:2]), flags=QR, answers=[record(b"\0", TXT, b"part")])
+            for _ in range(3):
+                self._world.later(self._world.seconds(0.0, 9.0), self._say, part, position)
 
     def _keepalive(self, query: bytes, position: int) -> None:
         timeout = self._world.pick([b"", b"\1", b"\1\2\3", b"\0\0", b"\0\1", b"\0\x14", b"\xff\xff"])
