@@ -99,9 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"interrupted: {run.text()}; nothing found")
         return INTERRUPTED
     run.clear()
-    print(f"{run.text()}; nothing found")
-    for what, count in sorted(run.total.tally.items()):
-        print(f"{count:12,}  {what}")
+    counts = (f"{count:12,}  {what}" for what, count in sorted(run.total.tally.items()))
+    print("\n".join([f"{run.text()}; nothing found", *counts]))
     return 0
 
 
@@ -138,14 +137,14 @@ class _Run:
             self._terminal.flush()
 
 
-def _report(error: SimulationError, lines: int) -> None:
-    print(f"FAILED: {error}\n\nThe last steps, with the time in seconds (it began at {START:g}):")
-    for line in error.trace[-lines:]:
-        print(f"  {line}")
+def _report(error: SimulationError, steps: int) -> None:
+    lines = [f"FAILED: {error}", "", f"The last steps, with the time in seconds (it began at {START:g}):"]
+    lines += [f"  {step}" for step in error.trace[-steps:]]
     if error.__cause__ is not None:
         place = traceback.extract_tb(error.__cause__.__traceback__)[-1]
-        print(f"\nRaised by {place.name}, {place.filename}:{place.lineno}")
-    print(f"\nAgain: python -m dot_proto.testing.simulate --hours {HISTORY_HOURS} --seed {error.seed}")
+        lines += ["", f"Raised by {place.name}, {place.filename}:{place.lineno}"]
+    lines += ["", f"Again: python -m dot_proto.testing.simulate --hours {HISTORY_HOURS} --seed {error.seed}"]
+    print("\n".join(lines))
 
 
 def _parser() -> argparse.ArgumentParser:
