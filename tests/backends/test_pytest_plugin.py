@@ -603,23 +603,32 @@ def test_handshake_faults(knowing: LoopbackServer, fault: HandshakeFault, failur
     assert ask_anew(knowing) == ["192.0.2.1"]
 
 
+def end_of_tcp(sock: socket.socket) -> str:
+    """How it ends, beneath TLS: Pythons differ in what they make of RST while TLS is read."""
+    try:
+        while socket.socket.recv(sock, 65_536):
+            pass
+    except ConnectionResetError:
+        return "RST"
+    return "FIN"
+
+
 def test_reset_is_one(dot_server: LoopbackServer) -> None:
-    """RST, not FIN, as bare sockets see it."""
-    for fault, raised in (("reset", ConnectionResetError), ("cut", ssl.SSLEOFError)):
+    """RST, where ``cut`` is FIN."""
+    for fault, end in (("reset", "RST"), ("cut", "FIN")):
         dot_server.fault = fault
         with RawClient(dot_server.port) as client:
             client.send(dns.message.make_query("example.com", "A").to_wire())
-            with pytest.raises(raised):
-                client.message()
+            assert end_of_tcp(client.socket) == end
 
 
 def test_reset_inside_the_handshake_is_one(dot_server: LoopbackServer) -> None:
-    """RST, not the FIN of ``close``: another client can tell them."""
-    context = ssl.create_default_context(cafile=str(dot_server.ca_file))
-    for fault, raised in (("reset", ConnectionResetError), ("close", ssl.SSLEOFError)):
+    """RST, where ``close`` is FIN: another client can tell them."""
+    for fault, end in (("reset", "RST"), ("close", "FIN")):
         dot_server.handshake_fault = fault
-        with socket.create_connection(dot_server.address) as bare, pytest.raises(raised):
-            context.wrap_socket(bare, server_hostname=dot_server.name)
+        with socket.create_connection(dot_server.address) as bare:
+            bare.sendall(b"ClientHello")
+            assert end_of_tcp(bare) == end
 
 
 def test_a_name_may_be_exempt(knowing: LoopbackServer) -> None:
