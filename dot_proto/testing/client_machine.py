@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -16,10 +16,8 @@ from ..configuration import ClientConfiguration
 from ..errors import LocalProtocolError, TooManyQueriesError
 from ..query import make_query
 from .client_model import Answer, ClientModel, Query
-from .connection_machine import ConnectionMachine
-from .messages import KEEPALIVE, opt, option, pieces, response_to, stream_of, unframed
-
-T = TypeVar("T")
+from .connection_machine import ConnectionMachine, pick
+from .messages import pieces, response_to, stream_of, unframed
 
 LEAF = b"a certificate"
 POLICY = AuthenticationPolicy.strict("dot.example")
@@ -56,11 +54,6 @@ MISTAKES = ["short", "long", "response", "malformed", "timeout", "cancel", "end"
 TIMEOUTS = st.sampled_from([None, 8.0, 20.0, 3.0, 1.0, 0.0])
 KEEPALIVES = st.sampled_from([None, None, None, b"\0\xc8", b"\0\x1e", b"\x01\x90", b"", b"\0\0"])
 INDEX = st.integers(0, 7)
-
-
-def pick(choices: Sequence[T], which: int) -> T:
-    """One of them, counted round."""
-    return choices[which % len(choices)]
 
 
 def always_seven(size: int) -> bytes:
@@ -156,7 +149,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         due = self.model.cancel(query, self.now)
         self.agree("cancelled", self.recording.call(self.connection.cancel, query.handle, now=self.now), due)
 
-    @precondition(lambda self: any([each.multiple for each in self.asked]))
+    @precondition(lambda self: any(each.multiple for each in self.asked))
     @rule(which=INDEX)
     def end_exchange(self, which: int) -> None:
         """Say that the last of several messages has come; or say so of a query of which it cannot be said."""
@@ -232,7 +225,9 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
 
     @precondition(lambda self: self.asked and self.takes_octets())
     @rule(
-        answers=st.lists(st.tuples(INDEX, st.sampled_from(["right"] * 6 + ANSWERS), KEEPALIVES), min_size=1, max_size=3),
+        answers=st.lists(
+            st.tuples(INDEX, st.sampled_from(["right"] * 6 + ANSWERS), KEEPALIVES), min_size=1, max_size=3
+        ),
         size=st.sampled_from([1, 2, 7, 1000]),
     )
     def receive(self, answers: list[tuple[int, str, bytes | None]], size: int) -> None:

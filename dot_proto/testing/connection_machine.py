@@ -24,6 +24,11 @@ WORN = 12
 "Calls before a connection may be ended from outside: most should live long enough to come to something."
 
 
+def pick(choices: Sequence[T], which: int) -> T:
+    """One of them, counted round."""
+    return choices[which % len(choices)]
+
+
 def error_of(fault: Fault | None) -> RemoteProtocolError | None:
     """An error with this code; its words are not compared."""
     return None if fault is None else RemoteProtocolError("foretold", fault)
