@@ -17,7 +17,7 @@ from ..errors import LocalProtocolError, TooManyQueriesError
 from ..query import make_query
 from .client_model import Answer, ClientModel, Query
 from .connection_machine import ConnectionMachine, pick
-from .messages import pieces, response_to, stream_of, unframed
+from .messages import cut_at, response_to, stream_of, unframed
 
 LEAF = b"a certificate"
 POLICY = AuthenticationPolicy.strict("dot.example")
@@ -54,6 +54,8 @@ MISTAKES = ["short", "long", "response", "malformed", "timeout", "cancel", "end"
 TIMEOUTS = st.sampled_from([None, 8.0, 20.0, 3.0, 1.0, 0.0])
 KEEPALIVES = st.sampled_from([None, None, None, b"\0\xc8", b"\0\x1e", b"\x01\x90", b"", b"\0\0"])
 INDEX = st.integers(0, 7)
+CUTS = st.lists(st.integers(0, 100), max_size=3)
+"Offsets at which what comes is cut into pieces."
 
 
 def always_seven(size: int) -> bytes:
@@ -228,9 +230,9 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         answers=st.lists(
             st.tuples(INDEX, st.sampled_from(["right"] * 6 + ANSWERS), KEEPALIVES), min_size=1, max_size=3
         ),
-        size=st.sampled_from([1, 2, 7, 1000]),
+        cuts=CUTS,
     )
-    def receive(self, answers: list[tuple[int, str, bytes | None]], size: int) -> None:
+    def receive(self, answers: list[tuple[int, str, bytes | None]], cuts: list[int]) -> None:
         """Some messages at once, cut into pieces; each answers a query, of now or of long ago, well or badly."""
         made = [self.answer(self._likely(which), kind, keepalive) for which, kind, keepalive in answers]
         due = self.model.delivered()
@@ -238,7 +240,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
             due += self.model.receive(answer, self.now)
         events = [
             event
-            for piece in pieces(stream_of(answer.octets for answer in made), size)
+            for piece in cut_at(stream_of(answer.octets for answer in made), cuts)
             for event in self.recording.call(self.connection.receive_data, piece, now=self.now)
         ]
         self.check(events, due)

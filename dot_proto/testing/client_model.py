@@ -242,7 +242,7 @@ class ClientModel(Model):
         """The server is broken."""
         return self.end(Cause.PEER_FAULT, Fault.SHORT_FRAME)
 
-    def cut_off(self) -> list[Event]:
+    def cut_off(self, orderly: bool, now: float) -> list[Event]:
         """That is told, however politely it ended."""
         return self.end(Cause.PEER_FAULT, Fault.TRUNCATED)
 

@@ -179,9 +179,11 @@ class ServerModel(Model):
         self.framing_has_failed = True
         return self.end(Cause.PEER_FAULT, Fault.SHORT_FRAME) if self.state is State.OPEN else []
 
-    def cut_off(self) -> list[Event]:
-        """That is told, however politely it ended."""
-        return [] if self.client_has_finished else self.end(Cause.PEER_FAULT, Fault.TRUNCATED)
+    def cut_off(self, orderly: bool, now: float) -> list[Event]:
+        """That is told, however politely it ended; unless nothing means anything any more."""
+        if self.client_has_finished or self.framing_has_failed:
+            return self.eof(orderly, now)
+        return self.end(Cause.PEER_FAULT, Fault.TRUNCATED)
 
     # Consequences
 
