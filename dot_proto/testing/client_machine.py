@@ -51,8 +51,10 @@ ANSWERS = [
 
 MISTAKES = ["short", "long", "response", "malformed", "timeout", "cancel", "end", "close", "verify", "octets"]
 
-TIMEOUTS = st.sampled_from([None, 8.0, 20.0, 3.0, 1.0, 0.0])
-KEEPALIVES = st.sampled_from([None, None, None, b"\0\xc8", b"\0\x1e", b"\x01\x90", b"", b"\0\0"])
+TIMEOUTS = st.sampled_from([None, 8.0, 20.0, 8.0, 3.0, 1.0, 0.0])
+KEEPALIVES = st.sampled_from([None, None, b"\0\xc8", b"\0\x1e", b"\x01\x90", None, b"", b"\0\0"])
+"None, 20, 3 and 40 seconds, one that is badly formed, and the last call."
+MOSTLY = st.sampled_from([True, True, True, False])
 INDEX = st.integers(0, 7)
 CUTS = st.lists(st.integers(0, 100), max_size=3)
 "Offsets at which what comes is cut into pieces."
@@ -71,7 +73,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
 
     policy: ClassVar[AuthenticationPolicy] = POLICY
     configurations: ClassVar[Sequence[ClientConfiguration]] = (
-        ClientConfiguration(max_in_flight=4, max_strays=3, close_timeout=2.0),
+        ClientConfiguration(max_in_flight=4, max_strays=1, max_idle_timeout=30.0),
         ClientConfiguration(max_in_flight=2, max_strays=0, max_idle_timeout=15.0, query_timeout=1.5),
         ClientConfiguration(max_in_flight=4, idle_timeout=1.0, keepalive=False, padding_block=None),
         ClientConfiguration(max_in_flight=3, idle_timeout=0.0, padding_block=None),
@@ -90,7 +92,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         """A fresh connection, made as this one was."""
         return self.make_connection(self.model.configuration)
 
-    @initialize(configuration=st.integers(0, 7), verified=st.booleans())
+    @initialize(configuration=st.integers(0, 7), verified=MOSTLY)
     def begin(self, configuration: int, verified: bool) -> None:
         """A new connection."""
         chosen = pick(self.configurations, configuration)
@@ -100,7 +102,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
             self.verify_peer("trusted")
 
     @precondition(lambda self: self.model.has_ended)
-    @rule(configuration=st.integers(0, 7), verified=st.booleans())
+    @rule(configuration=st.integers(0, 7), verified=MOSTLY)
     def begin_again(self, configuration: int, verified: bool) -> None:
         """So that few steps are spent on a connection that is over."""
         self.finish()
@@ -161,13 +163,14 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         else:
             self.refused(LocalProtocolError, end, query.handle, now=self.now)
 
-    @precondition(lambda self: len(self.asked) > 2)
+    @precondition(lambda self: len(self.asked) > 1)
     @rule(timeout=st.sampled_from([None, 5.0, 1.0, 0.0, math.inf]))
     def close(self, timeout: float | None) -> None:
         """In order; more than once, perhaps."""
         self.model.close(timeout, self.now)
         self.recording.call(self.connection.close, now=self.now, timeout=timeout)
 
+    @precondition(lambda self: self.events)
     @rule(mistake=st.sampled_from(MISTAKES))
     def err(self, mistake: str) -> None:
         """The caller does what cannot be done."""
@@ -211,6 +214,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         due += self.model.verify(judge(self.policy, evidence), self.now)
         self.check(self.recording.call(self.connection.verify_peer, evidence, now=self.now), due)
 
+    @precondition(lambda self: not all(query.wire_id is not None for query in self.model.pending.values()))
     @rule()
     def drain(self) -> None:
         """What leaves is what may, in the order asked, octet for octet, under ids that nothing in flight has."""
@@ -228,7 +232,9 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     @precondition(lambda self: self.asked and self.takes_octets())
     @rule(
         answers=st.lists(
-            st.tuples(INDEX, st.sampled_from(["right"] * 6 + ANSWERS), KEEPALIVES), min_size=1, max_size=3
+            st.tuples(INDEX, st.sampled_from(["right", "right", "other-case", *ANSWERS]), KEEPALIVES),
+            min_size=1,
+            max_size=3,
         ),
         cuts=CUTS,
     )
@@ -244,6 +250,25 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
             for event in self.recording.call(self.connection.receive_data, piece, now=self.now)
         ]
         self.check(events, due)
+
+    @precondition(lambda self: any(query.wire_id is not None for query in self.model.pending.values()))
+    @rule(which=INDEX, keepalive=KEEPALIVES)
+    def receive_one(self, which: int, keepalive: bytes | None) -> None:
+        """The usual thing, so that it is usual here too."""
+        self.receive([(which % len(self.model.pending), "right", keepalive)], [])
+
+    @rule(
+        name=st.sampled_from(QUESTIONS),
+        multiple=st.booleans(),
+        keepalive=KEEPALIVES,
+        seconds=st.sampled_from([0.5, 0.0, 5.0]),
+    )
+    def exchange(self, name: str, multiple: bool, keepalive: bytes | None, seconds: float) -> None:
+        """The usual two things, and between them some time."""
+        self.ask(name, 0, 8.0, multiple, held=False)
+        self.pass_time(seconds, looks=True)
+        if self.model.pending and self.takes_octets():
+            self.receive([(len(self.model.pending) - 1, "right", keepalive)], [])
 
     def answer(self, query: Query, kind: str, keepalive: bytes | None) -> Answer:
         """A message about this query."""

@@ -20,7 +20,10 @@ from .recording import Recording, described
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WORN = 3
+ENDS = {"reset": b"", "eof": b"", "bad length": b"\0\x0b", "in a length": b"\0", "in a message": b"\0\x20" + bytes(31)}
+"How a connection ends from outside, and the last octets that come."
+
+WORN = 6
 "Events before a connection may be ended from outside: most should live long enough to come to something."
 
 
@@ -240,39 +243,30 @@ class ConnectionMachine(RuleBasedStateMachine, Generic[ConnectionT, ModelT]):
     # Ends
 
     @precondition(lambda self: len(self.events) >= WORN)
-    @rule(orderly=st.booleans())
-    def receive_eof(self, orderly: bool) -> None:
-        """The peer has no more to say, with close_notify or without."""
+    @rule(how=st.sampled_from([*ENDS]), orderly=st.booleans())
+    def end(self, how: str, orderly: bool) -> None:
+        """What the network or the peer does to end it all; ``orderly``: with close_notify."""
+        connection, now, call = self.connection, self.now, self.recording.call
         due = self.model.delivered()
-        due += self.model.eof(orderly, self.now)
-        self.check(self.recording.call(self.connection.receive_eof, now=self.now, orderly=orderly), due)
-
-    @precondition(lambda self: len(self.events) >= WORN and self.takes_octets())
-    @rule(part=st.sampled_from([b"\0", b"\0\x20", b"\0\x20" + bytes(31)]), orderly=st.booleans())
-    def receive_eof_inside_a_message(self, part: bytes, orderly: bool) -> None:
-        """Behind so many octets of one."""
-        due = self.model.delivered()
-        due += self.model.cut_off(orderly, self.now)
-        events = self.recording.call(self.connection.receive_data, part, now=self.now)
-        events += self.recording.call(self.connection.receive_eof, now=self.now, orderly=orderly)
+        events: list[Event] = []
+        match how:
+            case "reset":
+                events += call(connection.fail, RemoteProtocolError("reset", Fault.RESET), now=now)
+                due += self.model.end(Cause.TRANSPORT_FAILED, Fault.RESET)
+            case "eof":
+                events += call(connection.receive_eof, now=now, orderly=orderly)
+                due += self.model.eof(orderly, now)
+            case _ if not self.takes_octets():
+                events += call(connection.handle_timeout, now=now)
+                due += self.model.tick(now)
+            case "bad length":
+                events += call(connection.receive_data, ENDS[how], now=now)
+                due += self.model.bad_frame()
+            case _:
+                events += call(connection.receive_data, ENDS[how], now=now)
+                events += call(connection.receive_eof, now=now, orderly=orderly)
+                due += self.model.cut_off(orderly, now)
         self.check(events, due)
-
-    @precondition(lambda self: len(self.events) >= WORN and self.takes_octets())
-    @rule(length=st.integers(0, 11))
-    def receive_a_bad_length(self, length: int) -> None:
-        """No message is so short."""
-        due = self.model.delivered()
-        due += self.model.bad_frame()
-        self.check(self.recording.call(self.connection.receive_data, length.to_bytes(2), now=self.now), due)
-
-    @precondition(lambda self: len(self.events) >= WORN)
-    @rule()
-    def fail(self) -> None:
-        """The transport breaks."""
-        due = self.model.delivered()
-        due += self.model.end(Cause.TRANSPORT_FAILED, Fault.RESET)
-        error = RemoteProtocolError("reset", Fault.RESET)
-        self.check(self.recording.call(self.connection.fail, error, now=self.now), due)
 
     # Laws
 
@@ -297,7 +291,7 @@ class ConnectionMachine(RuleBasedStateMachine, Generic[ConnectionT, ModelT]):
     def finish(self) -> None:
         """The connection is brought to its end; then the calls are replayed, with their mistakes and without."""
         self.drain()
-        self.fail()
+        self.end("reset", False)
         self.agree("the last event is terminal", isinstance(self.events[-1], ConnectionClosed), True)
         self.drain()
         self.recording.replay(self.another())
