@@ -392,8 +392,12 @@ def test_each_end(how, orderly, verified):
     """Octets do not come before the verdict."""
     machine = begun(verified=verified)
     machine.ask("a.example", 5, 20.0, multiple=False, held=False)
-    machine.end(how, orderly)
-    machine.end(how, orderly)
+    for _ in range(2):
+        machine.what_can_be_seen_is_as_foretold()
+        machine.the_next_timeout_is_never_late()
+        machine.the_end_is_the_end()
+        machine.the_places_are_as_foretold()
+        machine.end(how, orderly)
     machine.teardown()
 
 
