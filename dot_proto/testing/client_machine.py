@@ -73,10 +73,10 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
 
     policy: ClassVar[AuthenticationPolicy] = POLICY
     configurations: ClassVar[Sequence[ClientConfiguration]] = (
-        ClientConfiguration(max_in_flight=4, max_strays=1, max_idle_timeout=30.0),
+        ClientConfiguration(max_in_flight=4, max_strays=1, max_idle_timeout=15.0),
         ClientConfiguration(max_in_flight=2, max_strays=0, max_idle_timeout=15.0, query_timeout=1.5),
         ClientConfiguration(max_in_flight=4, idle_timeout=1.0, keepalive=False, padding_block=None),
-        ClientConfiguration(max_in_flight=3, idle_timeout=0.0, padding_block=None),
+        ClientConfiguration(max_in_flight=3, max_idle_timeout=2.0, idle_timeout=0.0, padding_block=None),
     )
     "One of them is drawn at the beginning."
 
@@ -137,7 +137,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         if not model.places:
             self.refused(TooManyQueriesError, send, message, now=now, timeout=timeout, multiple=multiple)
             return
-        handle = self.recording.call(send, message, now=now, timeout=timeout, multiple=multiple)
+        handle = self.call(send, message, now=now, timeout=timeout, multiple=multiple)
         self.agree("earlier queries with this handle", [each for each in self.asked if each.handle == handle], [])
         seconds = model.configuration.query_timeout if timeout is None else timeout
         self.asked.append(Query(handle, message, multiple, now, seconds, now + seconds))
@@ -151,7 +151,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         """Give up a query, which may have its fate already."""
         query = self._likely(which)
         due = self.model.cancel(query, self.now)
-        self.agree("cancelled", self.recording.call(self.connection.cancel, query.handle, now=self.now), due)
+        self.agree("cancelled", self.call(self.connection.cancel, query.handle, now=self.now), due)
 
     @precondition(lambda self: any(each.multiple for each in self.asked))
     @rule(which=INDEX)
@@ -159,7 +159,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         """Say that the last of several messages has come; or say so of a query of which it cannot be said."""
         query, end = self._likely(which), self.connection.end_exchange
         if self.model.end_exchange(query, self.now):
-            self.recording.call(end, query.handle, now=self.now)
+            self.call(end, query.handle, now=self.now)
         else:
             self.refused(LocalProtocolError, end, query.handle, now=self.now)
 
@@ -168,7 +168,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     def close(self, timeout: float | None) -> None:
         """In order; more than once, perhaps."""
         self.model.close(timeout, self.now)
-        self.recording.call(self.connection.close, now=self.now, timeout=timeout)
+        self.call(self.connection.close, now=self.now, timeout=timeout)
 
     @precondition(lambda self: self.events)
     @rule(mistake=st.sampled_from(MISTAKES))
@@ -212,14 +212,14 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         evidence = EVIDENCE[whom]
         due = self.model.delivered()
         due += self.model.verify(judge(self.policy, evidence), self.now)
-        self.check(self.recording.call(self.connection.verify_peer, evidence, now=self.now), due)
+        self.check(self.call(self.connection.verify_peer, evidence, now=self.now), due)
 
     @precondition(lambda self: not all(query.wire_id is not None for query in self.model.pending.values()))
     @rule()
     def drain(self) -> None:
         """What leaves is what may, in the order asked, octet for octet, under ids that nothing in flight has."""
         model = self.model
-        messages = unframed(self.recording.call(self.connection.data_to_send))
+        messages = unframed(self.call(self.connection.data_to_send))
         leaving = model.leave()
         due = [query.on_the_wire(model.configuration) for query in leaving]
         self.agree("what leaves, without the ids", [message[2:] for message in messages], due)
@@ -247,7 +247,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         events = [
             event
             for piece in cut_at(stream_of(answer.octets for answer in made), cuts)
-            for event in self.recording.call(self.connection.receive_data, piece, now=self.now)
+            for event in self.call(self.connection.receive_data, piece, now=self.now)
         ]
         self.check(events, due)
 
@@ -269,6 +269,12 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         self.pass_time(seconds, looks=True)
         if self.model.pending and self.takes_octets():
             self.receive([(len(self.model.pending) - 1, "right", keepalive)], [])
+
+    @precondition(lambda self: self.asked and self.takes_octets())
+    @rule(which=INDEX, kind=st.sampled_from(ANSWERS), count=st.integers(2, 4))
+    def flood(self, which: int, kind: str, count: int) -> None:
+        """The same, again and again."""
+        self.receive([(which, kind, None)] * count, [])
 
     def answer(self, query: Query, kind: str, keepalive: bytes | None) -> Answer:
         """A message about this query."""

@@ -196,9 +196,19 @@ class ConnectionMachine(RuleBasedStateMachine, Generic[ConnectionT, ModelT]):
         """Raise :class:`AssertionError` unless the connection does what the model says."""
         got, due = described(got), described(due)
         if got != due:
-            error = AssertionError(f"{what}: {got!r}; due is {due!r}")
-            error.add_note(f"The calls on the connection, and what came of each:\n{self.recording}")
-            raise error
+            raise self._complaint(f"{what}: {got!r}; due is {due!r}")
+
+    def call(self, method: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """A call in which the caller makes no mistake; whatever the peer does, it must not raise."""
+        try:
+            return self.recording.call(method, *args, **kwargs)
+        except Exception as error:
+            raise self._complaint(f"{method.__name__} raises {error!r}") from error
+
+    def _complaint(self, text: str) -> AssertionError:
+        complaint = AssertionError(text)
+        complaint.add_note(f"The calls on the connection, and what came of each:\n{self.recording}")
+        return complaint
 
     def check(self, events: Sequence[Event], due: Sequence[Event]) -> None:
         """These are the events that are due."""
@@ -223,7 +233,7 @@ class ConnectionMachine(RuleBasedStateMachine, Generic[ConnectionT, ModelT]):
         """The driver looks at the clock."""
         due = self.model.delivered()
         due += self.model.tick(self.now)
-        self.check(self.recording.call(self.connection.handle_timeout, now=self.now), due)
+        self.check(self.call(self.connection.handle_timeout, now=self.now), due)
         deadline = self.connection.next_timeout()
         self.agree("the next deadline is in the future", deadline is None or deadline > self.now, True)
 
@@ -246,7 +256,7 @@ class ConnectionMachine(RuleBasedStateMachine, Generic[ConnectionT, ModelT]):
     @rule(how=st.sampled_from([*ENDS]), orderly=st.booleans())
     def end(self, how: str, orderly: bool) -> None:
         """What the network or the peer does to end it all; ``orderly``: with close_notify."""
-        connection, now, call = self.connection, self.now, self.recording.call
+        connection, now, call = self.connection, self.now, self.call
         due = self.model.delivered()
         events: list[Event] = []
         match how:

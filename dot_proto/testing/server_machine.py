@@ -79,7 +79,7 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         chosen = pick(self.configurations, configuration)
         self.received: list[int] = []
         self.start(self.make_connection(chosen), ServerModel(configuration=chosen))
-        self.recording.call(self.connection.begin, now=self.now)
+        self.call(self.connection.begin, now=self.now)
         self.model.begin(self.now)
 
     @precondition(lambda self: self.model.has_ended)
@@ -97,7 +97,7 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
     # Verbs
 
     @rule(
-        queries=st.lists(st.tuples(KINDS, IDS), min_size=1, max_size=5),
+        queries=st.lists(st.tuples(KINDS, IDS), min_size=1, max_size=3),
         cuts=CUTS,
     )
     def receive(self, queries: list[tuple[str, int]], cuts: list[int]) -> None:
@@ -106,7 +106,7 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         events = [
             event
             for piece in cut_at(stream_of(query.octets for query in made), cuts)
-            for event in self.recording.call(self.connection.receive_data, piece, now=self.now)
+            for event in self.call(self.connection.receive_data, piece, now=self.now)
         ]
         handles = [event.query for event in events if isinstance(event, QueryReceived)]
         self.agree("handles given out twice", [each for each in handles if each in self.received], [])
@@ -123,10 +123,16 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         """The usual thing, so that it is usual here too."""
         self.receive([(kind, id)], [])
 
+    @rule(kind=st.sampled_from([*QUERIES]), id=IDS, count=st.integers(2, 5))
+    def flood(self, kind: str, id: int, count: int) -> None:
+        """The same, again and again."""
+        self.receive([(kind, id)] * count, [])
+
+    @precondition(lambda self: self.model.outgoing)
     @rule()
     def drain(self) -> None:
         """What leaves is what is due, octet for octet."""
-        messages = unframed(self.recording.call(self.connection.data_to_send))
+        messages = unframed(self.call(self.connection.data_to_send))
         self.agree("what leaves", messages, self.model.leave())
 
     # Commands
@@ -140,10 +146,10 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         bare = _response(serial)
         response = _response(serial, opt()) if has_opt else bare
         if handle in self.model.outstanding:
-            self.agree("taken", self.recording.call(send, handle, response, now=now, more=more), True)
+            self.agree("taken", self.call(send, handle, response, now=now, more=more), True)
             self.model.respond(handle, bare, more, now)
         elif self.model.has_ended:
-            self.agree("taken", self.recording.call(send, handle, response, now=now, more=more), False)
+            self.agree("taken", self.call(send, handle, response, now=now, more=more), False)
         else:
             self.refused(LocalProtocolError, send, handle, response, now=now, more=more)
 
@@ -154,10 +160,10 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         handle = self._likely(which)
         send, now = self.connection.send_error, self.now
         if handle in self.model.outstanding:
-            self.agree("taken", self.recording.call(send, handle, now=now, rcode=rcode), True)
+            self.agree("taken", self.call(send, handle, now=now, rcode=rcode), True)
             self.model.send_error(handle, rcode, now)
         elif self.model.has_ended:
-            self.agree("taken", self.recording.call(send, handle, now=now, rcode=rcode), False)
+            self.agree("taken", self.call(send, handle, now=now, rcode=rcode), False)
         else:
             self.refused(LocalProtocolError, send, handle, now=now, rcode=rcode)
 
@@ -167,10 +173,10 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         """Leave a query unanswered."""
         handle = self._likely(which)
         if handle in self.model.outstanding:
-            self.recording.call(self.connection.decline, handle, now=self.now)
+            self.call(self.connection.decline, handle, now=self.now)
             self.model.decline(handle, self.now)
         elif self.model.has_ended:
-            self.recording.call(self.connection.decline, handle, now=self.now)
+            self.call(self.connection.decline, handle, now=self.now)
         else:
             self.refused(LocalProtocolError, self.connection.decline, handle, now=self.now)
 
@@ -179,7 +185,7 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
     def close(self, timeout: float | None) -> None:
         """In order; more than once, perhaps."""
         self.model.close(timeout, self.now)
-        self.recording.call(self.connection.close, now=self.now, timeout=timeout)
+        self.call(self.connection.close, now=self.now, timeout=timeout)
 
     @rule(mistake=st.sampled_from(MISTAKES), which=INDEX)
     def err(self, mistake: str, which: int) -> None:

@@ -21,12 +21,13 @@ from dot_proto import (
     State,
 )
 from dot_proto._timers import Slot
-from dot_proto.testing.client_machine import ANSWERS, EVIDENCE, MISTAKES, ClientMachine
+from dot_proto.testing.client_machine import ANSWERS, EVIDENCE, MISTAKES
 from dot_proto.testing.connection_machine import ENDS
+from dot_proto.testing.machines import ClientMachine
 from support.planted import find_bug
 
 TestClient = ClientMachine.TestCase
-TestClient.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=50)
+TestClient.settings = settings(stateful_step_count=50)
 
 
 # Bugs that are planted
@@ -430,6 +431,14 @@ def test_a_complaint_shows_the_calls():
     (note,) = raised.value.__notes__
     assert "\nconnection.send_query(b'" in note
     assert "timeout=20.0, multiple=False)  # 7\n" in note
+
+
+def test_an_error_out_of_place_is_complained_of():
+    """Where the caller made no mistake."""
+    machine = begun()
+    machine.connection.handle_timeout = lambda *, now: 1 / 0
+    with pytest.raises(AssertionError, match=r"<lambda> raises ZeroDivisionError\("):
+        machine.tick()
 
 
 def test_what_is_no_mistake_is_complained_of():

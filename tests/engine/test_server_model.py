@@ -23,11 +23,12 @@ from dot_proto import (
 )
 from dot_proto._timers import Slot
 from dot_proto.testing.connection_machine import ENDS
-from dot_proto.testing.server_machine import FAIR, MISTAKES, QUERIES, ServerMachine
+from dot_proto.testing.machines import ServerMachine
+from dot_proto.testing.server_machine import FAIR, MISTAKES, QUERIES
 from support.planted import find_bug
 
 TestServer = ServerMachine.TestCase
-TestServer.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=50)
+TestServer.settings = settings(stateful_step_count=50)
 
 
 # Bugs that are planted
@@ -75,7 +76,7 @@ class ReadsOnWhileItCloses(Server):
 
 class SendsAfterAFault(Server):
     def _lose_queries(self, cause, events):
-        outgoing = self._outgoing
+        outgoing = self._outgoing.copy()
         super()._lose_queries(cause, events)
         self._outgoing = outgoing
 
