@@ -23,7 +23,7 @@ T = TypeVar("T")
 ENDS = {"reset": b"", "eof": b"", "bad length": b"\0\x0b", "in a length": b"\0", "in a message": b"\0\x20" + bytes(31)}
 "How a connection ends from outside, and the last octets that come."
 
-WORN = 6
+WORN = 4
 "Events before a connection may be ended from outside: most should live long enough to come to something."
 
 
@@ -253,7 +253,7 @@ class ConnectionMachine(RuleBasedStateMachine, Generic[ConnectionT, ModelT]):
     # Ends
 
     @precondition(lambda self: len(self.events) >= WORN)
-    @rule(how=st.sampled_from([*ENDS]), orderly=st.booleans())
+    @rule(how=st.sampled_from(["eof", *ENDS]), orderly=st.booleans())
     def end(self, how: str, orderly: bool) -> None:
         """What the network or the peer does to end it all; ``orderly``: with close_notify."""
         connection, now, call = self.connection, self.now, self.call
