@@ -1,0 +1,127 @@
+"""docs/fuzzing.md: its code runs, its claims hold, and its list of modules is complete."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from dot_proto import Deframer, testing
+from dot_proto.authentication import judge
+from dot_proto.testing import chains, laws
+from dot_proto.testing.peers import StateKeepalive
+
+PAGE = Path(__file__).parents[1] / "docs" / "fuzzing.md"
+TEXT = PAGE.read_text("utf-8")
+
+BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+
+EXAMPLES = PAGE.parents[1] / "examples"
+
+CARE = """            self.client.close(now=now, timeout=0)
+            self.heed(self.client.handle_timeout(now=now))
+"""
+"What the page says must not be left out."
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the page finds them."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+
+def run(block: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(block, PAGE.name, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_code_runs(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unchanged, block by block."""
+    run(BLOCKS[number])
+    assert ("print(" in BLOCKS[number]) is bool(capsys.readouterr().out)
+
+
+def test_the_framer_takes_ten_lines() -> None:
+    """Besides imports and empty ones."""
+    lines = [line for line in BLOCKS[0].splitlines() if line and "import" not in line]
+    assert len(lines) <= 10
+
+
+@pytest.mark.parametrize(
+    ("excuses", "complaint"),
+    [
+        ("minimum=0", "mid_message is False, not True"),
+        ("tells_truncation=False", "is delivered, and is none|failed is False"),
+    ],
+)
+def test_the_excuses_are_needed(excuses: str, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        run(BLOCKS[0].replace("minimum=0, tells_truncation=False", excuses))
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The page's, about the program as it is, or without the lines that it must not lack."""
+    source = (EXAMPLES / "reconnecting.py").read_text("utf-8")
+    assert CARE in source
+    program = ModuleType("reconnecting")
+    exec(source if request.param == "careful" else source.replace(CARE, ""), vars(program))
+    monkeypatch.setitem(sys.modules, "reconnecting", program)
+    (block,) = (block for block in BLOCKS if "reconnecting" in block)
+    return run(block.removesuffix("run_state_machine_as_test(Machine)\n"))["Machine"]
+
+
+def play_the_story(machine: Any) -> None:
+    """What the page says the bug needs."""
+    played = machine()
+    for step in (None, None, StateKeepalive(), None):
+        if step is None:
+            played.ask(".")
+        else:
+            played.hear(step)
+        played.nothing_is_forgotten()
+
+
+@pytest.mark.parametrize("machine", ["careful"], indirect=True)
+def test_the_story_of_a_careful_program(machine: Any) -> None:
+    play_the_story(machine)
+
+
+@pytest.mark.parametrize("machine", ["careless"], indirect=True)
+def test_the_story_of_a_careless_program(machine: Any) -> None:
+    """Which the machine finds by itself as well."""
+    with pytest.raises(AssertionError):
+        play_the_story(machine)
+    search = settings(derandomize=True, database=None, max_examples=1000, phases=[Phase.generate], deadline=None)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=search)
+
+
+def test_its_last_words_run() -> None:
+    """What is said in passing."""
+    assert chains.check_verifier(lambda case: judge(case.policy, case.evidence()).accepted) is None
+    assert laws.framer_law(Deframer).hypothesis.fuzz_one_input(bytes(100)) is not None
+
+
+def test_every_module_is_named() -> None:
+    """In the table, and in the package's docstring, and each says what it is."""
+    for module in pkgutil.iter_modules(testing.__path__):
+        if not module.name.startswith("_") and module.name != "registration":
+            assert f"`{module.name}`" in TEXT
+            assert f"``{module.name}``" in str(testing.__doc__)
+            assert importlib.import_module(f"dot_proto.testing.{module.name}").__doc__
+
+
+def test_length() -> None:
+    """A page that is read to its end."""
+    assert len(TEXT.splitlines()) < 120
