@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from hypothesis import strategies as st
@@ -72,6 +72,8 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     """
 
     policy: ClassVar[AuthenticationPolicy] = POLICY
+    evidence: ClassVar[Mapping[str, Evidence]] = EVIDENCE
+    "Of those whom the policy trusts, and does not; whoever overrides one overrides both, under the same names."
     configurations: ClassVar[Sequence[ClientConfiguration]] = (
         ClientConfiguration(max_in_flight=4, max_strays=1, max_idle_timeout=15.0),
         ClientConfiguration(max_in_flight=2, max_strays=0, max_idle_timeout=15.0, query_timeout=1.5),
@@ -199,7 +201,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     def _err_about_the_peer(self, mistake: str) -> None:
         client, now = self.connection, self.now
         if mistake == "verify" and client.verdict is not None:
-            self.refused(LocalProtocolError, client.verify_peer, EVIDENCE["trusted"], now=now)
+            self.refused(LocalProtocolError, client.verify_peer, self.evidence["trusted"], now=now)
         if mistake == "octets" and not self.takes_octets():
             self.refused(LocalProtocolError, client.receive_data, b"\0", now=now)
 
@@ -209,7 +211,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     @rule(whom=st.sampled_from(["trusted", *EVIDENCE]))
     def verify_peer(self, whom: str) -> None:
         """The handshake is over; also behind the end of the connection."""
-        evidence = EVIDENCE[whom]
+        evidence = self.evidence[whom]
         due = self.model.delivered()
         due += self.model.verify(judge(self.policy, evidence), self.now)
         self.check(self.call(self.connection.verify_peer, evidence, now=self.now), due)
