@@ -408,6 +408,10 @@ def test_too_many_strays():
     machine.ask("a.example", 0, 20.0, multiple=False, held=False)
     machine.receive([(0, "echo", None), (0, "right", None)], [])
     assert last(machine) == ("QueryLost", "ConnectionClosed")
+    machine.begin_again(0, verified=True)
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.flood(0, "other-name", 4)
+    assert last(machine) == ("QueryLost", "ConnectionClosed")
     machine.teardown()
 
 

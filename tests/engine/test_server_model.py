@@ -356,7 +356,7 @@ def test_the_limit_on_queries():
     machine.sleep()
     assert last(machine) == ("QueryReceived", "ConnectionClosed")
     machine.begin_again(2)
-    machine.receive([("opcode", 0)] * 6, [])
+    machine.flood("opcode", 0, 6)
     assert last(machine) == ("QueryRejected", "ConnectionClosed")
     machine.teardown()
 
