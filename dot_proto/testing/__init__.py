@@ -12,6 +12,7 @@ module             what is in it
 ``machines``       state machines: every call on a client or a server in any order, against a model
 ``recording``      the calls on a connection, as a script in Python, and their replay
 ``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``
+``simulate``       thousands of hours of our engine on a virtual network, in seconds; needs nothing but Python
 =================  ==================================================================================
 
 The machines' parts are ``connection_machine``, ``client_machine``, ``client_model``, ``server_machine`` and
