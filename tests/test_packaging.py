@@ -140,6 +140,7 @@ def test_bare_interpreter_imports_the_engine_without_io() -> None:
         ("strategies", {"hypothesis"}),
         ("playing", {"hypothesis"}),
         ("laws", {"hypothesis"}),
+        ("machines", {"hypothesis"}),
         ("chains", {"hypothesis", "cryptography"}),
     ],
 )

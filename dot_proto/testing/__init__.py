@@ -9,9 +9,14 @@ module             what is in it
 ``playing``        who puts a client through such a script, and what came of it
 ``laws``           ``check_framer``, ``check_client``, ``check_server``: for any implementation
 ``books``          what those laws require of a client and of a server, entry by entry
+``machines``       state machines: every call on a client or a server in any order, against a model
+``recording``      the calls on a connection, as a script in Python, and their replay
 ``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``
 ``simulate``       thousands of hours of our engine on a virtual network, in seconds; needs nothing but Python
 =================  ==================================================================================
+
+The machines' parts are ``connection_machine``, ``client_machine``, ``client_model``, ``server_machine`` and
+``server_model``.
 
 Nothing is imported until asked for: import the module that you need.  docs/fuzzing.md shows how.
 """

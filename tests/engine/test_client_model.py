@@ -1,508 +1,470 @@
-"""The client against a model made of plain dictionaries, which foretells every event of every step.
+"""The client against the model of dot_proto.testing, which foretells every event and every octet of every step.
 
-The model knows nothing of octets: the test makes those, and tells the model what they mean.  Ids are drawn by a
-source that always says 7, so that an id is used again as soon as the rules allow it.
+Bugs are planted in the connection, to see that the machine finds each; steps in a fixed order reach every rule.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dot_proto import (
-    AuthenticationPolicy,
-    ClientConfiguration,
     ClientConnection,
+    ConnectionClosed,
     LocalProtocolError,
-    RemoteProtocolError,
-    TooManyQueriesError,
-    make_query,
+    QueryLost,
+    QueryTimedOut,
+    ResponseReceived,
+    State,
 )
-from dot_proto import Fault as F
-from support.messages import KEEPALIVE, opt, option, pieces, response_to, stream_of, unframed
-from support.scenes import IMPOSTOR, STRICT, TRUSTED, always
+from dot_proto._timers import Slot
+from dot_proto.testing.client_machine import ANSWERS, EVIDENCE, MISTAKES, always_seven
+from dot_proto.testing.connection_machine import ENDS
+from dot_proto.testing.machines import ClientMachine
+from support.planted import find_bug
 
-MAX_IN_FLIGHT, MAX_STRAYS = 4, 3
-IDLE, CLOSE = 10.0, 2.0
-FIRST_ID = 7
-
-RCODES = {"right": 0, "refused": 5, "empty-refused": 5}
-"What each answer that may count says; ``empty``: without a question, which an error excuses (RFC 7766, section 7)."
-
-WRONG = {
-    "echo": "not-a-response",
-    "opcode": "opcode-mismatch",
-    "other-name": "question-mismatch",
-    "empty": "question-missing",
-}
-
-NAMES = ["a.example", "b.example"]
-TIMEOUTS = st.sampled_from([8.0, 20.0, 3.0, 1.0, 0.0])
-KEEPALIVES = st.sampled_from([None, None, None, 200, 30, "", 0])
-KINDS = st.sampled_from(["right"] * 6 + ["refused", "empty-refused", *WRONG, "wrong-id"])
+TestClient = ClientMachine.TestCase
+TestClient.settings = settings(stateful_step_count=50)
 
 
-@dataclass
-class Asked:
-    """One query, as the model sees it."""
-
-    handle: int
-    wire_id: int
-    name: str
-    opcode: int
-    multiple: bool
-    at: float
-    timeout: float
-    deadline: float
-    sent: bool = False
-    begun: bool = False
+# Bugs that are planted
 
 
-@dataclass
-class Model:
-    """What a client owes, said as simply as can be; each method returns the events that are due."""
+class Client(ClientConnection):
+    """Our own, with a bug."""
 
-    state: str = "unverified"
-    pending: dict[int, Asked] = field(default_factory=dict)
-    abandoned: dict[int, Asked] = field(default_factory=dict)
-    strays: int = 0
-    stated: float | None = None
-    reported: bool = False
-    idle_at: float = math.inf
-    close_at: float = math.inf
-    cause: str | None = None
-    waiting: list[tuple[object, ...]] = field(default_factory=list)
 
-    @property
-    def is_open(self) -> bool:
-        return self.state in ("unverified", "open")
+class NeverTimesOut(Client):
+    def handle_timeout(self, *, now):
+        return [event for event in super().handle_timeout(now=now) if not isinstance(event, QueryTimedOut)]
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.pending) + len(self.abandoned) >= MAX_IN_FLIGHT
 
-    def next_id(self) -> int:
-        wire_id = FIRST_ID
-        while wire_id in self.pending or wire_id in self.abandoned:
-            wire_id += 1
-        return wire_id
+class TimesOutTooEarly(Client):
+    def handle_timeout(self, *, now):
+        return super().handle_timeout(now=now + 0.5)
 
-    def deadline(self) -> float:
-        if self.waiting:
-            return -math.inf
-        return min([each.deadline for each in self.pending.values()] + [self.idle_at, self.close_at])
 
-    def deliver(self, events):
-        """What commands have left comes first."""
-        waiting, self.waiting = self.waiting, []
-        return waiting + events
+class SleepsTooLong(Client):
+    def next_timeout(self):
+        deadline = super().next_timeout()
+        return deadline and deadline + 1.0
 
-    def end(self, cause, fault=None):
-        lost = [("lost", each.handle, not each.sent or each.opcode == 0, each.sent) for each in self.pending.values()]
-        self.state = "closed"
-        self.pending, self.abandoned = {}, {}
-        self.idle_at = self.close_at = math.inf
-        return [*lost, ("closed", cause, fault)]
 
-    def rest(self, now):
-        """What follows from a fate: the idle time begins, or a graceful close is over."""
-        if self.pending:
-            return []
-        if self.state == "draining":
-            return self.end(self.cause)
-        if self.state == "open":
-            patience = IDLE
-            if self.stated is not None:
-                patience = self.stated - min(1.0, self.stated / 10)
-            self.idle_at = now + patience
-        return []
+class NeverSleeps(Client):
+    def next_timeout(self):
+        return 0.0
 
-    def drain(self, cause, deadline):
-        self.state = "draining"
-        self.cause = self.cause or cause
-        self.idle_at = math.inf
-        self.close_at = min(self.close_at, deadline)
 
-    def give_up(self, asked):
-        del self.pending[asked.wire_id]
-        if asked.sent:
-            self.abandoned[asked.wire_id] = asked
+class AnswersTwice(Client):
+    def receive_data(self, data, *, now):
+        events = super().receive_data(data, now=now)
+        return [each for event in events for each in [event] * (1 + isinstance(event, ResponseReceived))]
 
-    def verify(self, trusted, now):
-        if self.state == "closed":
-            return []
-        if not trusted:
-            return [("refused",), *self.end("peer-refused", "peer-refused")]
-        self.state = "open"
-        return [("authenticated",), *self.rest(now)]
 
-    def receive(self, wire_id, kind, meant, keepalive, now):
-        """One message of the server's, which is an answer of this kind to the query that it is meant for."""
-        if self.state == "closed":
-            return []
-        asked = self.pending.get(wire_id) or self.abandoned.get(wire_id)
-        if asked is None or not asked.sent:
-            return self.stray("not-a-response" if kind == "echo" else "unknown-id", None)
-        wrong = WRONG.get(kind)
-        if wrong == "question-missing" and (asked.begun or asked.opcode != 0):
-            wrong = None  # a continuation (RFC 5936, section 2.2.1), or an update (RFC 2136, section 3.8)
-        if kind not in ("echo", "empty", "empty-refused") and wrong != "opcode-mismatch":
-            if meant.opcode != asked.opcode:
-                wrong = "opcode-mismatch"
-            elif meant.name != asked.name:
-                wrong = "question-mismatch"
-        elif kind.startswith("empty") and meant.opcode != asked.opcode:
-            wrong = "opcode-mismatch"
-        if wrong is not None:
-            return self.stray(wrong, asked.handle)
-        is_last = not asked.multiple or RCODES.get(kind, 0) != 0
-        asked.begun = asked.multiple and (asked.begun or not is_last)
-        if wire_id in self.abandoned:
-            if is_last:
-                del self.abandoned[wire_id]
-            return [("discarded", "late", asked.handle)]
-        self.strays = 0
-        if is_last:
-            del self.pending[wire_id]
-        else:
-            asked.deadline = now + asked.timeout
-        events = [("answered", asked.handle, now - asked.at, not is_last)]
-        events += self.hear(keepalive, now)
-        return events + self.rest(now)
+class SpeaksBeforeTheVerdict(Client):
+    def data_to_send(self):
+        if self._state is State.UNVERIFIED and self._outgoing:
+            chunks = list(self._outgoing.values())
+            self._outgoing.clear()
+            return chunks
+        return super().data_to_send()
 
-    def hear(self, keepalive, now):
-        """The server's word on its idle timeout (RFC 7828), in tenths of a second; "" is badly formed."""
-        if keepalive == "":
-            news, self.reported = not self.reported, True
-            return [("keepalive", None)] * news
-        stated = None if keepalive is None else keepalive / 10
-        news, self.stated = stated != self.stated, stated
-        if stated == 0:
-            self.drain("last-call", math.inf)
-        return [("keepalive", stated)] * news
 
-    def stray(self, reason, handle):
-        self.strays += 1
-        events = [("discarded", reason, handle)]
-        if self.strays > MAX_STRAYS:
-            events += self.end("peer-fault", "too-many-strays")
+class TrustsAnybody(Client):
+    def verify_peer(self, evidence, *, now):
+        return super().verify_peer(EVIDENCE["trusted"], now=now)
+
+
+class ReusesAnIdTooEarly(Client):
+    def _abandon(self, query):
+        super()._abandon(query)
+        abandoned = self._outstanding.abandoned
+        if query.wire_id in abandoned:
+            abandoned[-query.wire_id] = abandoned.pop(query.wire_id)
+
+
+class NeverFreesAnId(Client):
+    def _discard_late(self, query, message, events):
+        super()._discard_late(query, message, events)
+        self._outstanding.abandoned[query.wire_id] = query
+
+
+class ForgetsAnAnswerAtTheClose(Client):
+    def _lose_queries(self, cause, events):
+        super()._lose_queries(cause, [])
+
+
+class SaysThatAllIsSafe(Client):
+    def _lose_queries(self, cause, events):
+        super()._lose_queries(cause, events)
+        events[:] = [replace(each, safe_to_resend=True) if isinstance(each, QueryLost) else each for each in events]
+
+
+class IgnoresKeepalive(Client):
+    def _idle_timeout(self):
+        return self.configuration.idle_timeout
+
+
+class BelievesAnyKeepalive(Client):
+    def __init__(self, policy, configuration, *, entropy):
+        super().__init__(policy, replace(configuration, max_idle_timeout=1e6), entropy=entropy)
+
+
+class StaysAsLongAsTheServer(Client):
+    def _idle_timeout(self):
+        return self.configuration.idle_timeout if self._stated_timeout is None else self._stated_timeout
+
+
+class AsksOnAfterTheLastCall(Client):
+    def _drain(self, cause, deadline):
+        if cause.value != "last-call":
+            super()._drain(cause, deadline)
+
+
+class TakesAnyAnswer(Client):
+    def _match(self, message, wire_id, events):
+        return self._outstanding.pending.get(wire_id) or super()._match(message, wire_id, events)
+
+
+class IsStrictAboutCase(Client):
+    def _match(self, message, wire_id, events):
+        query = super()._match(message, wire_id, events)
+        return query if query is None or message.startswith(query.question, 12) else None
+
+
+class KeepsItsOwnId(Client):
+    def receive_data(self, data, *, now):
+        events = super().receive_data(data, now=now)
+        return [
+            replace(each, message=(each.query & 0xFFFF).to_bytes(2) + each.message[2:])
+            if isinstance(each, ResponseReceived)
+            else each
+            for each in events
+        ]
+
+
+class ExceedsTheLimit(Client):
+    def __init__(self, policy, configuration, *, entropy):
+        more = replace(configuration, max_in_flight=configuration.max_in_flight + 1)
+        super().__init__(policy, more, entropy=entropy)
+
+
+class BearsAnyStrays(Client):
+    def _match(self, message, wire_id, events):
+        self._strays = 0
+        return super()._match(message, wire_id, events)
+
+
+class DoesNotPad(Client):
+    def __init__(self, policy, configuration, *, entropy):
+        super().__init__(policy, replace(configuration, padding_block=None), entropy=entropy)
+
+
+class LosesTheLastMessage(Client):
+    def data_to_send(self):
+        return super().data_to_send()[:-1]
+
+
+class IdlesWhileItWaits(Client):
+    def send_query(self, message, **options):
+        idle_at = self._timers.deadline(Slot.IDLE)
+        handle = super().send_query(message, **options)
+        self._timers.set(Slot.IDLE, idle_at)
+        return handle
+
+
+class ClosesWithoutADeadline(Client):
+    def close(self, *, now, timeout=None):
+        super().close(now=now, timeout=timeout)
+        self._timers.stop(Slot.CLOSE)
+
+
+class EndsWithoutAWord(Client):
+    def receive_eof(self, *, now, orderly=True):
+        events = super().receive_eof(now=now, orderly=orderly)
+        return [event for event in events if not isinstance(event, ConnectionClosed)]
+
+
+class ThinksATruncationOrderly(Client):
+    def _end_of_stream_error(self, orderly):
+        return None if orderly else super()._end_of_stream_error(orderly)
+
+
+class EndsTwice(Client):
+    def fail(self, error, *, now):
+        events = super().fail(error, now=now)
+        return events or [ConnectionClosed(*self._last_end())]
+
+    def _last_end(self):
+        return self.closing_for, None
+
+
+class RenewsNoDeadline(Client):
+    """Of an exchange, when a message of it comes."""
+
+    def receive_data(self, data, *, now):
+        before = {query.handle: query.deadline for query in self._outstanding.pending.values()}
+        events = super().receive_data(data, now=now)
+        for query in self._outstanding.pending.values():
+            query.deadline = before[query.handle]
         return events
 
-    def tick(self, now):
-        if self.state == "closed":
-            return []
-        due = sorted((each.deadline, each.handle) for each in self.pending.values() if each.deadline <= now)
-        events = []
-        for _, handle in due:
-            asked = next(each for each in self.pending.values() if each.handle == handle)
-            self.give_up(asked)
-            events.append(("timed-out", handle, now - asked.at))
-        if due:
-            events += self.rest(now)
-        if self.idle_at <= now:
-            events += self.end("idle")
-        elif self.close_at <= now:
-            events += self.end("close-timeout")
-        return events
 
-    def close(self, deadline):
-        if self.state == "unverified":
-            self.waiting += self.end("local-close")
-        elif self.state != "closed":
-            self.drain("local-close", deadline)
-            self.waiting += self.rest(0.0)
+class DrawsIdsFromElsewhere(Client):
+    """So that no record of its calls can be replayed."""
 
-    def fail(self, cause, fault):
-        return [] if self.state == "closed" else self.end(cause, fault)
+    elsewhere = itertools.count(1000)
+
+    def __init__(self, policy, configuration, *, entropy):
+        super().__init__(policy, configuration, entropy=lambda size: next(self.elsewhere).to_bytes(2) * (size // 2))
 
 
-def plain(event):
-    """An event of the engine's in the model's words."""
-    match type(event).__name__:
-        case "PeerAuthenticated":
-            return ("authenticated",)
-        case "PeerRefused":
-            return ("refused",)
-        case "ResponseReceived":
-            return ("answered", event.query, event.elapsed, event.more)
-        case "QueryTimedOut":
-            return ("timed-out", event.query, event.elapsed)
-        case "QueryLost":
-            return ("lost", event.query, event.safe_to_resend, event.was_sent)
-        case "MessageDiscarded":
-            return ("discarded", event.reason.value, event.query)
-        case "KeepaliveReceived":
-            return ("keepalive", event.timeout)
-        case "ConnectionClosed":
-            return ("closed", event.cause.value, event.error and event.error.fault.value)
-    raise AssertionError(event)
+class CountsMistakesAsStrays(Client):
+    """Which shows only when a message comes that is one."""
+
+    def send_query(self, message, **options):
+        try:
+            return super().send_query(message, **options)
+        except LocalProtocolError:
+            self._strays += 1
+            raise
 
 
-class Client(RuleBasedStateMachine):
-    """Every command and every verb, in any order, with any answer at any time."""
+@pytest.mark.parametrize("bug", Client.__subclasses__(), ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found(bug):
+    """Within a bounded number of examples, the same ones every time."""
 
-    policy: AuthenticationPolicy = STRICT
+    class Machine(ClientMachine):
+        def make_connection(self, configuration):
+            return bug(self.policy, configuration, entropy=always_seven)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.begin()
-
-    def begin(self) -> None:
-        configuration = ClientConfiguration(
-            max_in_flight=MAX_IN_FLIGHT, max_strays=MAX_STRAYS, idle_timeout=IDLE, close_timeout=CLOSE
-        )
-        self.client = ClientConnection(self.policy, configuration, entropy=always(FIRST_ID))
-        self.model = Model()
-        self.now: float = 100.0
-        self.asked: list[Asked] = []
-        self.fates: dict[int, list[str]] = {}
-        self.log: list[tuple[object, ...]] = []
-
-    def check(self, events, foretold) -> None:
-        """The events are the foretold ones; keep the books on fates."""
-        got = [plain(event) for event in events]
-        assert got == foretold
-        self.log += got
-        for kind, *details in got:
-            if kind in ("lost", "timed-out") or (kind == "answered" and not details[-1]):
-                self.fates[details[0]].append(kind)
-
-    @initialize(verified=st.booleans())
-    def begin_verified(self, verified):
-        if verified:
-            self.verify_peer(True)
-
-    @precondition(lambda self: self.model.state == "closed")
-    @rule()
-    def begin_again(self):
-        """So that few steps are spent on a connection that is over."""
-        self.finish()
-        self.begin()
-        self.verify_peer(True)
-
-    # Commands
-
-    @rule(
-        held=st.booleans(),
-        name=st.sampled_from(NAMES),
-        opcode=st.sampled_from([0, 0, 0, 5]),
-        timeout=TIMEOUTS,
-        multiple=st.booleans(),
-    )
-    def ask(self, held, name, opcode, timeout, multiple):
-        number = len(self.asked)
-        query = make_query(name, "SOA", message_id=0xC000 + number)
-        query = query[:2] + bytes([query[2] | opcode << 3]) + query[3:]
-
-        def send() -> int:
-            return self.client.send_query(query, now=self.now, timeout=timeout, multiple=multiple)
-
-        if not self.model.is_open:
-            with pytest.raises(LocalProtocolError, match="takes no more queries"):
-                send()
-        elif self.model.is_full:
-            with pytest.raises(TooManyQueriesError):
-                send()
-        else:
-            wire_id = self.model.next_id()
-            asked = Asked(send(), wire_id, name, opcode, multiple, self.now, timeout, self.now + timeout)
-            assert asked.handle not in self.fates
-            self.fates[asked.handle] = []
-            self.asked.append(asked)
-            self.model.pending[wire_id] = asked
-            self.model.idle_at = math.inf
-            if not held:
-                self.drain()
-
-    @precondition(lambda self: self.model.pending)
-    @rule(data=st.data())
-    def cancel(self, data):
-        asked = data.draw(st.sampled_from([*self.model.pending.values(), self.asked[0]]))
-        is_pending = self.model.pending.get(asked.wire_id) is asked
-        assert self.client.cancel(asked.handle, now=self.now) == is_pending
-        if is_pending:
-            self.fates[asked.handle].append("cancelled")
-            self.model.give_up(asked)
-            self.model.waiting += self.model.rest(self.now)
-
-    @precondition(lambda self: any(each.begun for each in self.model.pending.values()))
-    @rule(data=st.data())
-    def end_exchange(self, data):
-        asked = data.draw(st.sampled_from([*self.model.pending.values(), self.asked[0]]))
-        if self.model.pending.get(asked.wire_id) is asked and asked.multiple and asked.begun:
-            self.client.end_exchange(asked.handle, now=self.now)
-            self.fates[asked.handle].append("ended")
-            del self.model.pending[asked.wire_id]
-            self.model.waiting += self.model.rest(self.now)
-        else:
-            with pytest.raises(LocalProtocolError, match="no exchange"):
-                self.client.end_exchange(asked.handle, now=self.now)
-
-    @precondition(lambda self: len(self.asked) > 2)
-    @rule(timeout=st.sampled_from([None, 5.0, 1.0, 0.0]))
-    def close(self, timeout):
-        self.client.close(now=self.now, timeout=timeout)
-        self.model.close(self.now + (CLOSE if timeout is None else timeout))
-
-    # Verbs
-
-    @precondition(lambda self: self.client.verdict is None)
-    @rule(trusted=st.sampled_from([True, True, True, False]))
-    def verify_peer(self, trusted):
-        foretold = self.model.verify(trusted, self.now) if not self.model.waiting else []
-        events = self.client.verify_peer(TRUSTED if trusted else IMPOSTOR, now=self.now)
-        self.check(events, self.model.deliver(foretold))
-
-    @precondition(lambda self: not all(each.sent for each in self.model.pending.values()))
-    @rule()
-    def drain(self):
-        """What leaves is what is pending and was not sent, in the order asked, under the ids foretold."""
-        leaving = []
-        if self.model.state in ("open", "draining"):
-            leaving = [each for each in self.model.pending.values() if not each.sent]
-        messages = unframed(self.client.data_to_send())
-        assert [int.from_bytes(each[:2]) for each in messages] == [each.wire_id for each in leaving]
-        for message, asked in zip(messages, leaving, strict=True):
-            question = make_query(asked.name, "SOA")[12:-11]
-            assert message[12 : 12 + len(question)] == question
-            assert message[2] >> 3 & 15 == asked.opcode
-            assert len(message) % 128 == 0
-            asked.sent = True
-
-    @precondition(lambda self: self.asked and self.model.state != "unverified")
-    @rule(data=st.data(), count=st.integers(1, 3), size=st.sampled_from([1, 2, 7, 1000]))
-    def receive(self, data, count, size):
-        """Some messages at once, cut into pieces; each answers a query, of now or of long ago, well or badly."""
-        model = self.model
-        likely = [*model.pending.values(), *model.abandoned.values(), *self.asked[-2:]]
-        octets, foretold = b"", []
-        for _ in range(count):
-            meant, kind, keepalive = data.draw(st.sampled_from(likely)), data.draw(KINDS), data.draw(KEEPALIVES)
-            wire_id = meant.wire_id
-            if kind == "wrong-id":
-                kind, wire_id = "right", data.draw(st.integers(FIRST_ID, FIRST_ID + MAX_IN_FLIGHT))
-            octets += stream_of([self.answer(meant, wire_id, kind, keepalive)])
-            foretold += model.receive(wire_id, kind, meant, keepalive, self.now)
-        foretold = model.deliver(foretold)
-        events = []
-        for piece in pieces(octets, size):
-            events += self.client.receive_data(piece, now=self.now)
-        self.check(events, foretold)
-
-    @precondition(lambda self: any(each.sent for each in self.model.pending.values()))
-    @rule(data=st.data(), keepalive=KEEPALIVES)
-    def answer_one(self, data, keepalive):
-        """The usual thing, so that it is usual here too."""
-        meant = data.draw(st.sampled_from([each for each in self.model.pending.values() if each.sent]))
-        foretold = self.model.receive(meant.wire_id, "right", meant, keepalive, self.now)
-        message = self.answer(meant, meant.wire_id, "right", keepalive)
-        events = self.client.receive_data(stream_of([message]), now=self.now)
-        self.check(events, self.model.deliver(foretold))
-
-    def answer(self, meant, wire_id, kind, keepalive) -> bytes:
-        query = make_query(meant.name if kind != "other-name" else "c.example", "SOA", message_id=wire_id)
-        opcode = meant.opcode if kind != "opcode" else 2
-        query = query[:2] + bytes([query[2] | opcode << 3]) + query[3:]
-        if kind == "echo":
-            return query
-        extra = []
-        if keepalive is not None:
-            extra = [opt(option(KEEPALIVE, b"" if keepalive == "" else keepalive.to_bytes(2)))]
-        response = response_to(query, rcode=RCODES.get(kind, 0), additionals=extra)
-        if not kind.startswith("empty"):
-            return response
-        return response[:4] + b"\0\0" + response[6:12] + response[len(query) - 11 :]
-
-    def tick(self):
-        self.check(self.client.handle_timeout(now=self.now), self.model.deliver(self.model.tick(self.now)))
-        deadline = self.client.next_timeout()
-        assert deadline is None or deadline > self.now
-
-    @precondition(lambda self: self.model.pending or len(self.asked) > 3)
-    @rule()
-    def sleep(self):
-        """To the next deadline, as a driver does; then act on it."""
-        deadline = self.client.next_timeout()
-        if deadline is not None:
-            self.now = max(self.now, deadline)
-        self.tick()
-
-    @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 0.0]), looks=st.booleans())
-    def pass_time(self, seconds, looks):
-        """The driver looks at the clock, or is busy elsewhere."""
-        self.now += seconds
-        if looks:
-            self.tick()
-
-    @precondition(lambda self: len(self.asked) > 3)
-    @rule(end=st.sampled_from(["orderly", "abrupt", "cut", "cut-orderly", "reset", "short-frame"]))
-    def end(self, end):
-        client, now = self.client, self.now
-        if end.startswith(("cut", "short")) and self.model.state == "unverified":
-            return
-        waiting = self.model.deliver([])
-        match end:
-            case "orderly":
-                foretold = self.model.fail("peer-closed", None)
-                events = client.receive_eof(now=now)
-            case "abrupt":
-                foretold = self.model.fail("transport-failed", "no-close-notify")
-                events = client.receive_eof(now=now, orderly=False)
-            case "reset":
-                foretold = self.model.fail("transport-failed", "reset")
-                events = client.fail(RemoteProtocolError("reset", F.RESET), now=now)
-            case "short-frame":
-                foretold = self.model.fail("peer-fault", "short-frame")
-                events = client.receive_data(b"\0\x0b", now=now)
-            case _:
-                foretold = self.model.fail("peer-fault", "truncated")
-                events = client.receive_data(b"\0\x20" + bytes(5), now=now)
-                events += client.receive_eof(now=now, orderly=end == "cut-orderly")
-        self.check(events, waiting + foretold)
-
-    # Laws
-
-    @invariant()
-    def what_can_be_seen_agrees(self):
-        client, model = self.client, self.model
-        assert client.state.name.lower() == model.state
-        assert client.pending == len(model.pending)
-        assert client.is_open == model.is_open
-        assert client.accepts_queries == (model.is_open and not model.is_full)
-        assert client.places == (MAX_IN_FLIGHT - len(model.pending) - len(model.abandoned) if model.is_open else 0)
-
-    @invariant()
-    def the_next_timeout_is_never_late(self):
-        """And never missing, nor there without anything to wait for."""
-        deadline, due = self.client.next_timeout(), self.model.deadline()
-        assert (deadline is None) == (due == math.inf)
-        assert deadline is None or due == math.inf or deadline <= max(due, self.now)
-
-    @invariant()
-    def the_end_is_the_end(self):
-        """One terminal event at the most, and it is the last of all."""
-        assert all(kind != "closed" for kind, *_ in self.log[:-1])
-
-    @invariant()
-    def no_two_fates(self):
-        assert all(len(fates) <= 1 for fates in self.fates.values())
-
-    def teardown(self):
-        self.finish()
-
-    def finish(self):
-        """Every query that was accepted has exactly one fate when the connection is over."""
-        events = self.client.fail(RemoteProtocolError("reset", F.RESET), now=self.now)
-        self.check(events, self.model.deliver(self.model.fail("transport-failed", "reset")))
-        assert self.log[-1][0] == "closed"
-        assert all(len(fates) == 1 for fates in self.fates.values())
-        self.the_end_is_the_end()
+    assert find_bug(Machine)
 
 
-TestClient = Client.TestCase
-TestClient.settings = settings(max_examples=2 * settings().max_examples)
+# Steps in a fixed order, so that what is tested does not hang on luck
+
+
+def begun(configuration: int = 3, *, verified: bool = True) -> ClientMachine:
+    """A machine at its beginning; the third configuration allows for many strays."""
+    machine = ClientMachine()
+    machine.begin(configuration, verified)
+    return machine
+
+
+def last(machine: ClientMachine) -> tuple[str, ...]:
+    """What kinds the last two events are of."""
+    return tuple(type(event).__name__ for event in machine.events[-2:])
+
+
+@pytest.mark.parametrize("configuration", range(4))
+@pytest.mark.parametrize("multiple", [False, True])
+@pytest.mark.parametrize("opcode", [0, 5])
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_each_kind_of_answer(kind, opcode, multiple, configuration):
+    """To a query that is pending, that has been answered, that was given up, or that was not sent yet."""
+    machine = begun(configuration)
+    for is_given_up in (False, True):
+        machine.ask("a.example", opcode, 20.0, multiple, held=False)
+        machine.receive([(0, "right", None), (0, kind, None)], [5, 40])
+        machine.end_exchange(0)
+        machine.ask("B.example", opcode, 20.0, multiple, held=False)
+        if is_given_up:
+            machine.cancel(-1)
+        machine.receive([(-1, kind, None), (-1, kind, None)], [])
+        machine.ask("B.example", opcode, 20.0, multiple, held=True)
+        machine.receive([(-1, kind, None)], [])
+    machine.teardown()
+
+
+def test_keepalive_in_every_way():
+    """Stated, stated again, changed, badly formed (which is reported once), not stated any more, and zero."""
+    machine = begun(0)
+    for keepalive in (b"\0\xc8", b"\0\xc8", b"\x01\x90", b"", b"", None, b"\0\x1e"):
+        machine.exchange("a.example", multiple=False, keepalive=keepalive, seconds=0.5)
+    kinds = [type(event).__name__ for event in machine.events]
+    assert kinds.count("KeepaliveReceived") == 5
+    machine.ask("a.example", 0, 8.0, multiple=False, held=False)
+    machine.exchange("a.example", multiple=False, keepalive=b"\0\0", seconds=0.0)
+    assert machine.connection.state is State.DRAINING
+    machine.receive_one(0, b"\0\0")
+    assert last(machine) == ("ResponseReceived", "ConnectionClosed")
+    machine.exchange("a.example", multiple=False, keepalive=None, seconds=0.0)
+    machine.teardown()
+
+
+def test_places_run_out_and_come_back():
+    """A query that was given up keeps its place until the late answer comes, however many messages that has."""
+    machine = begun(0)
+    for number in range(5):
+        machine.ask("a.example", 0, 1.0, number == 0, held=False)
+    machine.cancel(3)
+    machine.cancel(3)
+    machine.pass_time(1.0, looks=True)
+    assert last(machine) == ("QueryTimedOut", "QueryTimedOut")
+    machine.ask("a.example", 0, 1.0, multiple=False, held=False)
+    for kind in ("right", "refused"):
+        machine.receive([(which, kind, None) for which in (0, 0, 0)], [])
+    machine.teardown()
+
+
+def test_idleness():
+    """With nothing outstanding the client goes; another connection is begun."""
+    machine = begun(2)
+    machine.pass_time(0.5, looks=False)
+    machine.pass_time(0.0, looks=True)
+    machine.ask("a.example", 0, None, multiple=False, held=False)
+    machine.sleep()
+    machine.sleep()
+    assert last(machine) == ("QueryTimedOut", "ConnectionClosed")
+    machine.sleep()
+    machine.ask("a.example", 0, None, multiple=False, held=False)
+    machine.cancel(0)
+    machine.close(None)
+    machine.begin_again(0, verified=False)
+    assert machine.connection.state is State.UNVERIFIED
+    machine.teardown()
+
+
+def test_closing():
+    """Waits for answers for so long; closing again shortens it; the last answer ends it."""
+    machine = begun()
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.close(None)
+    machine.close(1.0)
+    machine.sleep()
+    assert last(machine) == ("QueryLost", "ConnectionClosed")
+    machine.begin_again(3, verified=True)
+    machine.ask("a.example", 0, 20.0, multiple=False, held=True)
+    machine.close(5.0)
+    machine.drain()
+    machine.receive_one(0, None)
+    assert last(machine) == ("ResponseReceived", "ConnectionClosed")
+    machine.begin_again(3, verified=True)
+    machine.ask("a.example", 0, 20.0, multiple=False, held=True)
+    machine.close(5.0)
+    machine.cancel(0)
+    machine.end("eof", orderly=True)
+    assert last(machine) == ("PeerAuthenticated", "ConnectionClosed")
+    machine.teardown()
+
+
+@pytest.mark.parametrize("whom", EVIDENCE)
+def test_authentication(whom):
+    """What is asked is held, and given up, until the peer is judged."""
+    machine = begun(0, verified=False)
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.ask("a.example", 0, 1.0, multiple=False, held=False)
+    machine.cancel(0)
+    machine.verify_peer(whom)
+    machine.drain()
+    assert machine.connection.state is (State.OPEN if whom == "trusted" else State.CLOSED)
+    machine.teardown()
+
+
+def test_closing_before_the_verdict():
+    """The end waits for the next verb, which may be the verdict."""
+    machine = begun(0, verified=False)
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.close(None)
+    machine.verify_peer("trusted")
+    assert last(machine) == ("QueryLost", "ConnectionClosed")
+    assert machine.connection.verdict is None
+    machine.teardown()
+
+
+@pytest.mark.parametrize("verified", [False, True])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake(mistake, verified):
+    """Also once all is over."""
+    machine = begun(verified=verified)
+    machine.err(mistake)
+    machine.end("reset", orderly=False)
+    machine.err(mistake)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("verified", [False, True])
+@pytest.mark.parametrize("orderly", [False, True])
+@pytest.mark.parametrize("how", ENDS)
+def test_each_end(how, orderly, verified):
+    """Octets do not come before the verdict."""
+    machine = begun(verified=verified)
+    machine.ask("a.example", 5, 20.0, multiple=False, held=False)
+    for _ in range(2):
+        machine.what_can_be_seen_is_as_foretold()
+        machine.the_next_timeout_is_never_late()
+        machine.the_end_is_the_end()
+        machine.the_places_are_as_foretold()
+        machine.end(how, orderly)
+    machine.teardown()
+
+
+def test_too_many_strays():
+    """One more than are allowed; what comes behind is not read."""
+    machine = begun(1)
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.receive([(0, "echo", None), (0, "right", None)], [])
+    assert last(machine) == ("QueryLost", "ConnectionClosed")
+    machine.begin_again(0, verified=True)
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.flood(0, "other-name", 4)
+    assert last(machine) == ("QueryLost", "ConnectionClosed")
+    machine.teardown()
+
+
+# What a complaint says
+
+
+def test_a_complaint_shows_the_calls():
+    """As a script; and Hypothesis, which calls teardown() nevertheless, is told of no other."""
+    machine = begun()
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.model.pending.clear()
+
+    def fail_and_tear_down() -> None:
+        try:
+            machine.end("reset", orderly=False)
+        finally:
+            machine.teardown()
+
+    with pytest.raises(AssertionError, match=r"^events: \[QueryLost.*; due is \[\('Conn") as raised:
+        fail_and_tear_down()
+    (note,) = raised.value.__notes__
+    assert "\nconnection.send_query(b'" in note
+    assert "timeout=20.0, multiple=False)  # 7\n" in note
+
+
+def test_an_error_out_of_place_is_complained_of():
+    """Where the caller made no mistake."""
+    machine = begun()
+    machine.connection.handle_timeout = lambda *, now: 1 / 0
+    with pytest.raises(AssertionError, match=r"<lambda> raises ZeroDivisionError\("):
+        machine.tick()
+
+
+def test_what_is_no_mistake_is_complained_of():
+    """Where an error is due."""
+    machine = begun()
+    with pytest.raises(AssertionError, match="mistake is told: False; due is True"):
+        machine.refused(LocalProtocolError, machine.connection.data_to_send)
+
+
+def test_a_recording_replays():
+    """On a connection that is alike; with the mistakes or without; and on no other."""
+    machine = begun()
+    machine.err("short")
+    machine.ask("a.example", 0, 20.0, multiple=False, held=False)
+    machine.recording.replay(machine.another())
+    machine.recording.replay(machine.another(), mistakes=False)
+    unverified = machine.make_connection(machine.configurations[0])
+    unverified.close(now=100.0)
+    with pytest.raises(AssertionError, match=r"^replayed, call 0 brings .*: connection.verify_peer\("):
+        machine.recording.replay(unverified)
+    verified = machine.make_connection(machine.configurations[0])
+    verified.verify_peer(EVIDENCE["nobody"], now=100.0)
+    machine.recording.calls[0:1] = []
+    with pytest.raises(AssertionError, match=r"^replayed, the mistakes left out, call 1 brings LocalProtocolError"):
+        machine.recording.replay(verified, mistakes=False)

@@ -1,0 +1,284 @@
+"""What a client owes, foretold with nothing but lists and dictionaries (design: the promises of the engine)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from .._state import Cause, State
+from ..authentication import Verdict
+from ..configuration import ClientConfiguration
+from ..errors import Fault
+from ..events import (
+    DiscardReason,
+    Event,
+    KeepaliveReceived,
+    MessageDiscarded,
+    PeerAuthenticated,
+    PeerRefused,
+    QueryLost,
+    QueryTimedOut,
+    ResponseReceived,
+)
+from .connection_machine import Model
+from .messages import KEEPALIVE, PADDING, QR, message, opt, option, question_of
+
+QUERY, NXDOMAIN = 0, 3
+"An opcode and an RCODE (RFC 1035, section 4.1.1)."
+
+
+@dataclass
+class Query:
+    """One query, from ``send_query`` on."""
+
+    handle: int
+    message: bytes
+    "As the caller gave it: one question and a bare OPT."
+    multiple: bool
+    asked_at: float
+    timeout: float
+    deadline: float
+    wire_id: int | None = None
+    "Once it has left; the connection's own choice."
+    begun: bool = False
+    "Whether the first of several messages has come."
+
+    @property
+    def opcode(self) -> int:
+        """0 to 15."""
+        return self.message[2] >> 3 & 15
+
+    @property
+    def question(self) -> bytes:
+        """The question's octets."""
+        return question_of(self.message)
+
+    def on_the_wire(self, configuration: ClientConfiguration) -> bytes:
+        """What leaves, but for the id: the same with keepalive and padding (RFC 7828, RFC 8467)."""
+        bare, block = self.message[2:-11], configuration.padding_block
+        options = [option(KEEPALIVE)] if configuration.keepalive else []
+        if block is not None:
+            size = 2 + len(bare) + len(opt(*options, option(PADDING)))
+            options.append(option(PADDING, bytes(-size % block)))
+        return bare + opt(*options)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One message of the server's, in the terms in which it is judged."""
+
+    wire_id: int
+    question: bytes | None
+    "``None``: the section is empty."
+    opcode: int = QUERY
+    rcode: int = 0
+    "0 to 15."
+    is_response: bool = True
+    keepalive: bytes | None = None
+    "The option's data; ``None``: no option."
+
+    @property
+    def octets(self) -> bytes:
+        """The message."""
+        flags = QR * self.is_response | self.opcode << 11 | self.rcode
+        opts = [] if self.keepalive is None else [opt(option(KEEPALIVE, self.keepalive))]
+        return message(self.question or b"", id=self.wire_id, flags=flags, additionals=opts)
+
+    def objection(self, query: Query) -> DiscardReason | None:
+        """Why it is no answer to this query, whose id it bears (RFC 5452, section 9.1; RFC 7766, section 7)."""
+        if not self.is_response:
+            return DiscardReason.NOT_A_RESPONSE
+        if self.opcode != query.opcode:
+            return DiscardReason.OPCODE_MISMATCH
+        if self.question is None:
+            is_error = self.rcode not in (0, NXDOMAIN)
+            excused = is_error or query.begun or query.opcode != QUERY
+            return None if excused else DiscardReason.QUESTION_MISSING
+        same_name = self.question[:-4].lower() == query.question[:-4].lower()
+        same_type_and_class = self.question[-4:] == query.question[-4:]
+        return None if same_name and same_type_and_class else DiscardReason.QUESTION_MISMATCH
+
+
+@dataclass
+class ClientModel(Model):
+    """The client; queries are known by their handles."""
+
+    configuration: ClientConfiguration = field(default_factory=ClientConfiguration)
+    state: State = State.UNVERIFIED
+    pending: dict[int, Query] = field(default_factory=dict[int, Query])
+    "Without a fate, in the order in which they were asked."
+    abandoned: dict[int, Query] = field(default_factory=dict[int, Query])
+    "Sent, and given up: the id stays taken until the late answer comes (RFC 7766, section 6.2.1)."
+    strays: int = 0
+    stated: float | None = None
+    "Seconds: the server's idle timeout, as it stated it last."
+    has_reported_bad_keepalive: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether queries are taken, if there is a place."""
+        return self.state in (State.UNVERIFIED, State.OPEN)
+
+    @property
+    def places(self) -> int:
+        """How many queries would be taken."""
+        return self.configuration.max_in_flight - len(self.pending) - len(self.abandoned) if self.is_open else 0
+
+    def is_owed(self) -> bool:
+        """Answers are."""
+        return bool(self.pending)
+
+    def deadlines(self) -> list[float]:
+        """Those of the queries."""
+        return [query.deadline for query in self.pending.values()]
+
+    def forget(self, cause: Cause) -> list[Event]:
+        """Each query without a fate is lost; what never left, and what is idempotent, is safe to ask again."""
+        lost: list[Event] = []
+        for query in self.pending.values():
+            was_sent = query.wire_id is not None
+            lost.append(QueryLost(query.handle, query.opcode == QUERY or not was_sent, was_sent))
+        self.pending, self.abandoned = {}, {}
+        return lost
+
+    # Commands
+
+    def ask(self, query: Query) -> None:
+        """It is accepted, under the handle it has."""
+        self.pending[query.handle] = query
+        self.idle_at = math.inf
+
+    def cancel(self, query: Query, now: float) -> bool:
+        """Whether that is its fate."""
+        if query.handle not in self.pending:
+            return False
+        self._give_up(query)
+        self.waiting += self._rest(now)
+        return True
+
+    def end_exchange(self, query: Query, now: float) -> bool:
+        """Whether it may be ended; then its id is free."""
+        if query.handle not in self.pending or not query.begun:
+            return False
+        del self.pending[query.handle]
+        self.waiting += self._rest(now)
+        return True
+
+    def close(self, timeout: float | None, now: float) -> None:
+        """What was not sent will not be answered; for the rest there is some time."""
+        if self.state is State.UNVERIFIED:
+            self.waiting += self.end(Cause.LOCAL_CLOSE)
+        elif not self.has_ended:
+            self.drain(Cause.LOCAL_CLOSE, now + (self.configuration.close_timeout if timeout is None else timeout))
+            self.waiting += self.drained()
+
+    # Verbs
+
+    def verify(self, verdict: Verdict, now: float) -> list[Event]:
+        """The peer is judged."""
+        if self.has_ended:
+            return []
+        if not verdict.accepted:
+            return [PeerRefused(verdict), *self.end(Cause.PEER_REFUSED, Fault.PEER_REFUSED)]
+        self.state = State.OPEN
+        return [PeerAuthenticated(verdict), *self._rest(now)]
+
+    def leave(self) -> list[Query]:
+        """The queries that may leave now, in the order in which they were asked: none before the verdict."""
+        if self.state is State.UNVERIFIED:
+            return []
+        return [query for query in self.pending.values() if query.wire_id is None]
+
+    def receive(self, answer: Answer, now: float) -> list[Event]:
+        """One message of the server's."""
+        if self.has_ended:
+            return []
+        in_flight = [*self.pending.values(), *self.abandoned.values()]
+        query = next((query for query in in_flight if query.wire_id == answer.wire_id), None)
+        if query is None:
+            unknown = DiscardReason.UNKNOWN_ID if answer.is_response else DiscardReason.NOT_A_RESPONSE
+            return self._stray(answer, unknown, None)
+        objection = answer.objection(query)
+        if objection is not None:
+            return self._stray(answer, objection, query.handle)
+        more = query.multiple and answer.rcode == 0
+        query.begun = more
+        if query.handle in self.abandoned:
+            if not more:
+                del self.abandoned[query.handle]
+            return [MessageDiscarded(answer.octets, DiscardReason.LATE, query.handle)]
+        self.strays = 0
+        if more:
+            query.deadline = now + query.timeout
+        else:
+            del self.pending[query.handle]
+        under_its_own_id = query.message[:2] + answer.octets[2:]
+        answered = ResponseReceived(query.handle, under_its_own_id, now - query.asked_at, more)
+        return [answered, *self._hear(answer.keepalive), *self._rest(now)]
+
+    def tick(self, now: float) -> list[Event]:
+        """What is due is done, the queries first, the earliest of them before all."""
+        due = sorted((query.deadline, query.handle) for query in self.pending.values() if query.deadline <= now)
+        events: list[Event] = []
+        for _, handle in due:
+            query = self.pending[handle]
+            self._give_up(query)
+            events.append(QueryTimedOut(handle, now - query.asked_at))
+        if due:
+            events += self._rest(now)
+        if self.idle_at <= now:
+            events += self.end(Cause.IDLE)
+        if self.close_at <= now:
+            events += self.end(Cause.CLOSE_TIMEOUT)
+        return events
+
+    def eof(self, orderly: bool, now: float) -> list[Event]:
+        """Nothing will be answered any more (RFC 7766, section 6.2.4)."""
+        if orderly:
+            return self.end(Cause.PEER_CLOSED)
+        return self.end(Cause.TRANSPORT_FAILED, Fault.NO_CLOSE_NOTIFY)
+
+    def bad_frame(self) -> list[Event]:
+        """The server is broken."""
+        return self.end(Cause.PEER_FAULT, Fault.SHORT_FRAME)
+
+    def cut_off(self, orderly: bool, now: float) -> list[Event]:
+        """That is told, however politely it ended."""
+        return self.end(Cause.PEER_FAULT, Fault.TRUNCATED)
+
+    # Consequences
+
+    def _give_up(self, query: Query) -> None:
+        del self.pending[query.handle]
+        if query.wire_id is not None:
+            self.abandoned[query.handle] = query
+
+    def _rest(self, now: float) -> list[Event]:
+        """What follows from a fate: the idle time begins, or a graceful close is over."""
+        if self.state is State.OPEN and not self.pending:
+            patience = self.configuration.idle_timeout
+            if self.stated is not None:
+                capped = min(self.stated, self.configuration.max_idle_timeout)
+                patience = capped - min(1.0, capped / 10)  # the client goes first (RFC 7828, section 3.2.2)
+            self.idle_at = now + patience
+        return self.drained()
+
+    def _hear(self, keepalive: bytes | None) -> list[Event]:
+        """The server's word on its idle timeout, if it was asked (RFC 7828)."""
+        if not self.configuration.keepalive:
+            return []
+        if keepalive is not None and len(keepalive) != 2:
+            is_news, self.has_reported_bad_keepalive = not self.has_reported_bad_keepalive, True
+            return [KeepaliveReceived(None)] * is_news
+        stated = None if keepalive is None else int.from_bytes(keepalive) / 10
+        is_news, self.stated = stated != self.stated, stated
+        if stated == 0:
+            self.drain(Cause.LAST_CALL, math.inf)
+        return [KeepaliveReceived(stated)] * is_news
+
+    def _stray(self, answer: Answer, reason: DiscardReason, handle: int | None) -> list[Event]:
+        self.strays += 1
+        events: list[Event] = [MessageDiscarded(answer.octets, reason, handle)]
+        if self.strays > self.configuration.max_strays:
+            events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_STRAYS)
+        return events
