@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from .._message import question_end
@@ -85,6 +86,48 @@ def query_of_length(length: int) -> bytes:
 def stream_of(messages: Iterable[bytes]) -> bytes:
     """The messages behind their length prefixes."""
     return b"".join(struct.pack("!H", len(each)) + each for each in messages)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a stream says, octet for octet; made by :func:`read`."""
+
+    messages: list[bytes]
+    "The whole messages, without their prefixes."
+    ends: list[int]
+    "Where each ends: the octets that must have come before it can be delivered."
+    failed_at: int | None
+    "The octets after which the framing has failed; ``None``: it has not."
+
+    def delivered(self, octets: int) -> int:
+        """How many messages are whole after so many octets of the stream."""
+        return sum(end <= octets for end in self.ends)
+
+    def has_failed(self, octets: int) -> bool:
+        """Whether a length that cannot be has come within so many octets."""
+        return self.failed_at is not None and self.failed_at <= octets
+
+    def is_mid_message(self, octets: int) -> bool:
+        """Whether an end after so many octets is a truncation."""
+        return octets > max([0, *(end for end in self.ends if end <= octets)])
+
+
+def read(stream: bytes, *, minimum: int = 12) -> Reading:
+    """What any framer must make of these octets, by RFC 1035, section 4.2.2, and nothing else.
+
+    A length below ``minimum`` octets is a fault, behind which there are no messages.
+    """
+    reading = Reading([], [], None)
+    offset = 0
+    while offset + 2 <= len(stream):
+        length = int.from_bytes(stream[offset : offset + 2])
+        if length < minimum:
+            return replace(reading, failed_at=offset + 2)
+        offset += 2 + length
+        if offset <= len(stream):
+            reading.messages.append(stream[offset - length : offset])
+            reading.ends.append(offset)
+    return reading
 
 
 def unframed(chunks: Iterable[bytes]) -> list[bytes]:

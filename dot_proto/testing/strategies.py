@@ -1,16 +1,23 @@
 """Hypothesis strategies for what DNS over TLS carries: names, messages, streams, their cuts and their damage.
 
 Messages are ``bytes`` as they are on the wire, without a length prefix unless said.  What is drawn shrinks to
-what reads well: the name ``a.``, type A, id 0, no EDNS, few messages, one piece.
+what reads well: the root name, type A, id 0, no EDNS, few messages, one piece.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from hypothesis import strategies as st
 
+from .._framing import MAX_MESSAGE
+from .._message import question_end
+from ..authentication import AuthenticationPolicy
+from ..configuration import ClientConfiguration, ServerConfiguration
+from ..errors import MessageError
+from ..pins import DIGEST_LENGTH, Pin
 from ..query import MAX_LABEL, TYPES, encode_name
 from .messages import (
     COOKIE,
@@ -37,7 +44,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 MAX_TEXT = 253
 "Octets of a name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
 
-_MNEMONICS = sorted(TYPES, key=lambda name: (name != "A", name))
+_TYPES = sorted(TYPES.values())
 
 
 # Names and questions
@@ -50,22 +57,21 @@ def labels() -> st.SearchStrategy[str]:
 
 
 def names() -> st.SearchStrategy[str]:
-    """Names in text, absolute, as :func:`~dot_proto.make_query` takes them: ``a.`` to 253 octets, the root too."""
-    made = st.lists(labels(), min_size=1, max_size=8).map(".".join).filter(lambda name: len(name) <= MAX_TEXT)
-    return made.map(lambda name: f"{name}.") | st.just(".")
+    """Names in text, absolute, as :func:`~dot_proto.make_query` takes them: the root to 253 octets."""
+    some_labels = st.lists(labels(), max_size=8).map(lambda labels: ".".join([*labels, ""]) or ".")
+    return some_labels.filter(lambda name: len(name) <= MAX_TEXT + 1)
 
 
 def wire_names() -> st.SearchStrategy[bytes]:
     """Names on the wire, uncompressed, whose labels may hold any octet (RFC 2181, section 11)."""
     any_octets = st.lists(st.binary(min_size=1, max_size=MAX_LABEL), max_size=3)
-    return names().map(encode_name) | any_octets.map(
-        lambda labels: b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    )
+    encoded = any_octets.map(lambda labels: b"".join(bytes([len(label)]) + label for label in [*labels, b""]))
+    return names().map(encode_name) | encoded
 
 
 def questions(names: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[bytes]:
     """The octets of a question: name, type and class (RFC 1035, section 4.1.2)."""
-    kinds = st.sampled_from(_MNEMONICS).map(TYPES.__getitem__) | st.integers(0, 0xFFFF)
+    kinds = st.sampled_from(_TYPES) | st.integers(0, 0xFFFF)
     classes = st.sampled_from([1, 3, 255])
     return st.builds(
         lambda name, kind, rdclass: name + kind.to_bytes(2) + rdclass.to_bytes(2),
@@ -208,7 +214,7 @@ def chunkings(stream: bytes) -> st.SearchStrategy[list[bytes]]:
 
 @dataclass(frozen=True)
 class CorruptedStream:
-    """A stream, and what was done to it; :func:`dot_proto.testing.laws.read` says what a framer must make of it."""
+    """A stream, and what was done to it; :func:`dot_proto.testing.messages.read` says what a framer must make of it."""
 
     damage: str
     "In words."
@@ -225,19 +231,32 @@ def corrupted_streams(of: st.SearchStrategy[bytes] | None = None) -> st.SearchSt
     return st.lists(messages() if of is None else of, min_size=1, max_size=6).flatmap(_corruptions)
 
 
-def swap(messages: Sequence[bytes], first: int, second: int, start: int, end: int) -> list[bytes]:
-    """The messages with the octets from ``start`` to ``end`` of these two exchanged."""
-    swapped = list(messages)
-    one, other = messages[first], messages[second]
-    swapped[first] = one[:start] + other[start:end] + one[end:]
-    swapped[second] = other[:start] + one[start:end] + other[end:]
-    return swapped
-
-
 def flip(octets: bytes, bit: int) -> bytes:
     """The octets with one bit changed, counted from the first octet's highest."""
     at = bit // 8
     return octets[:at] + bytes([octets[at] ^ 0x80 >> bit % 8]) + octets[at + 1 :]
+
+
+def swaps(messages: Sequence[bytes]) -> list[tuple[str, list[bytes]]]:
+    """Every way to exchange the ids, or the questions, of two messages where that changes anything; in words too."""
+    found: list[tuple[str, list[bytes]]] = []
+    for (one, first), (other, second) in combinations(enumerate(messages), 2):
+        for what, (begin, ends) in {"ids": (0, (2, 2)), "questions": (12, _question_ends(first, second))}.items():
+            mine, theirs = first[begin : ends[0]], second[begin : ends[1]]
+            swapped = list(messages)
+            swapped[one] = first[:begin] + theirs + first[ends[0] :]
+            swapped[other] = second[:begin] + mine + second[ends[1] :]
+            if mine != theirs and max(map(len, swapped)) <= MAX_MESSAGE:
+                found.append((f"{what} of messages {one} and {other} swapped", swapped))
+    return found
+
+
+def _question_ends(first: bytes, second: bytes) -> tuple[int, int]:
+    """Where the two questions end; where one cannot be read there is nothing to exchange."""
+    try:
+        return question_end(first), question_end(second)
+    except MessageError:
+        return 12, 12
 
 
 def _corruptions(messages: list[bytes]) -> st.SearchStrategy[CorruptedStream]:
@@ -252,23 +271,83 @@ def _corruptions(messages: list[bytes]) -> st.SearchStrategy[CorruptedStream]:
     def cut(size: int) -> CorruptedStream:
         return CorruptedStream(f"ends after {size} of {len(whole)} octets", whole[:size])
 
-    def exchange(first: int, second: int, what: str) -> CorruptedStream:
-        start, end = {"ids": (0, 2), "questions": (12, min(map(len, messages)))}[what]
-        return CorruptedStream(
-            f"{what} of messages {first} and {second} swapped", stream_of(swap(messages, first, second, start, end))
-        )
-
     def spoil(which: int, bit: int) -> CorruptedStream:
         bit %= len(messages[which]) * 8
         damaged = [*messages[:which], flip(messages[which], bit), *messages[which + 1 :]]
         return CorruptedStream(f"bit {bit} of message {which} flipped", stream_of(damaged))
 
+    def add(rest: bytes) -> CorruptedStream:
+        return CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
+
+    exchanged = [CorruptedStream(what, stream_of(swapped)) for what, swapped in swaps(messages)]
     return st.one_of(
         st.builds(lie, index, st.integers(0, 11) | st.integers(0, 0xFFFF)),
         st.builds(cut, st.integers(0, len(whole) - 1)),
-        st.builds(exchange, index, index, st.sampled_from(["ids", "questions"])),
         st.builds(spoil, index, st.integers(0, 1 << 12)),
-        st.binary(min_size=1, max_size=13).map(
-            lambda rest: CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
-        ),
+        st.builds(add, st.binary(min_size=1, max_size=13)),
+        *([st.sampled_from(exchanged)] if exchanged else []),
+    ).filter(lambda corrupted: corrupted.octets != whole)
+
+
+# Values of the engine's own
+
+
+def pins() -> st.SearchStrategy[Pin]:
+    """SPKI pins, of nobody's key (RFC 7858, section 4.2)."""
+    return st.binary(min_size=DIGEST_LENGTH, max_size=DIGEST_LENGTH).map(Pin)
+
+
+def policies() -> st.SearchStrategy[AuthenticationPolicy]:
+    """Policies that could authenticate somebody (RFC 8310, section 5): by name, by pin, by both, or opportunistic."""
+    hosts = st.sampled_from(["a.example", "192.0.2.1", "2001:db8::1"])
+    some_pins = st.lists(pins(), min_size=1, max_size=2)
+    return st.one_of(
+        st.builds(AuthenticationPolicy.strict, hosts),
+        st.builds(AuthenticationPolicy.strict, pins=some_pins),
+        st.builds(AuthenticationPolicy.strict, hosts, pins=some_pins),
+        st.builds(AuthenticationPolicy.strict, hosts, issuer_pins=some_pins),
+        st.builds(AuthenticationPolicy.opportunistic, st.none() | hosts),
     )
+
+
+def client_configurations() -> st.SearchStrategy[ClientConfiguration]:
+    """Configurations of a client, small limits more often than not, so that they are met."""
+    return st.builds(
+        ClientConfiguration,
+        query_timeout=_seconds(),
+        idle_timeout=_seconds(),
+        max_idle_timeout=_seconds(),
+        close_timeout=_seconds(),
+        max_in_flight=st.integers(1, 8) | st.integers(1, 65_536),
+        max_strays=st.integers(0, 64),
+        padding_block=_blocks(),
+        keepalive=st.booleans(),
+    )
+
+
+def server_configurations() -> st.SearchStrategy[ServerConfiguration]:
+    """Configurations of a server, small limits more often than not, so that they are met."""
+    return st.builds(
+        lambda outstanding, more, **others: ServerConfiguration(
+            max_outstanding=outstanding, hard_outstanding=outstanding + more, **others
+        ),
+        st.integers(1, 8) | st.integers(1, 8192),
+        st.integers(0, 8),
+        idle_timeout=_seconds(),
+        idle_grace=_seconds(),
+        close_timeout=_seconds(),
+        max_outstanding_octets=st.sampled_from([1 << 20, 1, 100]),
+        max_queries=st.none() | st.integers(1, 100),
+        max_duration=st.none() | _seconds(),
+        max_strays=st.integers(0, 64),
+        padding_block=_blocks(),
+        opcodes=st.frozensets(st.integers(0, 15)),
+    )
+
+
+def _seconds() -> st.SearchStrategy[float]:
+    return st.sampled_from([5.0, 1.0, 0.0]) | st.floats(0, 6553.5)
+
+
+def _blocks() -> st.SearchStrategy[int | None]:
+    return st.sampled_from([None, 128, 468, 1]) | st.integers(1, 65_535)

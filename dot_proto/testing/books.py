@@ -1,0 +1,257 @@
+"""What a connection owes, kept as a book: each entry is compared with what was due, and a broken law raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .._message import rcode
+from ..events import (
+    ConnectionClosed,
+    Event,
+    KeepaliveReceived,
+    QueryLost,
+    QueryReceived,
+    QueryRejected,
+    QueryTimedOut,
+    ResponseReceived,
+)
+from .messages import QR, message, question_of, read, response_to
+from .playing import Arrived, Asked, Ended, Moment, Refused, Reported, Sent, Woke
+
+
+def require(holds: bool, where: str, complaint: str) -> None:
+    """Raise :class:`AssertionError` unless the law holds."""
+    if not holds:
+        raise AssertionError(f"{where}: {complaint}")
+
+
+def answers(query: bytes, response: bytes) -> bool:
+    """Whether a response is one to this query of one question, ids aside (RFC 7766, section 7; RFC 5452, section 9.1).
+
+    Names compare without regard to ASCII case (RFC 4343).  An empty question section is excused by an error, but
+    not by NOERROR or NXDOMAIN.
+    """
+    if not response[2] & 0x80 or response[2] >> 3 & 15 != query[2] >> 3 & 15:
+        return False
+    count, question = int.from_bytes(response[4:6]), question_of(query)
+    if count == 0:
+        return rcode(response) not in (0, 3)
+    theirs = response[12 : 12 + len(question)]
+    same_name = theirs[:-4].lower() == question[:-4].lower()
+    return count == 1 and same_name and theirs[-4:] == question[-4:]
+
+
+@dataclass
+class ClientBook:
+    """What a client was asked and told, against what it did; :meth:`enter` raises where it broke a law.
+
+    - A query is sent once, as it was asked (padding and options of EDNS aside), under an id that no query in
+      flight has: one that timed out is in flight until its answer comes (RFC 7766, section 6.2.1).
+    - A response is reported if and only if it :func:`answers` the query in flight with its id; under the caller's id,
+      and else octet for octet as it came.
+    - Each query has one fate: answered, timed out at its deadline and not before, or lost with the connection.
+    - Queries are lost, or refused, only where the peer did something wrong, ended, or asked for the end.
+    - Behind :class:`~dot_proto.ConnectionClosed` there is nothing.
+    """
+
+    unsent: list[Asked] = field(default_factory=list[Asked])
+    "Asked, and not seen on the wire."
+    in_flight: dict[int, Asked] = field(default_factory=dict[int, Asked])
+    "By wire id; those that timed out are among them."
+    pending: dict[int, Asked] = field(default_factory=dict[int, Asked])
+    "Those without a fate, by handle."
+    sent: bytes = b""
+    received: bytes = b""
+    seen: int = 0
+    "Messages of the peer's that have been accounted for."
+    may_end: bool = False
+    "Whether the peer has given a reason to end the connection."
+    has_ended: bool = False
+
+    def enter(self, moment: Moment) -> None:
+        """The next moment."""
+        where = f"at {moment.at} s"
+        for asked in self.pending.values():
+            require(moment.at <= asked.at + asked.timeout, where, f"query {asked.handle} has missed its deadline")
+        match moment:
+            case Asked():
+                require(moment.handle not in self.pending, where, f"handle {moment.handle} is used twice")
+                self.unsent.append(moment)
+                self.pending[moment.handle] = moment
+            case Refused():
+                require(self.has_ended or self.may_end, where, "a query is refused without a reason")
+            case Sent():
+                self._send(moment, where)
+            case Arrived():
+                self._receive(moment, where)
+            case Ended():
+                self.may_end = True
+                self._report(moment, [], where)
+            case Reported():
+                self._report(moment, [], where)
+            case _:
+                raise TypeError(f"{moment!r} is no moment of play()")
+        if isinstance(moment, Woke):
+            for asked in self.pending.values():
+                late = asked.at + asked.timeout <= moment.at
+                require(not late, where, f"query {asked.handle} does not time out")
+
+    def close(self) -> None:
+        """There are no more moments."""
+        require(not self.pending, "at the end", f"queries {sorted(self.pending)} have met no fate")
+
+    def _send(self, moment: Sent, where: str) -> None:
+        require(not self.has_ended, where, "something is sent behind the end")
+        before = len(read(self.sent).messages)
+        self.sent += moment.octets
+        reading = read(self.sent)
+        require(not reading.is_mid_message(len(self.sent)), where, "what is sent ends inside a message")
+        for query in reading.messages[before:]:
+            wire_id = int.from_bytes(query[:2])
+            require(wire_id not in self.in_flight, where, f"the id {wire_id} is sent, and is in flight already")
+            same = [asked for asked in self.unsent if _is_as_asked(query, asked.message)]
+            require(bool(same), where, f"{query!r} is sent, and was not asked")
+            self.unsent.remove(same[0])
+            self.in_flight[wire_id] = same[0]
+
+    def _receive(self, moment: Arrived, where: str) -> None:
+        self.received += moment.octets
+        reading = read(self.received)
+        self.may_end = self.may_end or reading.failed_at is not None
+        due: list[tuple[int, bytes]] = []
+        for response in reading.messages[self.seen :]:
+            wire_id = int.from_bytes(response[:2])
+            asked = self.in_flight.get(wire_id)
+            if asked is None or not answers(asked.message, response):
+                self.may_end = True
+                continue
+            del self.in_flight[wire_id]
+            if asked.handle in self.pending:
+                due.append((asked.handle, asked.message[:2] + response[2:]))
+        self.seen = len(reading.messages)
+        self._report(moment, due, where)
+
+    def _report(self, moment: Reported, due: Sequence[tuple[int, bytes]], where: str) -> None:
+        waiting = list(due)
+        for event in moment.events:
+            require(not self.has_ended, where, f"{event} is reported behind the end")
+            match event:
+                case ResponseReceived():
+                    require(bool(waiting), where, f"{event} is reported, and answers nothing")
+                    handle, response = waiting.pop(0)
+                    require((event.query, event.message) == (handle, response), where, f"{event}, not {response!r}")
+                    self._fate(event, where)
+                case QueryTimedOut():
+                    asked = self._fate(event, where)
+                    require(moment.at >= asked.at + asked.timeout, where, f"query {event.query} times out too early")
+                case QueryLost():
+                    require(self.may_end, where, f"query {event.query} is lost without a reason")
+                    self._fate(event, where)
+                case KeepaliveReceived():
+                    self.may_end = True
+                case ConnectionClosed():
+                    self.has_ended = True
+                    require(not self.pending, where, f"queries {sorted(self.pending)} end without a fate")
+                case _:
+                    pass
+        require(self.has_ended or not waiting, where, f"{len(waiting)} answers are not reported")
+        require(self.has_ended or not self.unsent, where, f"{len(self.unsent)} queries are held back")
+
+    def _fate(self, event: ResponseReceived | QueryTimedOut | QueryLost, where: str) -> Asked:
+        require(event.query in self.pending, where, f"{event}: the query has its fate already, or was never asked")
+        return self.pending.pop(event.query)
+
+
+def _is_as_asked(sent: bytes, asked: bytes) -> bool:
+    """Whether flags and question are those that the caller gave."""
+    return sent[2:4] == asked[2:4] and question_of(sent) == question_of(asked)
+
+
+class Server(Protocol):
+    """The verbs of :class:`~dot_proto.ServerConnection` that are called."""
+
+    def send_response(self, query: int, message: bytes, *, now: float) -> bool:
+        """Answer a query."""
+        ...
+
+    def data_to_send(self) -> Iterable[bytes]:
+        """Framed responses."""
+        ...
+
+    def receive_data(self, data: bytes, *, now: float) -> Iterable[Event]:
+        """Octets from the client."""
+        ...
+
+
+@dataclass
+class ServerBook:
+    """What a server was sent and told, against what it did; each method raises where it broke a law.
+
+    - :class:`~dot_proto.QueryReceived` comes for each well-formed query, in order, and for no response (QR is 1).
+    - What is given to ``send_response`` leaves at once, and once, under the query's id, with its question and RCODE.
+    - Else nothing is sent but one response to each query that the server says it has rejected.
+    """
+
+    server: Server
+    fair: frozenset[bytes]
+    "The messages that must be delivered: well-formed queries."
+    open: list[tuple[int, bytes]] = field(default_factory=list[tuple[int, bytes]])
+    "Delivered and not answered: handle and query."
+    received: bytes = b""
+    has_ended: bool = False
+
+    def receive(self, octets: bytes) -> None:
+        """The next octets of the client's."""
+        where = f"after {len(self.received) + len(octets)} octets"
+        before = len(read(self.received).messages)
+        self.received += octets
+        arrived = iter(read(self.received).messages[before:])
+        rejected: list[bytes] = []
+        for event in self.server.receive_data(octets, now=0.0):
+            require(not self.has_ended, where, f"{event} is reported behind the end")
+            if isinstance(event, QueryReceived | QueryRejected):
+                require(not event.message[2] & 0x80, where, f"{event} is no query")
+                require(self._skip_to(event.message, arrived, where), where, f"{event} did not arrive here")
+            if isinstance(event, QueryReceived):
+                self.open.append((event.query, event.message))
+            elif isinstance(event, QueryRejected):
+                require(event.message not in self.fair, where, f"{event} is well formed")
+                rejected.append(event.message[:2])
+            self.has_ended = self.has_ended or isinstance(event, ConnectionClosed)
+        self._skip_to(b"", arrived, where)
+        sent = self._sent(where)
+        require([each[:2] for each in sent] == rejected, where, f"{sent} is sent; rejected are ids {rejected}")
+
+    def answer(self, which: int, rcode: int) -> None:
+        """Answer one of the open queries, counted round."""
+        handle, query = self.open.pop(which % len(self.open))
+        where = f"answering query {handle}"
+        id = int.from_bytes(query[:2])
+        response = response_to(query, rcode=rcode) if query in self.fair else message(id=id, flags=QR | rcode)
+        taken = self.server.send_response(handle, response, now=0.0)
+        require(taken or self.has_ended, where, "the response is not taken")
+        sent = self._sent(where)
+        require(len(sent) == taken, where, f"{len(sent)} messages are sent")
+        for each in sent:
+            same_header = (each[:2], each[3] & 15) == (query[:2], rcode)
+            same_question = question_of(each) == question_of(response)
+            require(same_header and same_question, where, f"{each!r} is sent, not {response!r}")
+
+    def _skip_to(self, wanted: bytes, arrived: Iterable[bytes], where: str) -> bool:
+        """Whether this message is among those that have arrived; none before it may be one that is due."""
+        for each in arrived:
+            if each == wanted:
+                return True
+            require(each not in self.fair or self.has_ended, where, f"{each!r} is not delivered")
+        return False
+
+    def _sent(self, where: str) -> list[bytes]:
+        """What is sent now: whole messages, and responses."""
+        octets = b"".join(self.server.data_to_send())
+        reading = read(octets)
+        require(not reading.is_mid_message(len(octets)), where, "what is sent ends inside a message")
+        for each in reading.messages:
+            require(bool(each[2] & 0x80), where, f"{each!r} is sent, and is no response")
+        return reading.messages
