@@ -31,12 +31,13 @@ from dot_proto.testing.messages import (
     message,
     opt,
     option,
+    read,
     record,
     response_to,
     stream_of,
     unframed,
 )
-from fuzzing.program import STREAM, calls, cut, in_words, picked, read, seconds
+from fuzzing.program import STREAM, calls, cut, in_words, picked, seconds
 from support.scenes import IMPOSTOR, STRICT, TRUSTED, always, condition, seeded
 
 VERBS = (
@@ -137,9 +138,7 @@ class Player:
         try:
             outcome = getattr(self, verb)(*((operands,) if verb == "octets" else operands))
         except LocalProtocolError as error:
-            assert verb not in FAULTLESS, error
-            assert verb not in ("octets", "answer", "spoil") or self.client.state is State.UNVERIFIED, error
-            assert condition(self.client) == before, "a mistake changed something"
+            self.was_mistaken(verb, before)
             return repr(error)
         if isinstance(outcome, list):
             self.observe(outcome)
@@ -189,9 +188,7 @@ class Player:
         return self.octets(stream_of([octets]))
 
     def octets(self, stream: bytes) -> list[Event]:
-        events = [
-            event for piece in cut(stream, self.size) for event in self.client.receive_data(piece, now=self.now)
-        ]
+        events = [event for piece in cut(stream, self.size) for event in self.client.receive_data(piece, now=self.now)]
         self.heard += stream
         return events
 
@@ -233,6 +230,11 @@ class Player:
 
     # The promises.
 
+    def was_mistaken(self, verb: str, before: tuple[object, ...]) -> None:
+        assert verb not in FAULTLESS
+        assert verb not in ("octets", "answer", "spoil") or self.client.state is State.UNVERIFIED
+        assert condition(self.client) == before, "a mistake changed something"
+
     def observe(self, events: list[Event]) -> None:
         for event in events:
             assert not self.has_ended, "an event behind the terminal one"
@@ -255,11 +257,12 @@ class Player:
                     self.gone(event.query, True)
                 case ConnectionClosed():
                     self.has_ended = True
-        messages, _, has_failed = read(self.heard)
-        assert self.reported == [each[2:] for each in messages[: len(self.reported)]], "lost, or out of order (FRM-10)"
+        reading = read(self.heard)
+        due = [each[2:] for each in reading.messages]
+        assert self.reported == due[: len(self.reported)], "lost, or out of order (FRM-10)"
         if not self.has_ended:
-            assert len(self.reported) == len(messages)
-            assert not has_failed
+            assert len(self.reported) == len(reading.messages)
+            assert reading.failed_at is None
 
     def is_an_answer(self, event: ResponseReceived) -> None:
         """MAT-4 to MAT-17."""

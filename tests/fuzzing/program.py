@@ -31,20 +31,6 @@ def cut(stream: bytes, size: int) -> list[bytes]:
     return list(pieces(stream, size or len(stream))) if stream else [b""]
 
 
-def read(stream: bytes) -> tuple[list[bytes], bytes, bool]:
-    """What a framer must make of a stream, said simply: messages, the rest, and whether a length was below 12."""
-    messages: list[bytes] = []
-    while len(stream) >= 2:
-        length = int.from_bytes(stream[:2])
-        if length < 12:
-            return messages, stream, True
-        if len(stream) < 2 + length:
-            break
-        messages.append(stream[2 : 2 + length])
-        stream = stream[2 + length :]
-    return messages, stream, False
-
-
 def picked(choices: Sequence, number: int):
     """The choice that a number means; every number means one."""
     return choices[number % len(choices)]

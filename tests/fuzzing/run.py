@@ -4,7 +4,7 @@
     python tests/fuzzing/run.py --replay TARGET FILE ...
 
 Needs the extras ``fuzz`` and ``test``; a replay needs ``test`` alone.  What was found, and the inputs that took a
-target new ways, are left in ``.fuzzing``, and the next run begins with them; ``keep.py`` chooses which to keep for good.
+target new ways, are left in ``.fuzzing``, and the next run begins with them; ``keep.py`` chooses what to keep for good.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent
-sys.path[0:1] = [str(HOME.parent), str(HOME.parent.parent), str(HOME.parent.parent / "backends")]
+sys.path[0] = str(HOME.parent)  # where this package of the tests, and support, are
 
 from fuzzing.targets import TARGETS  # noqa: E402
 
@@ -32,8 +32,8 @@ MAX_LENGTH = 4096
 "Octets of an input: enough for every law but those about the length of 65535, which the other tests have."
 
 NO_ATHERIS = """\
-atheris is not installed: pip install 'dot-proto[fuzz]'.  It has wheels for Linux on x86-64 and for CPython 3.11 to
-3.13 (atheris 3.0); elsewhere it must be built, with a clang that has libFuzzer.  A --replay needs none of it."""
+atheris is not installed: pip install -e '.[test,fuzz]'.  There are wheels for Linux on x86-64 and CPython 3.11 to 3.14;
+elsewhere it is built with a clang that has libFuzzer.  --replay needs none of it."""
 
 
 @dataclass
@@ -85,7 +85,9 @@ def replay(name: str, files: Sequence[Path]) -> None:
 
 def report(outcomes: Sequence[Outcome]) -> int:
     """Print the table; returns the exit code."""
-    print(f"{'target':<10}{'seconds':>8}{'executions':>12}{'branches':>10}{'features':>10}{'corpus':>8}{'findings':>10}")
+    print(
+        f"{'target':<10}{'seconds':>8}{'executions':>12}{'branches':>10}{'features':>10}{'corpus':>8}{'findings':>10}"
+    )
     for each in outcomes:
         counts = f"{each.executions:>12}{each.coverage:>10}{each.features:>10}{each.corpus:>8}{len(each.findings):>10}"
         print(f"{each.name:<10}{each.seconds:>8.0f}{counts}")

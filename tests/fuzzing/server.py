@@ -26,12 +26,13 @@ from dot_proto.testing.messages import (
     message,
     opt,
     option,
+    read,
     record,
     response_to,
     stream_of,
     unframed,
 )
-from fuzzing.program import STREAM, calls, cut, in_words, picked, read, seconds
+from fuzzing.program import STREAM, calls, cut, in_words, picked, seconds
 
 VERBS = (
     ("query", 2),  # which, and its id
@@ -117,7 +118,7 @@ class Player:
         self.queries: dict[int, bytes] = {}
         "Every query received, by handle."
         self.open: set[int] = set()
-        self.due: list[bytes | None] = []
+        self.due: list[bytes] = []
         "Queries whose response must leave, in order."
         self.heard = b""
         self.reported: list[bytes] = []
@@ -129,8 +130,7 @@ class Player:
         try:
             outcome = getattr(self, verb)(*((operands,) if verb == "octets" else operands))
         except LocalProtocolError as error:
-            assert verb not in FAULTLESS, error
-            assert self.condition() == before, "a mistake changed something"
+            self.was_mistaken(verb, before)
             return repr(error)
         if isinstance(outcome, list):
             self.observe(outcome)
@@ -162,9 +162,7 @@ class Player:
 
     def octets(self, stream: bytes) -> list[Event]:
         was_open = self.server.state is State.OPEN
-        events = [
-            event for piece in cut(stream, self.size) for event in self.server.receive_data(piece, now=self.now)
-        ]
+        events = [event for piece in cut(stream, self.size) for event in self.server.receive_data(piece, now=self.now)]
         if was_open:
             self.heard += stream
         return events
@@ -229,6 +227,10 @@ class Player:
 
     # The promises.
 
+    def was_mistaken(self, verb: str, before: tuple[object, ...]) -> None:
+        assert verb not in FAULTLESS
+        assert self.condition() == before, "a mistake changed something"
+
     def observe(self, events: list[Event]) -> None:
         for event in events:
             assert not self.has_ended, "an event behind the terminal one"
@@ -251,11 +253,11 @@ class Player:
                     self.open.clear()
                     if event.error is not None:
                         self.due.clear()  # nobody is there to hear it (RFC 7766, section 6.2.4)
-        messages, _, has_failed = read(self.heard)
-        assert self.reported == messages[: len(self.reported)], "lost, or out of order (FRM-10)"
+        reading = read(self.heard)
+        assert self.reported == reading.messages[: len(self.reported)], "lost, or out of order (FRM-10)"
         if self.server.state is State.OPEN:
-            assert len(self.reported) == len(messages)
-            assert not has_failed
+            assert len(self.reported) == len(reading.messages)
+            assert reading.failed_at is None
 
     def fits(self, query: bytes, response: bytes) -> None:
         """What leaves for a query (SRV-6 to SRV-8, PAD-6, KAL-7)."""

@@ -56,9 +56,7 @@ def client_session(context: ClientContext) -> TLSClient:
 
 def changes_of(octets: bytes) -> dict[int, int]:
     """Changes to a stream: by offset, of two octets, what is to be exclusive-ored."""
-    return {
-        int.from_bytes(octets[at : at + 2]) % 4096: octets[at + 2] for at in range(0, len(octets) - 2, 3)
-    }
+    return {int.from_bytes(octets[at : at + 2]) % 4096: octets[at + 2] for at in range(0, len(octets) - 2, 3)}
 
 
 @cache
