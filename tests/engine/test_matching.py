@@ -321,6 +321,15 @@ def test_a_response_without_a_question(opcode, rcode):
     assert mismatch(query, response) is (None if excused else DiscardReason.QUESTION_MISSING)
 
 
+def test_the_first_message_of_an_exchange_has_its_question():
+    """Those behind it may leave it out (MAT-10, XOT-4; RFC 5936, section 2.2.1)."""
+    exchange = added(Outstanding(counting), is_multiple=True)
+    assert isinstance(exchange, Exchange)
+    assert mismatch(exchange, message(flags=QR)) is DiscardReason.QUESTION_MISSING
+    exchange.has_answers = True
+    assert mismatch(exchange, message(flags=QR)) is None
+
+
 @pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, False), (1, 0, True), (1, 3, True)])
 def test_the_rcode_has_twelve_bits(upper, lower, excused):
     """BADVERS is an error although its lower four bits say NOERROR (EDN-2, MAT-9)."""
