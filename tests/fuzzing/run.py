@@ -10,10 +10,10 @@ target new ways, are left in ``.fuzzing``, and the next run begins with them; ``
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,12 +41,15 @@ class Outcome:
     """What one run of a target gave."""
 
     name: str
+    seconds: float
+    "Of CPU time."
     executions: int
     coverage: int
     features: int
     corpus: int
-    seconds: float
     findings: list[Path]
+    log: Path
+    "All that the worker said."
     failure: str
     "The worker's last words, where it failed without a finding."
 
@@ -65,15 +68,16 @@ def fuzz(name: str, seconds: int, work: Path) -> Outcome:
         f"-artifact_prefix={findings}/",
     ]
     command = [sys.executable, "-W", "ignore", HOME / "worker.py", name, *options, grown, *[kept] * kept.is_dir()]
-    began, known = time.time(), set(findings.iterdir())
-    done = subprocess.run(command, capture_output=True, check=False)
-    words = done.stderr.decode(errors="replace")
+    known, log = set(findings.iterdir()), work / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    words = log.read_text(errors="replace")
     last = STATUS.findall(words)[-1:] or [(0, 0, 0, 0)]
     news = sorted(set(findings.iterdir()) - known)
-    for finding in news:
-        finding.with_suffix(".txt").write_bytes(done.stdout + done.stderr)
-    failure = "\n".join(words.splitlines()[-5:]) if done.returncode and not news else ""
-    return Outcome(name, *map(int, last[0]), time.time() - began, news, failure)
+    failure = "\n".join(words.splitlines()[-5:]) if process.returncode and not news else ""
+    return Outcome(name, usage.ru_utime + usage.ru_stime, *map(int, *last), news, log, failure)
 
 
 def replay(name: str, files: Sequence[Path]) -> None:
@@ -85,15 +89,14 @@ def replay(name: str, files: Sequence[Path]) -> None:
 
 def report(outcomes: Sequence[Outcome]) -> int:
     """Print the table; returns the exit code."""
-    print(
-        f"{'target':<10}{'seconds':>8}{'executions':>12}{'branches':>10}{'features':>10}{'corpus':>8}{'findings':>10}"
-    )
+    row = "{:<11}{:>12}{:>12}{:>10}{:>10}{:>8}{:>10}".format
+    print(row("target", "CPU seconds", "executions", "branches", "features", "corpus", "findings"))
     for each in outcomes:
-        counts = f"{each.executions:>12}{each.coverage:>10}{each.features:>10}{each.corpus:>8}{len(each.findings):>10}"
-        print(f"{each.name:<10}{each.seconds:>8.0f}{counts}")
+        counts = each.executions, each.coverage, each.features, each.corpus, len(each.findings)
+        print(row(each.name, f"{each.seconds:.0f}", *counts))
     for each in outcomes:
         for finding in each.findings:
-            print(f"\n{finding} (how it came: {finding.with_suffix('.txt').name} beside it)")
+            print(f"\n{finding}, found as {each.log} says; to see it again:")
             print(f"    {sys.executable} {HOME / 'run.py'} --replay {each.name} {finding}")
         if each.failure:
             print(f"\n{each.name} did not run to its end:\n{each.failure}")
