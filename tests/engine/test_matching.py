@@ -129,6 +129,7 @@ def test_which_handles_were_issued():
     assert table.was_issued(handle)
     assert not table.was_issued(-1)
     assert not table.was_issued(table.next_handle())
+    assert not table.was_issued(handle + IDS)  # under any id, the query behind this one has not been asked
     assert table.find(-1) is None
     del table.pending[0xFFFF]
     assert table.was_issued(handle)
@@ -176,6 +177,29 @@ def test_the_deadline_is_never_late():
     assert table.expire(3) == []
     assert table.earliest_deadline() == 9
     assert table.expire(9) == [second]
+
+
+def test_an_answer_to_the_last_query_leaves_no_deadline():
+    """Nobody is woken for nothing."""
+    table = Outstanding(counting)
+    del table.pending[added(table).wire_id]
+    assert table.earliest_deadline() == math.inf
+
+
+def test_no_query_is_looked_at_before_the_first_is_due():
+    """However many are pending, a glance at the clock costs the same (FRM-12)."""
+
+    class Unseen(dict):
+        def values(self):
+            raise AssertionError("the queries are looked at")
+
+    table = Outstanding(counting)
+    table.pending = Unseen()
+    added(table, timeout=3)
+    added(table, timeout=9)
+    assert table.expire(just_before(3)) == []
+    with pytest.raises(AssertionError):
+        table.expire(3)
 
 
 @pytest.mark.parametrize("timeout", [0.0, math.inf])
