@@ -16,7 +16,7 @@ sys.path[0] = str(HOME.parent)  # where this package of the tests, and support, 
 from fuzzing.laws import TARGETS as LAWS  # noqa: E402
 from fuzzing.targets import TARGETS, kept_for  # noqa: E402
 
-MAX_FILES, MAX_SIZE = 12, 2048
+MAX_FILES, MAX_SIZE = 16, 2048
 "Files for each target, and octets of a file: enough for nearly all ways, and small enough for a repository."
 
 WATCHED = (str(ROOT / "dot_proto"), str(ROOT / "backends"))
