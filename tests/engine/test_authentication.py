@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from itertools import permutations
 
 import pytest
@@ -566,7 +566,9 @@ RESUMABLE = [
 def test_a_resumed_session_inherits_its_verdict(policy, evidence):
     """The handshake shows no chain, so the earlier verdict is all there is; again and again (TLS-9, AUT-21)."""
     earlier = judge(policy, evidence)
+    assert not earlier.is_resumed
     resumed = judge(policy, Evidence(leaf=evidence.leaf, resumed=earlier))
+    assert resumed.is_resumed
     assert resumed == replace(earlier, is_resumed=True)
     assert judge(policy, Evidence(leaf=evidence.leaf, resumed=resumed)) == resumed
 
@@ -598,6 +600,34 @@ def test_a_session_of_another_policy_or_peer_is_refused(policy, leaf, earlier):
     assert not verdict.accepted
     assert not verdict.authenticated
     assert verdict.reason is Reason.OTHER_POLICY
+
+
+def test_nobody_inherits_from_nobody():
+    """Two handshakes without a certificate prove nothing of each other (TLS-9)."""
+    policy = AuthenticationPolicy.opportunistic()
+    earlier = replace(judge(policy, shown(LEAF)), leaf=None)
+    verdict = judge(policy, Evidence(resumed=earlier))
+    assert verdict.reason is Reason.OTHER_POLICY
+    assert not verdict.is_resumed
+
+
+VALUES = [
+    STRICT_PINS,
+    PresentedChain((LEAF,)),
+    ValidatedChain((LEAF,), "dot.test"),
+    ValidationFailure(Reason.NAME, ""),
+    CertificateFacts.of(LEAF),
+    shown(LEAF),
+    judge(STRICT_PINS, shown(LEAF)),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_nothing_changes_behind_a_verdict(value):
+    """What was judged, by what, and how, stays as it was: a log can trust it (AUT-1)."""
+    for field in fields(value):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, field.name, None)
 
 
 @given(st.data())
