@@ -36,7 +36,7 @@ HEADER = b"\x81\x80\0\1\0\1\0\0\0\1"
 ANSWER = b"\xc0\x0c\0\1\0\1\0\0\x01\x2c\0\4\xc0\0\2\1" + b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
 "192.0.2.1 for 300 seconds, and an OPT record, which the engine takes away where the query had none."
 
-MAX_CONNECTIONS = 5000
+MAX_CONNECTIONS = 50_000
 
 CONFIGURATION = ServerConfiguration(idle_timeout=600.0)
 "Seconds: no idle connection is closed while its memory is measured."

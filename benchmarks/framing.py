@@ -1,7 +1,11 @@
-"""The framer against a plain loop that only splits, and against the designs that lost.
+"""The framer against a plain loop that only splits, dnspython's, Twisted's, and the designs that lost.
 
 The base is the least that any framer in Python does: a ``struct.unpack_from`` cursor over octets that hold
 whole messages only, collecting slices.
+
+dnspython reads a length and then a message from its socket, here a stand-in that has all octets in memory; what is
+measured is its private ``dns.query._net_read``, since ``receive_tcp`` parses as well.  Twisted's is
+``Int16StringReceiver``.
 
 Tried and rejected, and kept here as rows of the table:
 
@@ -19,8 +23,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
+import dns.query
 from measure import Case, Target, arguments, machine, report, run, verdicts
+from twisted.protocols.basic import Int16StringReceiver
 
 from dot_proto import Deframer, frame
 
@@ -66,6 +73,51 @@ class AddBytes:
             messages.append(self.buffer[2 : 2 + length])
             self.buffer = self.buffer[2 + length :]
         return messages
+
+
+class InMemory:
+    """A socket that has a read's octets already."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.cursor = 0
+
+    def recv(self, count: int) -> bytes:
+        start = self.cursor
+        self.cursor = min(start + count, len(self.data))
+        return self.data[start : self.cursor]
+
+
+class Dnspython:
+    """Its way to take messages from a socket."""
+
+    def __init__(self) -> None:
+        self.socket: Any = InMemory()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages of a read that holds whole ones."""
+        messages: list[bytes] = []
+        sock, read = self.socket, dns.query._net_read
+        sock.data, sock.cursor = data, 0
+        while sock.cursor < len(data):
+            (length,) = PREFIX.unpack(read(sock, 2, None))
+            messages.append(read(sock, length, None))
+        return messages
+
+
+class Twisted(Int16StringReceiver):
+    """Collects what Twisted's receiver delivers."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def stringReceived(self, string: bytes) -> None:
+        self.messages.append(string)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self.messages = []
+        self.dataReceived(data)
+        return self.messages
 
 
 def split(data: bytes) -> list[bytes]:
@@ -114,6 +166,10 @@ def main() -> None:
     ]
     by_message = [case("bare loop", lambda: split, whole_reads, 4096)]
     by_message += [case(f"{name}, 16 KiB reads", feed, any_reads, 4096) for name, feed in designs]
+    by_message += [
+        case("dnspython, 16 KiB reads", lambda: Dnspython().feed, whole_reads, 4096),
+        case("Twisted, 16 KiB reads", lambda: Twisted().feed, any_reads, 4096),
+    ]
     by_message += [case(f"{name}, one message a read", feed, [framed] * 4096, 4096) for name, feed in designs]
     by_message += [case(f"{name}, 16 in a read", feed, [sixteen] * 64, 1024) for name, feed in designs]
     # The quadratic one would take minutes for 65536, so it shows what it is with 8192.
@@ -136,6 +192,8 @@ def main() -> None:
     verdicts(
         [
             Target("speed of the bare loop, 16 KiB reads", "Deframer, 16 KiB reads", "bare loop", 0.6, inverted=True),
+            Target("speed of dnspython's", "Deframer, 16 KiB reads", "dnspython, 16 KiB reads", 4.5, inverted=True),
+            Target("speed of Twisted's", "Deframer, 16 KiB reads", "Twisted, 16 KiB reads", 2.0, inverted=True),
             Target(
                 "cost per message, 65536 in a read over 16",
                 "Deframer, 65536 in one read",

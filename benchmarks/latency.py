@@ -100,20 +100,20 @@ class Clients:
 
     def _blocking(self, port: int, context: ClientContext) -> float:
         began = perf_counter()
-        with dot_io.blocking.connect(HOST, port=port, context=context) as client:
-            client.query(QUERY)
+        with dot_io.blocking.connect(HOST, port=port, context=context, first=QUERY) as client:
+            client.first_response()
             return perf_counter() - began
 
     async def _asyncio(self, port: int) -> float:
         began = perf_counter()
-        async with dot_io.asyncio.connect(HOST, port=port, context=self._full) as client:
-            await client.query(QUERY)
+        async with dot_io.asyncio.connect(HOST, port=port, context=self._full, first=QUERY) as client:
+            await client.first_response()
             return perf_counter() - began
 
     async def _trio(self, port: int) -> float:
         began = perf_counter()
-        async with dot_io.trio.connect(HOST, port=port, context=self._full) as client:
-            await client.query(QUERY)
+        async with dot_io.trio.connect(HOST, port=port, context=self._full, first=QUERY) as client:
+            await client.first_response()
             return perf_counter() - began
 
     def _dnspython(self, port: int) -> float:

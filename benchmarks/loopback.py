@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import socket
 import ssl
@@ -18,6 +17,7 @@ from time import monotonic, sleep
 
 import trustme
 from answering import HOST, NAMES, ZONE
+from measure import resident
 
 from dot_proto import frame, make_query
 
@@ -166,8 +166,3 @@ def measure_memory(site: Site, kind: str, few: int, many: int) -> float:
                 sizes[number] = resident(process.pid)
     stop(process)
     return (sizes[many] - sizes[few]) / (many - few)
-
-
-def resident(pid: int) -> float:
-    """KiB of a process's memory that are in use."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1024

@@ -14,6 +14,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from time import get_clock_info, perf_counter, process_time
 
@@ -104,3 +105,8 @@ def verdicts(targets: list[Target], results: dict[str, float]) -> None:
 def machine() -> None:
     """Print what the figures depend on."""
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs")
+
+
+def resident(pid: int | str = "self") -> float:
+    """KiB of a process's memory that are in use (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024

@@ -69,8 +69,8 @@ from pathlib import Path
 import programs
 from answering import HOST, NAMES
 from asking import Job
-from loopback import HERE, Site, resident
-from measure import machine
+from loopback import HERE, Site
+from measure import machine, resident
 from peer_report import Report
 from peer_rows import (
     DNSPERF,

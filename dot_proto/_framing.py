@@ -72,19 +72,19 @@ class Deframer:
             data = bytes(data)
         messages: list[bytes] = []
         unpack, append = _PREFIX.unpack_from, messages.append
-        cursor, end, needed = 0, len(data), 2
-        while cursor + 2 <= end:
-            (length,) = unpack(data, cursor)
+        start, end, needed = 2, len(data), 2
+        while start <= end:
+            (length,) = unpack(data, start - 2)
             if length < MIN_MESSAGE:
                 self._failed = True
                 return messages
-            stop = cursor + 2 + length
+            stop = start + length
             if stop > end:
                 needed = 2 + length
                 break
-            append(data[cursor + 2 : stop])
-            cursor = stop
-        if cursor < end:
-            self._tail += data[cursor:]
+            append(data[start:stop])
+            start = stop + 2
+        if start - 2 < end:
+            self._tail += data[start - 2 :]
             self._needed = needed
         return messages

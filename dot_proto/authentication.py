@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -63,10 +64,9 @@ class AuthenticationPolicy:
     def __post_init__(self) -> None:
         if self.name is not None:
             object.__setattr__(self, "name", normalize_name(self.name))
-        object.__setattr__(self, "pins", tuple(dict.fromkeys(self.pins)))
-        object.__setattr__(self, "issuer_pins", tuple(dict.fromkeys(self.issuer_pins)))
-        if self.trust_anchors is not None:
-            object.__setattr__(self, "trust_anchors", tuple(self.trust_anchors))
+        object.__setattr__(self, "pins", _pins("pins", self.pins))
+        object.__setattr__(self, "issuer_pins", _pins("issuer_pins", self.issuer_pins))
+        object.__setattr__(self, "trust_anchors", _anchors(self.trust_anchors))
         self._refuse_the_impossible()
 
     @classmethod
@@ -88,8 +88,7 @@ class AuthenticationPolicy:
         Raises :class:`~dot_proto.LocalProtocolError` for a policy that could authenticate nobody (RFC 8310, section
         6.6), :class:`~dot_proto.CertificateError` for anchors that are no certificates.
         """
-        anchors = None if trust_anchors is None else tuple(trust_anchors)
-        return cls(name, tuple(pins), anchors, tuple(issuer_pins))
+        return cls(name, _pins("pins", pins), _anchors(trust_anchors), _pins("issuer_pins", issuer_pins))
 
     @classmethod
     def opportunistic(cls, name: str | None = None, *, pins: tuple[Pin, ...] | list[Pin] = ()) -> AuthenticationPolicy:
@@ -97,7 +96,7 @@ class AuthenticationPolicy:
 
         ``name`` goes into SNI only.  ``pins`` are compared with the leaf, and the verdict reports the result.
         """
-        return cls(name, tuple(pins), is_opportunistic=True)
+        return cls(name, _pins("pins", pins), is_opportunistic=True)
 
     def _refuse_the_impossible(self) -> None:
         if self.trust_anchors is not None:
@@ -392,12 +391,34 @@ def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
     return facts
 
 
+def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
+    """Each pin once.  One given as text would match nothing, and say so to nobody."""
+    unique = tuple(dict.fromkeys(pins)) if isinstance(pins, Iterable) else ()
+    if not isinstance(pins, Iterable) or not all(isinstance(pin, Pin) for pin in unique):
+        raise LocalProtocolError(f"{what} must be a list of Pin: Pin.parse(text) makes one of base64")
+    return unique
+
+
+def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
+    if anchors is None:
+        return None
+    is_list = isinstance(anchors, Iterable) and not isinstance(anchors, (str, bytes))
+    found = tuple(anchors) if is_list else ()
+    if not is_list or not all(isinstance(one, bytes) and not one.startswith(b"-----") for one in found):
+        raise LocalProtocolError(
+            "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
+        )
+    return found
+
+
 def normalize_name(name: str) -> str:
     """An authentication domain name or address in the one form that is compared (RFC 8310, section 8.1).
 
     Lower case, without the final dot; an address without brackets and zone id, in its shortest form.
     Raises :class:`~dot_proto.LocalProtocolError`; an internationalised name must come as A-labels.
     """
+    if not isinstance(name, str):
+        raise LocalProtocolError(f"a name must be text, not {type(name).__name__}")
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     try:
         return str(ipaddress.ip_address(bare.partition("%")[0]))

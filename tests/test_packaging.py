@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import email
 import importlib.metadata
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -66,9 +68,14 @@ def test_wheel_says_that_it_is_typed(wheel: zipfile.ZipFile, package: str) -> No
     assert f"{package}/py.typed" in wheel.namelist()
 
 
-def test_wheel_has_the_command(wheel: zipfile.ZipFile) -> None:
-    entry_points = wheel.read(in_dist_info(wheel, "entry_points.txt")).decode()
-    assert entry_points.split() == ["[console_scripts]", "dot-proto", "=", "dot_io.cli:main"]
+def test_wheel_has_the_command_and_the_hook(wheel: zipfile.ZipFile) -> None:
+    """The command, and what Hypothesis calls when it is imported."""
+    entry_points = configparser.ConfigParser()
+    entry_points.read_string(wheel.read(in_dist_info(wheel, "entry_points.txt")).decode())
+    assert {section: dict(entry_points[section]) for section in entry_points.sections()} == {
+        "console_scripts": {"dot-proto": "dot_io.cli:main"},
+        "hypothesis": {"dot_proto": "dot_proto.testing.registration:register"},
+    }
 
 
 def test_wheel_has_the_licence(wheel: zipfile.ZipFile, metadata: Message) -> None:
@@ -85,7 +92,7 @@ def test_base_needs_nothing(metadata: Message) -> None:
 
 
 def test_extras(metadata: Message) -> None:
-    extras = {"trio", "dnspython", "cli", "demo", "test", "fuzz", "lint"}
+    extras = {"trio", "dnspython", "cli", "demo", "hypothesis", "test", "fuzz", "lint"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 
@@ -121,7 +128,27 @@ def test_bare_interpreter_imports_the_engine_without_io() -> None:
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
     assert "dot_proto" in loaded
-    assert loaded & {"socket", "ssl", "asyncio", "selectors", "threading"} == set()
+    assert loaded & {"socket", "ssl", "asyncio", "selectors", "threading", "dot_proto.testing"} == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "needs"),
+    [
+        ("messages", set[str]()),
+        ("registration", {"hypothesis"}),
+        ("strategies", {"hypothesis"}),
+        ("playing", {"hypothesis"}),
+        ("laws", {"hypothesis"}),
+        ("chains", {"hypothesis", "cryptography"}),
+    ],
+)
+def test_the_kit_imports_nothing_heavier_until_asked(module: str, needs: set[str]) -> None:
+    """What each module of the fuzzing kit needs, of all that an extra brings."""
+    code = f"import sys, dot_proto.testing.{module}; print(*sys.modules)"
+    environment = os.environ | {"HYPOTHESIS_NO_PLUGINS": "1"}  # others' hooks import what they like
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    loaded = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert loaded & {"hypothesis", "cryptography", "pytest", "trio", "dns", "twisted", "trustme"} == needs
 
 
 @pytest.mark.parametrize("package", PACKAGES)

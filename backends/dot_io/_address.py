@@ -12,6 +12,8 @@ PORT: Final = 853
 
 def check_port(port: int) -> int:
     """A port that DNS over TLS may use; raises :class:`~dot_proto.LocalProtocolError` otherwise."""
+    if not isinstance(port, int):
+        raise LocalProtocolError(f"a port is a number, not {type(port).__name__}")
     if port == 53:
         raise LocalProtocolError("port 53 is for cleartext DNS and must not be used (RFC 7858, section 3.1); try 853")
     if not 0 < port < 65_536:

@@ -61,6 +61,10 @@ def context_for(
 ) -> ClientContext:
     """The context that ``connect()``'s arguments ask for; raises :class:`~dot_proto.LocalProtocolError`."""
     check_port(port)
+    if not isinstance(host, str):
+        raise LocalProtocolError(f"host must be an address or a name, as text, not {type(host).__name__}")
+    if not isinstance(context, ClientContext | None):
+        raise LocalProtocolError(f"context must be a ClientContext, not {type(context).__name__}")
     if context is None:
         return ClientContext(policy or default_policy(host))
     if policy is not None and policy != context.policy:
@@ -155,6 +159,11 @@ class ClientBase:
             positions[handle] = position
             sinks[handle] = sink
 
+    def _ask_first(self, message: bytes, sink: Sink, *, now: float, timeout: float) -> None:
+        """Queue a query before the server is judged: the engine holds it until then."""
+        handle = self._session.connection.send_query(message, now=now, timeout=max(timeout, 0.0))
+        self._sinks[handle] = sink
+
     def _give_up(self, handle: int, now: float) -> None:
         """A caller does not wait any more: its query is cancelled, and nothing else is touched."""
         self._sinks.pop(handle, None)
@@ -181,6 +190,11 @@ class ClientBase:
         cause = self._session.connection.closing_for or Cause.LOCAL_CLOSE if self._end is None else self._end.cause
         because = _ORDERLY_ENDS.get(cause, cause.value) if error is None else str(error)
         return ConnectionLostError(because, cause=cause, error=error, safe_to_resend=safe_to_resend)
+
+
+def no_first() -> LocalProtocolError:
+    """What ``first_response()`` raises where there is nothing to wait for."""
+    return LocalProtocolError("connect() was given no first query")
 
 
 def check_in_flight(max_in_flight: int) -> None:

@@ -10,7 +10,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dot_proto import CertificateError, CertificateFacts, Event, QueryReceived, ServerConfiguration
+from dot_proto import (
+    CertificateError,
+    CertificateFacts,
+    Event,
+    LocalProtocolError,
+    QueryReceived,
+    ServerConfiguration,
+)
 
 from ._address import check_port
 from ._transport import FLUSH_TIMEOUT
@@ -82,6 +89,14 @@ def take_in(events: Iterable[Event], queries: deque[QueryReceived], peer: Peer) 
             except CertificateError as error:
                 log.warning("the certificate of %s is taken for none: %s", peer.host, error)
     return peer
+
+
+def check_service(handler: object, context: object) -> None:
+    """Refuse what could serve nobody; raises :class:`~dot_proto.LocalProtocolError`."""
+    if not callable(handler):
+        raise LocalProtocolError(f"handler must be a function of a query and its peer, not {type(handler).__name__}")
+    if not isinstance(context, ServerContext):
+        raise LocalProtocolError(f"context must be a ServerContext, not {type(context).__name__}")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,15 +1,16 @@
-"""A kit for fuzzing: our engine, or anybody's client, server or framer.  Needs the extra ``hypothesis``.
+"""A kit for fuzzing: our engine, or anybody's framer, client, server or verifier.  Needs the extra ``hypothesis``.
 
 =================  ==================================================================================
 module             what is in it
 =================  ==================================================================================
-``messages``       DNS messages built octet by octet; needs nothing but Python
+``messages``       DNS messages built octet by octet, and the reference framer; needs nothing but Python
 ``strategies``     Hypothesis strategies: names, messages, streams, how they are cut, how they are broken
 ``peers``          scripts of what a server does, well or badly, step by step
-``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``
+``playing``        who puts a client through such a script, and what came of it
 ``laws``           ``check_framer``, ``check_client``, ``check_server``: for any implementation
-``machines``       state machines that play with our connections in any order, against a plain model
+``books``          what those laws require of a client and of a server, entry by entry
+``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``
 =================  ==================================================================================
 
-Nothing is imported until asked for: import the module that you need.
+Nothing is imported until asked for: import the module that you need.  docs/fuzzing.md shows how.
 """

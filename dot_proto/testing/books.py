@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -172,17 +173,17 @@ def _is_as_asked(sent: bytes, asked: bytes) -> bool:
 class Server(Protocol):
     """The verbs of :class:`~dot_proto.ServerConnection` that are called."""
 
+    @abstractmethod
     def send_response(self, query: int, message: bytes, *, now: float) -> bool:
         """Answer a query."""
-        ...
 
+    @abstractmethod
     def data_to_send(self) -> Iterable[bytes]:
         """Framed responses."""
-        ...
 
+    @abstractmethod
     def receive_data(self, data: bytes, *, now: float) -> Iterable[Event]:
         """Octets from the client."""
-        ...
 
 
 @dataclass

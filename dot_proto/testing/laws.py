@@ -11,14 +11,15 @@ What is right is said here once more, as plainly as can be and with nothing of t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from . import strategies
-from .books import ClientBook, Server, ServerBook, require
+from .books import ClientBook, Server, ServerBook
 from .messages import read, stream_of
 from .peers import Script, peer_scripts
 from .playing import Client, play
@@ -30,9 +31,19 @@ class Law(Protocol):
     hypothesis: Any
     "Hypothesis's own handle: ``law.hypothesis.fuzz_one_input(octets)`` tries one example made of these octets."
 
+    @abstractmethod
     def __call__(self) -> None:
         """Try as many examples as the settings say; raises :class:`AssertionError` where one breaks the law."""
-        ...
+
+
+def law_of(test: Callable[[], None]) -> Law:
+    """What ``@given`` returned, with the type of what it is."""
+    return cast(Law, test)
+
+
+def run(law: Law) -> None:
+    """Under the settings of the caller's profile, but without a deadline: what a law may cost is not a time."""
+    settings(deadline=None)(law)()
 
 
 # Framers
@@ -42,18 +53,18 @@ class Framer(Protocol):
     """Octets of a stream in, whole messages out (RFC 1035, section 4.2.2)."""
 
     @property
+    @abstractmethod
     def failed(self) -> bool:
         """Whether a length was met that is too short for any message."""
-        ...
 
     @property
+    @abstractmethod
     def mid_message(self) -> bool:
         """Whether an end of the stream here would cut a message."""
-        ...
 
+    @abstractmethod
     def feed(self, data: bytes) -> Iterable[bytes]:
         """The messages that this completes, without their prefixes."""
-        ...
 
 
 def framer_law(make: Callable[[], Framer], *, minimum: int = 12, tells_truncation: bool = True) -> Law:
@@ -66,29 +77,39 @@ def framer_law(make: Callable[[], Framer], *, minimum: int = 12, tells_truncatio
     @given(_cut_streams())
     def law(chunks: list[bytes]) -> None:
         framer, reading = make(), read(b"".join(chunks), minimum=minimum)
-        got: list[bytes] = []
-        fed = 0
+        fed = done = 0
         for chunk in chunks:
+            got = [bytes(each) for each in framer.feed(chunk)]
             fed += len(chunk)
-            got += map(bytes, framer.feed(chunk))
-            where = f"after {fed} of {sum(map(len, chunks))} octets"
-            due = reading.messages[: reading.delivered(fed)]
-            require(len(got) <= len(due), where, f"message {len(due)} is delivered, and is none")
-            require(len(got) >= len(due), where, f"message {len(got)} is complete, and is not delivered")
-            for number, (mine, theirs) in enumerate(zip(due, got, strict=True)):
-                require(mine == theirs, where, f"message {number} is {theirs!r}, not {mine!r}")
+            due = reading.messages[done : reading.delivered(fed)]
+            complaint = _difference(due, got, done)
+            done += len(due)
             failed, mid_message = reading.has_failed(fed), reading.is_mid_message(fed)
-            require(framer.failed is failed, where, f"failed is {framer.failed}, not {failed}")
-            if tells_truncation and not failed:
-                told = framer.mid_message
-                require(told is mid_message, where, f"mid_message is {told}, not {mid_message}")
+            if complaint is None and framer.failed is not failed:
+                complaint = f"failed is {framer.failed}, not {failed}"
+            if complaint is None and tells_truncation and not failed and framer.mid_message is not mid_message:
+                complaint = f"mid_message is {framer.mid_message}, not {mid_message}"
+            if complaint is not None:
+                raise AssertionError(f"after {fed} of {sum(map(len, chunks))} octets: {complaint}")
 
-    return cast(Law, law)
+    return law_of(law)
 
 
 def check_framer(make: Callable[[], Framer], *, minimum: int = 12, tells_truncation: bool = True) -> None:
     """Run :func:`framer_law`."""
-    framer_law(make, minimum=minimum, tells_truncation=tells_truncation)()
+    run(framer_law(make, minimum=minimum, tells_truncation=tells_truncation))
+
+
+def _difference(due: list[bytes], got: list[bytes], first: int) -> str | None:
+    """What is wrong with the messages delivered now, the first of which has this number; ``None``: nothing."""
+    for number, (mine, theirs) in enumerate(zip(due, got, strict=False), first):
+        if mine != theirs:
+            return f"message {number} is {theirs!r}, not {mine!r}"
+    if len(got) > len(due):
+        return f"message {first + len(due)} is delivered, and is none"
+    if len(got) < len(due):
+        return f"message {first + len(got)} is complete, and is not delivered"
+    return None
 
 
 def _cut_streams() -> st.SearchStrategy[list[bytes]]:
@@ -114,12 +135,12 @@ def client_law(make: Callable[[], Client], *, misbehaving_peers: bool = True) ->
             book.enter(moment)
         book.close()
 
-    return cast(Law, law)
+    return law_of(law)
 
 
 def check_client(make: Callable[[], Client], *, misbehaving_peers: bool = True) -> None:
     """Run :func:`client_law`."""
-    client_law(make, misbehaving_peers=misbehaving_peers)()
+    run(client_law(make, misbehaving_peers=misbehaving_peers))
 
 
 # Servers
@@ -145,12 +166,12 @@ def server_law(make: Callable[[], Server]) -> Law:
         while book.open:
             book.answer(which, rcode)
 
-    return cast(Law, law)
+    return law_of(law)
 
 
 def check_server(make: Callable[[], Server]) -> None:
     """Run :func:`server_law`."""
-    server_law(make)()
+    run(server_law(make))
 
 
 def _labelled_messages() -> st.SearchStrategy[tuple[bool, bytes]]:

@@ -41,6 +41,11 @@ def record(
     return owner + struct.pack("!HHIH", kind, rdclass, ttl, len(data)) + data
 
 
+def question(name: bytes, kind: int = A, rdclass: int = 1) -> bytes:
+    """The octets of a question; the name is in wire form (RFC 1035, section 4.1.2)."""
+    return name + struct.pack("!HH", kind, rdclass)
+
+
 def message(
     question: bytes = b"",
     *,

@@ -239,10 +239,10 @@ def peer_scripts(*, misbehaves: bool = True) -> st.SearchStrategy[Script]:
     """Scripts that begin with a query; with ``misbehaves=False`` the peer of each is a good one."""
     steps = st.one_of(good_steps(), good_steps(), bad_steps()) if misbehaves else good_steps()
     return st.builds(
-        lambda steps, read_size, coalesced: Script((Ask(), *steps), read_size, coalesced),
-        st.lists(steps, max_size=20),
-        st.sampled_from([16_384, 1, 2, 3, 100]),
-        st.booleans(),
+        Script,
+        steps=st.lists(steps, max_size=20).map(lambda rest: (Ask(), *rest)),
+        read_size=st.sampled_from([16_384, 1, 2, 3, 100]),
+        coalesced=st.booleans(),
     )
 
 

@@ -7,6 +7,7 @@ one's own, to look at.
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,33 +25,33 @@ from .peers import Ask, Close, End, Reset, Script, Stall, Step
 class Client(Protocol):
     """The verbs of :class:`~dot_proto.ClientConnection` that are called; the peer has been accepted already."""
 
+    @abstractmethod
     def send_query(self, message: bytes, *, now: float, timeout: float) -> int:
         """Ask; returns a handle."""
-        ...
 
+    @abstractmethod
     def data_to_send(self) -> Iterable[bytes]:
         """Framed queries."""
-        ...
 
+    @abstractmethod
     def receive_data(self, data: bytes, *, now: float) -> Iterable[Event]:
         """Octets from the peer."""
-        ...
 
+    @abstractmethod
     def receive_eof(self, *, now: float, orderly: bool) -> Iterable[Event]:
         """The peer will send no more."""
-        ...
 
+    @abstractmethod
     def fail(self, error: RemoteProtocolError, *, now: float) -> Iterable[Event]:
         """The transport broke."""
-        ...
 
+    @abstractmethod
     def next_timeout(self) -> float | None:
         """When to call :meth:`handle_timeout`."""
-        ...
 
+    @abstractmethod
     def handle_timeout(self, *, now: float) -> Iterable[Event]:
         """Act on what is due."""
-        ...
 
 
 def open_client(configuration: ClientConfiguration | None = None, *, first_id: int = 0) -> ClientConnection:

@@ -33,13 +33,14 @@ from .messages import (
     opt,
     option,
     pieces,
+    question,
     record,
     response_to,
     stream_of,
 )
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-"What labels are made of in text; the first is what they shrink to."
+"What labels are made of in text; they shrink to zeros."
 
 MAX_TEXT = 253
 "Octets of a name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
@@ -73,12 +74,7 @@ def questions(names: st.SearchStrategy[bytes] | None = None) -> st.SearchStrateg
     """The octets of a question: name, type and class (RFC 1035, section 4.1.2)."""
     kinds = st.sampled_from(_TYPES) | st.integers(0, 0xFFFF)
     classes = st.sampled_from([1, 3, 255])
-    return st.builds(
-        lambda name, kind, rdclass: name + kind.to_bytes(2) + rdclass.to_bytes(2),
-        wire_names() if names is None else names,
-        kinds,
-        classes,
-    )
+    return st.builds(question, wire_names() if names is None else names, kinds, classes)
 
 
 def message_ids() -> st.SearchStrategy[int]:
@@ -115,13 +111,12 @@ def opt_records(*, well_formed: bool = True) -> st.SearchStrategy[bytes]:
     )
     versions = st.just(0) if well_formed else st.sampled_from([0, 0, 1, 255])
     sizes, flags = st.sampled_from([1232, 512, 4096, 0, 65_535]), st.sampled_from([0, 0x8000])
-    return st.builds(
-        lambda options, size, version, flags: opt(*options, size=size, version=version, flags=flags),
-        options,
-        sizes,
-        versions,
-        flags,
-    )
+    return st.builds(opt_record, options=options, size=sizes, version=versions, flags=flags)
+
+
+def opt_record(options: Sequence[bytes], size: int, version: int, flags: int) -> bytes:
+    """What :func:`~dot_proto.testing.messages.opt` makes, by arguments that Hypothesis can print."""
+    return opt(*options, size=size, version=version, flags=flags)
 
 
 # Messages
@@ -131,16 +126,14 @@ def queries(
     *, names: st.SearchStrategy[str] | None = None, opcodes: Sequence[int] = (0,), well_formed: bool = True
 ) -> st.SearchStrategy[bytes]:
     """Queries of one question, with OPT or without; unless ``well_formed``, OPT and flags may be anything."""
-    flags = st.sampled_from([RD, 0]) if well_formed else st.integers(0, QR - 1)
+    bits = st.sampled_from([RD, 0]) if well_formed else st.integers(0, QR - 1)
+    flags = st.tuples(bits, st.sampled_from(opcodes)).map(lambda both: both[0] & 0x87FF | both[1] << 11)
     return st.builds(
-        lambda question, id, flags, opcode, opts: message(
-            question, id=id, flags=flags | opcode << 11, additionals=opts
-        ),
+        message,
         questions(None if names is None else names.map(encode_name)),
-        message_ids(),
-        flags,
-        st.sampled_from(opcodes),
-        st.lists(opt_records(well_formed=well_formed), max_size=1),
+        id=message_ids(),
+        flags=flags,
+        additionals=st.lists(opt_records(well_formed=well_formed), max_size=1),
     )
 
 
@@ -148,25 +141,33 @@ def records() -> st.SearchStrategy[bytes]:
     """A record for the name of the question: A or TXT, or of any type and content."""
     addresses = st.binary(min_size=4, max_size=4).map(lambda data: record(kind=A, data=data))
     texts = st.binary(max_size=40).map(lambda text: record(kind=TXT, data=bytes([len(text)]) + text))
-    anything = st.builds(
-        lambda kind, data: record(kind=kind, data=data), st.integers(256, 0xFFFF), st.binary(max_size=60)
-    )
+    anything = st.builds(record, kind=st.integers(256, 0xFFFF), data=st.binary(max_size=60))
     return addresses | texts | anything
 
 
 def responses_to(query: bytes) -> st.SearchStrategy[bytes]:
     """Right responses to this query: its id, its question, a few records, any RCODE below 16."""
-    return st.builds(
-        lambda answers, rcode, opts: response_to(query, *answers, rcode=rcode, additionals=opts),
-        st.lists(records(), max_size=3),
-        st.sampled_from([0, 3, 2, 5]) | st.integers(0, 15),
-        st.lists(opt_records(), max_size=1),
-    )
+    return _responses(st.just(query))
 
 
 def responses() -> st.SearchStrategy[bytes]:
     """Right responses, each to some query."""
-    return queries().flatmap(responses_to)
+    return _responses(queries())
+
+
+def _responses(queries: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        response,
+        queries,
+        rcode=st.sampled_from([0, 3, 2, 5]) | st.integers(0, 15),
+        answers=st.lists(records(), max_size=3),
+        additionals=st.lists(opt_records(), max_size=1),
+    )
+
+
+def response(query: bytes, rcode: int, answers: Sequence[bytes], additionals: Sequence[bytes]) -> bytes:
+    """What :func:`~dot_proto.testing.messages.response_to` makes, by arguments that Hypothesis can print."""
+    return response_to(query, *answers, rcode=rcode, additionals=additionals)
 
 
 def messages() -> st.SearchStrategy[bytes]:
@@ -193,20 +194,22 @@ def prefixes_in(stream: bytes) -> list[int]:
     return found
 
 
-def chunkings(stream: bytes) -> st.SearchStrategy[list[bytes]]:
+@st.composite
+def chunkings(draw: st.DrawFn, stream: bytes) -> list[bytes]:
     """Ways in which TCP and TLS may cut a stream; the pieces, put together, are the stream.
 
     Everything at once; at any offsets, so that pieces may be empty; inside each length prefix; in pieces of
     one size; one octet at a time, where the stream has no more than 2000 octets, so that it is no matter of patience.
     """
-    inside = [offset + 1 for offset in prefixes_in(stream)]
+    cut = draw(st.sampled_from(["nowhere", "anywhere", "inside each length", "evenly"]))
+    if cut == "nowhere":
+        return [stream]
+    if cut == "anywhere":
+        return cut_at(stream, draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    if cut == "inside each length":
+        return cut_at(stream, [offset + 1 for offset in prefixes_in(stream)])
     sizes = [1, 2, 3, 7, 64, 16_384] if len(stream) <= 2000 else [64, 1000, 16_384]
-    return st.one_of(
-        st.just([stream]),
-        st.lists(st.integers(0, len(stream)), max_size=12).map(lambda offsets: cut_at(stream, offsets)),
-        st.just(cut_at(stream, inside)),
-        st.sampled_from(sizes).map(lambda size: list(pieces(stream, size))),
-    )
+    return list(pieces(stream, draw(st.sampled_from(sizes))))
 
 
 # Damage
@@ -222,13 +225,35 @@ class CorruptedStream:
     "What arrives."
 
 
-def corrupted_streams(of: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[CorruptedStream]:
+@st.composite
+def corrupted_streams(draw: st.DrawFn, of: st.SearchStrategy[bytes] | None = None) -> CorruptedStream:
     """Streams of one message and more, damaged in one place.
 
     A length that lies, or that is below the header's 12; an end in the middle; two ids or two questions that
     changed places; a bit that flipped inside a message, so that the framing stays right; octets behind the end.
     """
-    return st.lists(messages() if of is None else of, min_size=1, max_size=6).flatmap(_corruptions)
+    sent = draw(st.lists(messages() if of is None else of, min_size=1, max_size=6))
+    whole, swapped = stream_of(sent), swaps(sent)
+    which = draw(st.integers(0, len(sent) - 1))
+    damage = draw(st.sampled_from(["lie", "cut", "flip", "more", *(["swap"] if swapped else [])]))
+    if damage == "lie":
+        lengths = st.sampled_from([0, 1, 11, 12]) | st.integers(0, 0xFFFF)
+        length = draw(lengths.filter(lambda length: length != len(sent[which])))
+        at = len(stream_of(sent[:which]))
+        octets = whole[:at] + length.to_bytes(2) + whole[at + 2 :]
+        return CorruptedStream(f"length of message {which}: {length}, not {len(sent[which])}", octets)
+    if damage == "cut":
+        size = draw(st.integers(0, len(whole) - 1))
+        return CorruptedStream(f"ends after {size} of {len(whole)} octets", whole[:size])
+    if damage == "flip":
+        bit = draw(st.integers(0, 8 * len(sent[which]) - 1))
+        damaged = [*sent[:which], flip(sent[which], bit), *sent[which + 1 :]]
+        return CorruptedStream(f"bit {bit} of message {which} flipped", stream_of(damaged))
+    if damage == "more":
+        rest = draw(st.binary(min_size=1, max_size=13))
+        return CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
+    number = draw(st.integers(0, len(swapped) - 1))
+    return CorruptedStream(swapped[number][0], stream_of(swapped[number][1]))
 
 
 def flip(octets: bytes, bit: int) -> bytes:
@@ -259,36 +284,6 @@ def _question_ends(first: bytes, second: bytes) -> tuple[int, int]:
         return 12, 12
 
 
-def _corruptions(messages: list[bytes]) -> st.SearchStrategy[CorruptedStream]:
-    whole = stream_of(messages)
-    index = st.integers(0, len(messages) - 1)
-
-    def lie(which: int, length: int) -> CorruptedStream:
-        at = len(stream_of(messages[:which]))
-        octets = whole[:at] + length.to_bytes(2) + whole[at + 2 :]
-        return CorruptedStream(f"length of message {which}: {length}, not {len(messages[which])}", octets)
-
-    def cut(size: int) -> CorruptedStream:
-        return CorruptedStream(f"ends after {size} of {len(whole)} octets", whole[:size])
-
-    def spoil(which: int, bit: int) -> CorruptedStream:
-        bit %= len(messages[which]) * 8
-        damaged = [*messages[:which], flip(messages[which], bit), *messages[which + 1 :]]
-        return CorruptedStream(f"bit {bit} of message {which} flipped", stream_of(damaged))
-
-    def add(rest: bytes) -> CorruptedStream:
-        return CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
-
-    exchanged = [CorruptedStream(what, stream_of(swapped)) for what, swapped in swaps(messages)]
-    return st.one_of(
-        st.builds(lie, index, st.integers(0, 11) | st.integers(0, 0xFFFF)),
-        st.builds(cut, st.integers(0, len(whole) - 1)),
-        st.builds(spoil, index, st.integers(0, 1 << 12)),
-        st.builds(add, st.binary(min_size=1, max_size=13)),
-        *([st.sampled_from(exchanged)] if exchanged else []),
-    ).filter(lambda corrupted: corrupted.octets != whole)
-
-
 # Values of the engine's own
 
 
@@ -300,13 +295,13 @@ def pins() -> st.SearchStrategy[Pin]:
 def policies() -> st.SearchStrategy[AuthenticationPolicy]:
     """Policies that could authenticate somebody (RFC 8310, section 5): by name, by pin, by both, or opportunistic."""
     hosts = st.sampled_from(["a.example", "192.0.2.1", "2001:db8::1"])
-    some_pins = st.lists(pins(), min_size=1, max_size=2)
+    some_pins = st.lists(pins(), min_size=1, max_size=2).map(tuple)
     return st.one_of(
-        st.builds(AuthenticationPolicy.strict, hosts),
-        st.builds(AuthenticationPolicy.strict, pins=some_pins),
-        st.builds(AuthenticationPolicy.strict, hosts, pins=some_pins),
-        st.builds(AuthenticationPolicy.strict, hosts, issuer_pins=some_pins),
-        st.builds(AuthenticationPolicy.opportunistic, st.none() | hosts),
+        st.builds(AuthenticationPolicy, hosts),
+        st.builds(AuthenticationPolicy, pins=some_pins),
+        st.builds(AuthenticationPolicy, hosts, pins=some_pins),
+        st.builds(AuthenticationPolicy, hosts, issuer_pins=some_pins),
+        st.builds(AuthenticationPolicy, st.none() | hosts, is_opportunistic=st.just(True)),
     )
 
 
@@ -328,11 +323,9 @@ def client_configurations() -> st.SearchStrategy[ClientConfiguration]:
 def server_configurations() -> st.SearchStrategy[ServerConfiguration]:
     """Configurations of a server, small limits more often than not, so that they are met."""
     return st.builds(
-        lambda outstanding, more, **others: ServerConfiguration(
-            max_outstanding=outstanding, hard_outstanding=outstanding + more, **others
-        ),
-        st.integers(1, 8) | st.integers(1, 8192),
-        st.integers(0, 8),
+        ServerConfiguration,
+        max_outstanding=st.integers(1, 8) | st.integers(1, 8192),
+        hard_outstanding=st.integers(8192, 8200),
         idle_timeout=_seconds(),
         idle_grace=_seconds(),
         close_timeout=_seconds(),

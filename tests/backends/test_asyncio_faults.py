@@ -6,10 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
+import uvloop
 
 import dot_io.tls.session
 import dot_proto.client
 from dot_io.asyncio import connect, serve
+from dot_io.asyncio.wire import Wire
 from dot_io.errors import ConnectionLostError, HandshakeError
 from dot_proto import make_query
 from support.credentials import Credentials
@@ -73,3 +75,40 @@ def test_a_fault_of_the_engine_leaves_no_caller_waiting(
 
     asyncio.run(scenario())
     assert {str(problem) for problem in problems} == {"a fault of ours"}
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_caller_interrupted_as_tcp_comes_up_leaves_nothing_running(
+    new_loop: Any, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CON: uvloop then closes the transport beneath the protocol, and neither says so nor has ``is_closing()`` know."""
+    wires: list[Wire] = []
+    problems: list[Any] = []
+    connection_made = Wire.connection_made
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+
+        async def victim() -> None:
+            async with connect("127.0.0.1", credentials.policy, port=server.port):
+                raise AssertionError("the caller was interrupted before")
+
+        def interrupted(wire: Wire, transport: Any) -> None:
+            connection_made(wire, transport)
+            if not wires and transport.get_extra_info("peername")[1] == server.port:
+                wires.append(wire)
+                task.cancel()
+
+        monkeypatch.setattr(Wire, "connection_made", interrupted)
+        async with asyncio.timeout(10.0), serve(answer, credentials.context, port=0) as server:
+            task = asyncio.ensure_future(victim())
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            [wire] = wires
+            await asyncio.wait([wire.ended])
+            assert wire._timer is None
+            wire._ring()  # as a timer would that was already due
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
+    assert not problems

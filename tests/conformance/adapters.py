@@ -304,6 +304,10 @@ class _ThreadedClient:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
+    async def first_response(self) -> bytes:
+        response: bytes = await asyncio.to_thread(self._client.first_response)
+        return response
+
     async def query(self, message: bytes, **options: Any) -> bytes:
         response: bytes = await asyncio.to_thread(functools.partial(self._client.query, message, **options))
         return response

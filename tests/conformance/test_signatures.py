@@ -21,6 +21,7 @@ ALLOWED = {("blocking", "serve"): {"workers"}}
 CALLS: dict[str, Callable[[ModuleType], Any]] = {
     "connect": lambda package: package.connect,
     "serve": lambda package: package.serve,
+    "Client.first_response": lambda package: package.Client.first_response,
     "Client.query": lambda package: package.Client.query,
     "Client.query_many": lambda package: package.Client.query_many,
     "Client.close": lambda package: package.Client.close,

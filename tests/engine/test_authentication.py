@@ -654,3 +654,39 @@ def test_strict_accepts_only_what_it_authenticates(data):
         counted = evidence.validated.certificates if policy.validates else (evidence.leaf,)
         assert verdict.matched_pin == Pin.of_certificate(counted[verdict.matched_depth])
         assert verdict.matched_pin in policy.pins
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AuthenticationPolicy.strict(pins=["yrm7yQNrvJKP6mB1i0X9M1ctXw2J+ULXlrGhRACblC0="]),
+        lambda: AuthenticationPolicy.strict(pins="yrm7yQNrvJKP6mB1i0X9M1ctXw2J+ULXlrGhRACblC0="),
+        lambda: AuthenticationPolicy.strict(pins=Pin(bytes(32))),
+        lambda: AuthenticationPolicy.strict("a.example", issuer_pins=["text"]),
+        lambda: AuthenticationPolicy.opportunistic(pins=["text"]),
+        lambda: AuthenticationPolicy(pins=("text",)),
+    ],
+)
+def test_a_pin_is_no_text(make):
+    """PIN-6 in spirit: a pin that could match nothing is refused, with the way to make one, and not taken along."""
+    with pytest.raises(LocalProtocolError, match=r"pins must be a list of Pin: Pin.parse\(text\)"):
+        make()
+
+
+@pytest.mark.parametrize("anchors", ["/etc/ca.pem", ["/etc/ca.pem"], b"0\x82", [b"-----BEGIN CERTIFICATE-----\n"], 5])
+def test_a_trust_anchor_is_der(anchors):
+    """What is easily mistaken for one is refused, with the function that reads them."""
+    with pytest.raises(LocalProtocolError, match=r"certificates in DER, as certificates_from"):
+        AuthenticationPolicy.strict("a.example", trust_anchors=anchors)
+
+
+@pytest.mark.parametrize("name", [b"a.example", 5])
+def test_a_name_is_text(name):
+    with pytest.raises(LocalProtocolError, match="a name must be text, not"):
+        AuthenticationPolicy.strict(name)
+
+
+def test_pins_and_anchors_may_come_from_any_iterable():
+    """Each once, in order."""
+    pins = [Pin(bytes(32)), Pin(bytes(31) + b"1"), Pin(bytes(32))]
+    assert AuthenticationPolicy.strict(pins=iter(pins)).pins == tuple(pins[:2])

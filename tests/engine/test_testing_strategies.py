@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import dns.message
 import dns.name
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from dot_proto import (
@@ -27,7 +27,13 @@ from dot_proto.testing.messages import message, opt, question_of, record, respon
 
 Drawn = TypeVar("Drawn")
 
-SURE = settings(derandomize=True, database=None, max_examples=2000)
+SURE = settings(
+    derandomize=True,
+    database=None,
+    max_examples=2000,
+    phases=[Phase.generate, Phase.shrink],
+    report_multiple_bugs=False,
+)
 "The same search every time."
 
 

@@ -7,29 +7,21 @@ who has keys of his own and every certificate that is public.  All is made at te
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dot_proto import Pin
-
-NAME = "dot.test"
-
-SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
-
-DAY = timedelta(days=1)
-
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+from dot_proto.testing import chains
+from dot_proto.testing.chains import CLIENT as CLIENT
+from dot_proto.testing.chains import DAY as DAY
+from dot_proto.testing.chains import NAME as NAME
+from dot_proto.testing.chains import SERVER as SERVER
+from dot_proto.testing.chains import Identity as Identity
+from dot_proto.testing.chains import Key
 
 
 def new_key() -> Key:
@@ -37,77 +29,9 @@ def new_key() -> Key:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-@dataclass(frozen=True)
-class Identity:
-    """A certificate, and the private key of the one in it."""
-
-    certificate: x509.Certificate
-    key: Key
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.DER)
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
-
-    @property
-    def key_pem(self) -> bytes:
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-    @property
-    def pin(self) -> Pin:
-        return Pin.of_certificate(self.der)
-
-    @property
-    def key_identifier(self) -> x509.SubjectKeyIdentifier:
-        return x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
-
-
-def issue(
-    subject: str,
-    issuer: Identity | None = None,
-    *,
-    signed_by: Identity | None = None,
-    key: Key | None = None,
-    names: Sequence[str] = (NAME, "127.0.0.1", "::1"),
-    is_ca: bool = False,
-    usage: x509.ObjectIdentifier = SERVER,
-    begins: timedelta = -DAY,
-    ends: timedelta = 30 * DAY,
-) -> Identity:
-    """A certificate for ``subject`` (the CN), from ``begins`` to ``ends`` after now; without issuer self-signed.
-
-    ``signed_by`` forges: the certificate names ``issuer`` in full, down to the key identifier, but another signed.
-    """
-    key = key or new_key()
-    own_identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    issuer_name = _name(subject) if issuer is None else issuer.certificate.subject
-    issuer_identifier = own_identifier if issuer is None else issuer.key_identifier
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(subject))
-        .issuer_name(issuer_name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + begins)
-        .not_valid_after(now + ends)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-        .add_extension(own_identifier, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_identifier), critical=False
-        )
-    )
-    if not is_ca:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_san(one) for one in names]), critical=False)
-    signer = signed_by or issuer
-    signing_key = key if signer is None else signer.key
-    algorithm = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    return Identity(builder.sign(signing_key, algorithm), key)
+def issue(subject: str, issuer: Identity | None = None, *, key: Key | None = None, **more: Any) -> Identity:
+    """As the kit's, but with a key that nobody else has, and valid now."""
+    return chains.issue(subject, issuer, key=key or new_key(), at=datetime.now(UTC), **more)
 
 
 class Pki:
@@ -266,14 +190,3 @@ class Pki:
 def pki_fixture(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     """Everybody, with a place for their files."""
     return Pki(tmp_path_factory.mktemp("pki"))
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _san(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

@@ -23,6 +23,7 @@ from .._client import (
     connect_error,
     context_for,
     context_with_learnt_anchor,
+    no_first,
 )
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
@@ -39,12 +40,14 @@ async def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
+    first: bytes | None = None,
 ) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
     the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
-    sessions to resume; it takes the place of ``policy``.
+    sessions to resume; it takes the place of ``policy``.  ``first`` is a query that leaves with the last octets of
+    the handshake, once the server is accepted: see :meth:`Client.first_response`.
 
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
@@ -53,12 +56,12 @@ async def connect(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     try:
-        client = await _connect(host, port, context, configuration, deadline, share_records)
+        client = await _connect(host, port, context, configuration, deadline, share_records, first)
     except HandshakeError as error:
         learnt = context_with_learnt_anchor(error, context)
         if learnt is None:
             raise
-        client = await _connect(host, port, learnt, configuration, deadline, share_records)
+        client = await _connect(host, port, learnt, configuration, deadline, share_records, first)
     try:
         yield client
     finally:
@@ -72,6 +75,7 @@ async def _connect(
     configuration: ClientConfiguration | None,
     deadline: float,
     share_records: bool,
+    first: bytes | None,
 ) -> Client:
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -92,14 +96,19 @@ async def _connect(
         clients.append(client)
         return session, client._note
 
+    wire = Wire(loop, begin, quick=True)
     try:
         async with asyncio.timeout_at(deadline):
-            await loop.create_connection(lambda: Wire(loop, begin, quick=True), host, port)
+            try:
+                await loop.create_connection(lambda: wire, host, port)
+            except BaseException:
+                wire.abandon()
+                raise
     except TimeoutError:
         raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
     except (OSError, UnicodeError) as error:  # the latter: no host name at all
         raise connect_error(host, port, error) from error
-    await clients[0]._shake_hands()
+    await clients[0]._shake_hands(first, deadline)
     return clients[0]
 
 
@@ -117,6 +126,18 @@ class Client(ClientBase):
         self._queue: deque[asyncio.Future[None]] = deque()
         self._called = 0  # from the queue, and not yet awake
         self._shaken: asyncio.Future[None] = self._loop.create_future()
+        self._first: asyncio.Future[Outcome] | None = None
+
+    async def first_response(self) -> bytes:
+        """Wait for the response to the query that :func:`connect` was given as ``first``.
+
+        It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
+        :class:`~dot_proto.LocalProtocolError` where there was no such query.
+        """
+        if self._first is None:
+            raise no_first()
+        await asyncio.wait([self._first])
+        return self._response(self._first.result())
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -188,9 +209,12 @@ class Client(ClientBase):
         finally:
             await self._abort()
 
-    async def _shake_hands(self) -> None:
+    async def _shake_hands(self, first: bytes | None, deadline: float) -> None:
         started = self._loop.time()
         try:
+            if first is not None and self._end is None:
+                self._first = self._loop.create_future()
+                self._ask_first(first, self._first.set_result, now=started, timeout=deadline - started)
             await self._shaken
             self.handshake_time = self._loop.time() - started
             if self._end is not None:

@@ -30,6 +30,7 @@ from .._server import (
     AsyncOptions,
     Peer,
     Places,
+    check_service,
     listen,
     log,
     patience,
@@ -59,6 +60,7 @@ async def serve(
     ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
     ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
     """
+    check_service(handler, context)
     listener = listen(host, port)
     places = Places(max_connections, max_connections_per_host)
     options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)

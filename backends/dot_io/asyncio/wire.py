@@ -85,7 +85,7 @@ class Wire(asyncio.BufferedProtocol):
         """Send what the session has to send, keep its timer, and close when it has ended."""
         self._will_flush = False
         transport = self._transport
-        if transport.is_closing():
+        if transport.is_closing() or self.ended.done():
             return
         chunks = self._session.data_to_send()
         if chunks:
@@ -95,6 +95,12 @@ class Wire(asyncio.BufferedProtocol):
             self._set_timer(self._loop.time() + FLUSH_TIMEOUT, self.abort)
         else:
             self._keep_timer()
+
+    def abandon(self) -> None:
+        """Whoever opened this was interrupted: uvloop closes the transport then, and does not say so."""
+        self._stop_timers()
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     def abort(self) -> None:
         """Close at once, whatever is still to be sent."""
@@ -140,10 +146,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone, by whichever side."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._stop_patience()
+        self._stop_timers()
         now = self._loop.time()
         try:
             if exc is None:
@@ -178,6 +181,12 @@ class Wire(asyncio.BufferedProtocol):
         else:
             self._note(self._session.fail(DOES_NOT_READ, now=self._loop.time()))
             self.abort()
+
+    def _stop_timers(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._stop_patience()
 
     def _stop_patience(self) -> None:
         if self._patience_timer is not None:

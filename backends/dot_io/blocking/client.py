@@ -30,6 +30,7 @@ from .._client import (
     connect_error,
     context_for,
     context_with_learnt_anchor,
+    no_first,
 )
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
@@ -48,13 +49,15 @@ def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
+    first: bytes | None = None,
 ) -> Client:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds.
 
     ``host`` is an address or a name to dial; looking up a name takes as long as the system's resolver does.
     Without ``policy`` the server must have a certificate for ``host`` that the system trusts.  ``context``
     carries the policy and TLS settings from one connection to the next, and the sessions to resume; it takes the
-    place of ``policy``.
+    place of ``policy``.  ``first`` is a query that leaves with the last octets of the handshake, once the
+    server is accepted: see :meth:`Client.first_response`.
 
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
@@ -62,12 +65,12 @@ def connect(
     context = context_for(host, port, policy, context)
     deadline = monotonic() + timeout
     try:
-        return _connect(host, port, context, configuration, deadline, share_records)
+        return _connect(host, port, context, configuration, deadline, share_records, first)
     except HandshakeError as error:
         learnt = context_with_learnt_anchor(error, context)
         if learnt is None:
             raise
-    return _connect(host, port, learnt, configuration, deadline, share_records)
+    return _connect(host, port, learnt, configuration, deadline, share_records, first)
 
 
 def _connect(
@@ -77,6 +80,7 @@ def _connect(
     configuration: ClientConfiguration | None,
     deadline: float,
     share_records: bool,
+    first: bytes | None,
 ) -> Client:
     started = monotonic()
     try:
@@ -96,7 +100,7 @@ def _connect(
             handshake_timeout=max(deadline - now, 0.0),
             share_records=share_records,
         )
-        return Client(sock, session, connect_time=now - started)
+        return Client(sock, session, connect_time=now - started, first=first, timeout=deadline - now)
     except BaseException:
         sock.close()
         raise
@@ -127,16 +131,33 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(self, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
+    def __init__(
+        self, sock: socket.socket, session: TLSClient, *, connect_time: float, first: bytes | None, timeout: float
+    ) -> None:
         super().__init__(session, connect_time=connect_time)
         self._pump = Pump(sock, session, quick=True)
         self._changed = threading.Condition(self._pump.lock)
         self._someone_waits = False
+        self._first: deque[Outcome] | None = None
         try:
+            if first is not None:
+                self._first = deque()
+                self._ask_first(first, self._first.append, now=monotonic(), timeout=timeout)
             self._shake_hands()
         except BaseException:
             self._pump.close()
             raise
+
+    def first_response(self) -> bytes:
+        """Wait for the response to the query that :func:`connect` was given as ``first``.
+
+        It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
+        :class:`~dot_proto.LocalProtocolError` where there was no such query.
+        """
+        if self._first is None:
+            raise no_first()
+        self._wait_for_fate(self._first)
+        return self._response(self._first[0])
 
     def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.

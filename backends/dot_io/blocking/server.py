@@ -29,6 +29,7 @@ from .._server import (
     MAX_CONNECTIONS_PER_HOST,
     Peer,
     Places,
+    check_service,
     listen,
     log,
     take_in,
@@ -64,6 +65,7 @@ def serve(
     ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records.  Raises
     :class:`OSError` if the address cannot be had.
     """
+    check_service(handler, context)
     listener = listen(host, port)
     pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
     options = _Options(handler, context, configuration, handshake_timeout, share_records, pool)

@@ -55,7 +55,6 @@ def run(arguments: QueryArguments) -> int:
 
 def _ask(arguments: QueryArguments, context: ClientContext, display: _Text | _Json) -> str | None:
     """Connect, ask, and show; returns what is wrong with an answer that cannot be read."""
-    deadline = monotonic() + arguments.timeout
     # The connection carries one query, so there is nothing to keep alive.
     configuration = ClientConfiguration(padding_block=arguments.padding, keepalive=False)
     with connect(
@@ -64,13 +63,14 @@ def _ask(arguments: QueryArguments, context: ClientContext, display: _Text | _Js
         timeout=arguments.timeout,
         configuration=configuration,
         context=context,
+        first=_query(arguments),
     ) as client:
         assert client.handshake is not None, "connect() returns only after the handshake"
         display.judge(client.verdict)
         display.connect(_facts(client.handshake))
-        asked_at = monotonic()
-        octets = client.query(_query(arguments), timeout=max(deadline - asked_at, 0.0))
-        times = Times(client.connect_time, client.handshake_time, monotonic() - asked_at)
+        connected_at = monotonic()
+        octets = client.first_response()
+        times = Times(client.connect_time, client.handshake_time, monotonic() - connected_at)
     return display.answer(octets, datetime.now().astimezone(), times)
 
 

@@ -91,6 +91,8 @@ class ClientContext:
         key_file: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if not isinstance(policy, AuthenticationPolicy):
+            raise LocalProtocolError(f"policy must be an AuthenticationPolicy, not {type(policy).__name__}")
         if certificate_file is not None and not (policy.validates or policy.issuer_pins):
             raise LocalProtocolError(
                 "a client certificate needs a policy that validates the server's chain: give its name"

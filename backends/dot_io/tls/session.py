@@ -13,7 +13,7 @@ import math
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dot_proto import (
@@ -67,7 +67,7 @@ class HandshakeCompleted(Event):
     "Key exchange group; known only where the context observes handshakes."
     signature: str | None
     "Signature scheme; known only where the context observes handshakes."
-    peer_certificate: bytes | None
+    peer_certificate: bytes | None = field(repr=False)
     "The certificate whose key the peer proved, in DER; ``None`` where none was asked for."
 
 

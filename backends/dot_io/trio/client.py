@@ -26,6 +26,7 @@ from .._client import (
     connect_error,
     context_for,
     context_with_learnt_anchor,
+    no_first,
 )
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
@@ -43,12 +44,14 @@ async def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
+    first: bytes | None = None,
 ) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
     the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
-    sessions to resume; it takes the place of ``policy``.
+    sessions to resume; it takes the place of ``policy``.  ``first`` is a query that leaves with the last octets of
+    the handshake, once the server is accepted: see :meth:`Client.first_response`.
 
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
@@ -58,12 +61,12 @@ async def connect(
     deadline = trio.current_time() + timeout
     async with open_plain_nursery() as nursery:
         try:
-            client = await _connect(nursery, host, port, context, configuration, deadline, share_records)
+            client = await _connect(nursery, host, port, context, configuration, deadline, share_records, first)
         except HandshakeError as error:
             learnt = context_with_learnt_anchor(error, context)
             if learnt is None:
                 raise
-            client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records)
+            client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records, first)
         try:
             yield client
         finally:
@@ -79,6 +82,7 @@ async def _connect(
     configuration: ClientConfiguration | None,
     deadline: float,
     share_records: bool,
+    first: bytes | None,
 ) -> Client:
     started = trio.current_time()
     try:
@@ -100,7 +104,7 @@ async def _connect(
     )
     client = Client(plain_socket(stream.socket), session, connect_time=now - started)
     nursery.start_soon(client._wire.run)
-    await client._shake_hands()
+    await client._shake_hands(first, deadline)
     return client
 
 
@@ -117,6 +121,19 @@ class Client(ClientBase):
         self._queue = trio.lowlevel.ParkingLot()
         self._called = 0  # from the queue, and not yet awake
         self._shaken = trio.Event()
+        self._first: list[Outcome] | None = None
+        self._first_is_known = trio.Event()
+
+    async def first_response(self) -> bytes:
+        """Wait for the response to the query that :func:`connect` was given as ``first``.
+
+        It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
+        :class:`~dot_proto.LocalProtocolError` where there was no such query.
+        """
+        if self._first is None:
+            raise no_first()
+        await self._first_is_known.wait()
+        return self._response(self._first[0])
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -193,9 +210,12 @@ class Client(ClientBase):
             self._wire.abort()
         await self._wire.ended.wait()
 
-    async def _shake_hands(self) -> None:
+    async def _shake_hands(self, first: bytes | None, deadline: float) -> None:
         started = trio.current_time()
         try:
+            if first is not None:
+                self._first = []
+                self._ask_first(first, self._note_first, now=started, timeout=deadline - started)
             await self._shaken.wait()
         except BaseException:
             self._wire.abort()
@@ -205,6 +225,11 @@ class Client(ClientBase):
         if self._end is not None:
             await self._wire.ended.wait()  # the alert that says why has left by then
             raise self._failure()
+
+    def _note_first(self, fate: Outcome) -> None:
+        assert self._first is not None
+        self._first.append(fate)
+        self._first_is_known.set()
 
     def _places(self) -> int:
         """How many places there are that were not promised to somebody in the queue."""

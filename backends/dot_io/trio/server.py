@@ -29,6 +29,7 @@ from .._server import (
     AsyncOptions,
     Peer,
     Places,
+    check_service,
     listen,
     log,
     patience,
@@ -60,6 +61,7 @@ async def serve(
     ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
     What the block raises leaves it as it is, in no exception group.
     """
+    check_service(handler, context)
     listening = listen(host, port)
     listening.setblocking(False)
     options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)

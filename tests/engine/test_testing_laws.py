@@ -1,0 +1,632 @@
+"""The kit's laws hold for the engine, and find every bug that is planted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from dot_proto import (
+    ClientConfiguration,
+    ConnectionClosed,
+    Event,
+    KeepaliveReceived,
+    MessageDiscarded,
+    QueryLost,
+    QueryReceived,
+    QueryRejected,
+    QueryTimedOut,
+    ResponseReceived,
+    ServerConnection,
+    make_query,
+)
+from dot_proto._framing import Deframer
+from dot_proto._state import Cause
+from dot_proto.testing.books import ClientBook, answers
+from dot_proto.testing.laws import (
+    Law,
+    check_client,
+    check_framer,
+    check_server,
+    client_law,
+    framer_law,
+    server_law,
+)
+from dot_proto.testing.messages import message, read, response_to, stream_of
+from dot_proto.testing.peers import Close
+from dot_proto.testing.playing import Arrived, Asked, Ended, Moment, Refused, Sent, Woke, open_client
+
+SEARCH = settings(
+    derandomize=True,
+    database=None,
+    max_examples=1000,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+"The same search every time; what it finds need not be made small."
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+"What was not made small may hold a message of 65535 octets."
+
+
+def broken(law: Law) -> str:
+    """How a law is broken; fails where no example breaks it."""
+    with pytest.raises(AssertionError) as found:
+        SEARCH(law)()
+    return str(found.value)
+
+
+# Framers
+
+
+def test_the_framer():
+    """Any cut of any stream, good and damaged (FRM-3, FRM-5, FRM-6, FRM-10, FRM-11)."""
+    check_framer(Deframer)
+
+
+def test_the_law_can_be_fuzzed_from_outside():
+    """By octets, which a fuzzer chooses."""
+    law = framer_law(Deframer)
+    assert law.hypothesis.fuzz_one_input(bytes(400)) is not None
+
+
+class Reader:
+    """A framer without faults, made of the reference; bugs are planted in those that inherit."""
+
+    minimum = 12
+    failed = mid_message = False
+
+    def __init__(self) -> None:
+        self.stream = b""
+        self.seen = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self.stream += data
+        reading = read(self.stream, minimum=self.minimum)
+        self.failed = reading.failed_at is not None
+        self.mid_message = not self.failed and reading.is_mid_message(len(self.stream))
+        new, self.seen = reading.messages[self.seen :], len(reading.messages)
+        return new
+
+
+class OneMore(Reader):
+    """Counts the length's own two octets."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        return [b"\0" + each for each in super().feed(data)]
+
+
+class ForgetsTheCutInsideALength(Reader):
+    """Throws away one octet that comes alone at the start of a message."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if not self.mid_message and len(data) == 1:
+            return []
+        return super().feed(data)
+
+
+class OneMessageARead(Reader):
+    """Returns the first of several messages, and loses the others."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        return super().feed(data)[:1]
+
+
+class Drops(Reader):
+    """Loses each third message."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        first = self.seen
+        return [each for number, each in enumerate(super().feed(data), first) if number % 3 != 2]
+
+
+class Late(Reader):
+    """Delivers a message when the next octets come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        due, self.held = self.held, super().feed(data)
+        return due
+
+
+class TakesShortOnes(Reader):
+    """Thinks that a message may have eleven octets."""
+
+    minimum = 11
+
+
+class FailsSilently(Reader):
+    """Never says that it has failed."""
+
+    failed = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+
+
+class HidesTruncation(Reader):
+    """Never says that it stands inside a message."""
+
+    mid_message = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+
+
+class Repeats(Reader):
+    """Delivers the last message again when an empty read comes."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        return super().feed(data) if data else read(self.stream).messages[-1:]
+
+
+BAD_FRAMERS = {
+    OneMore: "message 0 is",
+    ForgetsTheCutInsideALength: "message",
+    OneMessageARead: "is complete, and is not delivered",
+    Drops: "is complete, and is not delivered",
+    Late: "is complete, and is not delivered",
+    TakesShortOnes: "is delivered, and is none",
+    FailsSilently: "failed is False, not True",
+    HidesTruncation: "mid_message is False, not True",
+    Repeats: "is delivered, and is none",
+}
+
+
+@pytest.mark.parametrize("framer", BAD_FRAMERS, ids=lambda framer: framer.__name__)
+def test_bugs_of_framers_are_found(framer: Callable[[], Any]):
+    """Each breaks the law, and the law says how."""
+    assert re.search(BAD_FRAMERS[framer], broken(framer_law(framer)))
+
+
+def test_framers_may_be_excused():
+    """Who knows no shortest message, or does not tell a truncation, can be checked for all else."""
+
+    class Lenient(HidesTruncation):
+        minimum = 0
+
+    check_framer(Lenient, minimum=0, tells_truncation=False)
+
+
+# Clients
+
+
+def test_the_client():
+    """Whatever the server does (design promises 3 and 5; MAT-1 to MAT-12)."""
+    check_client(open_client)
+
+
+def test_the_client_among_friends():
+    """A server that does nothing wrong is never left with queries open."""
+    check_client(open_client, misbehaving_peers=False)
+
+
+def test_the_client_at_its_limits():
+    """One place, one stray, no patience: it may end the connection, and still loses no query silently."""
+    configuration = ClientConfiguration(max_strays=0, idle_timeout=0.5, padding_block=None, keepalive=False)
+    check_client(lambda: open_client(configuration, first_id=0xFFFF))
+
+
+class Wrapper:
+    """Our client, behind somebody who spoils it."""
+
+    def __init__(self) -> None:
+        self.client = open_client()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        return [each for event in self.client.receive_data(data, now=now) for each in self.changed(event)]
+
+    def changed(self, event: Event) -> list[Event]:
+        return [event]
+
+
+class AnswersTwice(Wrapper):
+    """Reports each answer twice."""
+
+    def changed(self, event: Event) -> list[Event]:
+        return [event, event] if isinstance(event, ResponseReceived) else [event]
+
+
+class LosesAnswers(Wrapper):
+    """Swallows answers that say SERVFAIL."""
+
+    def changed(self, event: Event) -> list[Event]:
+        return [] if isinstance(event, ResponseReceived) and event.rcode == 2 else [event]
+
+
+class MixesIds(Wrapper):
+    """Reports each answer for the first query."""
+
+    def changed(self, event: Event) -> list[Event]:
+        return [ResponseReceived(0, event.message, 0.0, False)] if isinstance(event, ResponseReceived) else [event]
+
+
+class KeepsTheWireId(Wrapper):
+    """Forgets to put the caller's id back."""
+
+    def changed(self, event: Event) -> list[Event]:
+        if isinstance(event, ResponseReceived):
+            return [ResponseReceived(event.query, b"\0\0" + event.message[2:], event.elapsed, False)]
+        return [event]
+
+
+class TrustsTheId(Wrapper):
+    """Takes whatever bears the id for the answer."""
+
+    def changed(self, event: Event) -> list[Event]:
+        query = getattr(event, "query", None)
+        if query is None or isinstance(event, ResponseReceived | QueryLost):
+            return [event]
+        return [ResponseReceived(query, b"\xbe\xef" + event.message[2:], 0.0, False)]  # type: ignore[attr-defined]
+
+
+class DiesOfAStray(Wrapper):
+    """Ends without a word on the queries that are open."""
+
+    def changed(self, event: Event) -> list[Event]:
+        return [] if isinstance(event, QueryLost) else [event]
+
+
+class GivesUp(Wrapper):
+    """Ends the connection with the first answer."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = self.client.receive_data(data, now=now)
+        return events + (self.client.receive_eof(now=now) if events else [])
+
+
+class TalksAfterTheEnd(Wrapper):
+    """Reports its end twice."""
+
+    def receive_eof(self, *, now: float, orderly: bool) -> list[Event]:
+        return self.client.receive_eof(now=now, orderly=orderly) * 2
+
+
+class Oversleeps(Wrapper):
+    """Wants to be woken a second after the deadline."""
+
+    def next_timeout(self) -> float | None:
+        deadline = self.client.next_timeout()
+        return None if deadline is None else deadline + 1
+
+    def handle_timeout(self, *, now: float) -> list[Event]:
+        return self.client.handle_timeout(now=now - 1)
+
+
+class NeverSleeps(Wrapper):
+    """Wants to be woken at once, for ever."""
+
+    def next_timeout(self) -> float | None:
+        return 0.0
+
+
+class ForgetsTime(Wrapper):
+    """Does not act on deadlines."""
+
+    def next_timeout(self) -> float | None:
+        return None
+
+    def handle_timeout(self, *, now: float) -> list[Event]:
+        return []
+
+
+class Hasty(Wrapper):
+    """Halves the time that a query is given."""
+
+    def send_query(self, message: bytes, *, now: float, timeout: float) -> int:
+        return self.client.send_query(message, now=now, timeout=timeout / 2)
+
+
+class OneId(Wrapper):
+    """Sends every query under one id."""
+
+    def data_to_send(self) -> list[bytes]:
+        return [each[:2] + b"\0\7" + each[4:] for each in self.client.data_to_send()]
+
+
+class AsksForSomethingElse(Wrapper):
+    """Changes the question on the way."""
+
+    def data_to_send(self) -> list[bytes]:
+        return [each.replace(b"\0\1\0\1", b"\0\2\0\1") for each in self.client.data_to_send()]
+
+
+class SendsTwice(Wrapper):
+    """Writes everything twice."""
+
+    def data_to_send(self) -> list[bytes]:
+        return self.client.data_to_send() * 2
+
+
+class SendsHalf(Wrapper):
+    """Forgets the last octet."""
+
+    def data_to_send(self) -> list[bytes]:
+        return [each[:-1] for each in self.client.data_to_send()]
+
+
+class NeverSends(Wrapper):
+    """Holds queries back."""
+
+    def data_to_send(self) -> list[bytes]:
+        return []
+
+
+class Refuses(Wrapper):
+    """Takes one query in all."""
+
+    def __init__(self) -> None:
+        self.client = open_client(ClientConfiguration(max_in_flight=1))
+
+
+class OneHandle(Wrapper):
+    """Gives every query the same handle."""
+
+    def send_query(self, message: bytes, *, now: float, timeout: float) -> int:
+        return self.client.send_query(message, now=now, timeout=timeout) & 0
+
+
+BAD_CLIENTS = {
+    AnswersTwice: "and answers nothing",
+    LosesAnswers: "1 answers are not reported",
+    MixesIds: r"ResponseReceived\(query=0",
+    KeepsTheWireId: r"ResponseReceived\(query=0",
+    TrustsTheId: "and answers nothing",
+    DiesOfAStray: "end without a fate",
+    GivesUp: "is lost without a reason",
+    TalksAfterTheEnd: "behind the end",
+    Oversleeps: "has missed its deadline|does not time out",
+    NeverSleeps: "a busy loop",
+    ForgetsTime: "does not time out",
+    Hasty: "times out too early",
+    OneId: "is in flight already",
+    AsksForSomethingElse: "and was not asked",
+    SendsTwice: "is in flight already",
+    SendsHalf: "inside a message",
+    NeverSends: "are held back",
+    Refuses: "refused without a reason",
+    OneHandle: "is used twice",
+}
+
+
+@pytest.mark.parametrize("client", BAD_CLIENTS, ids=lambda client: client.__name__)
+def test_bugs_of_clients_are_found(client: Callable[[], Any]):
+    """Each breaks the law, and the law says how."""
+    assert re.search(BAD_CLIENTS[client], broken(client_law(client)))
+
+
+# Servers
+
+
+def test_the_server():
+    """However queries come, and in whatever order they are answered (SRV-2 to SRV-8)."""
+    check_server(ServerConnection)
+
+
+class ServerWrapper:
+    """Our server, behind somebody who spoils it."""
+
+    def __init__(self) -> None:
+        self.server = ServerConnection()
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        return self.server.receive_data(data, now=now)
+
+    def send_response(self, query: int, message: bytes, *, now: float) -> bool:
+        return self.server.send_response(query, message, now=now)
+
+    def data_to_send(self) -> list[bytes]:
+        return self.server.data_to_send()
+
+
+class Skips(ServerWrapper):
+    """Delivers the first query of each read."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        return super().receive_data(data, now=now)[:1]
+
+
+class DeliversTwice(ServerWrapper):
+    """Delivers each query twice."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        return [each for each in super().receive_data(data, now=now) for _ in range(2)]
+
+
+class RejectsAll(ServerWrapper):
+    """Finds something wrong with every query."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = super().receive_data(data, now=now)
+        return [QueryRejected(each.message, 1, "") if isinstance(each, QueryReceived) else each for each in events]
+
+
+class DeliversResponses(ServerWrapper):
+    """Takes responses for queries."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = super().receive_data(data, now=now)
+        return [QueryReceived(0, each.message) if isinstance(each, MessageDiscarded) else each for each in events]
+
+
+class GoesOn(ServerWrapper):
+    """Goes on behind its end."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        return [ConnectionClosed(Cause.PEER_CLOSED, None), *super().receive_data(data, now=now)]
+
+
+class LosesResponses(ServerWrapper):
+    """Sends nothing."""
+
+    def data_to_send(self) -> list[bytes]:
+        return []
+
+
+class RespondsTwice(ServerWrapper):
+    """Sends everything twice."""
+
+    def data_to_send(self) -> list[bytes]:
+        return super().data_to_send() * 2
+
+
+class CutsResponses(ServerWrapper):
+    """Forgets the last octet."""
+
+    def data_to_send(self) -> list[bytes]:
+        return [each[:-1] for each in super().data_to_send()]
+
+
+class RespondsUnderOneId(ServerWrapper):
+    """Sends every response under the id 7."""
+
+    def data_to_send(self) -> list[bytes]:
+        return [each[:2] + b"\0\7" + each[4:] for each in super().data_to_send()]
+
+
+class RespondsWithQueries(ServerWrapper):
+    """Sends responses with QR 0."""
+
+    def data_to_send(self) -> list[bytes]:
+        return [each[:4] + bytes([each[4] & 0x7F]) + each[5:] for each in super().data_to_send()]
+
+
+class TakesNothing(ServerWrapper):
+    """Says that the client has gone."""
+
+    def send_response(self, query: int, message: bytes, *, now: float) -> bool:
+        return False
+
+
+BAD_SERVERS = {
+    Skips: "is not delivered|rejected are",
+    DeliversTwice: "did not arrive here",
+    RejectsAll: "is well formed",
+    DeliversResponses: "is no query",
+    GoesOn: "behind the end",
+    LosesResponses: "0 messages are sent",
+    RespondsTwice: "2 messages are sent",
+    CutsResponses: "inside a message",
+    RespondsUnderOneId: "is sent, not",
+    RespondsWithQueries: "and is no response",
+    TakesNothing: "is not taken",
+}
+
+
+@pytest.mark.parametrize("server", BAD_SERVERS, ids=lambda server: server.__name__)
+def test_bugs_of_servers_are_found(server: Callable[[], Any]):
+    """Each breaks the law, and the law says how."""
+    assert re.search(BAD_SERVERS[server], broken(server_law(server)))
+
+
+# What the laws are made of
+
+
+QUERY = make_query("a.example", message_id=7)
+
+ANSWERS = {
+    "right": (response_to(QUERY), True),
+    "other id": (response_to(QUERY, id=8), True),
+    "other case": (response_to(make_query("A.EXAMPLE")), True),
+    "other name": (response_to(make_query("b.example")), False),
+    "longer name": (response_to(make_query("a.a.example")), False),
+    "other type": (response_to(make_query("a.example", "AAAA")), False),
+    "type in another case": (response_to(make_query("a.example", 33)), False),
+    "query": (QUERY, False),
+    "other opcode": (response_to(make_query("a.example")[:2] + b"\x28" + QUERY[3:]), False),
+    "no question, SERVFAIL": (message(flags=0x8002), True),
+    "no question, NOERROR": (message(flags=0x8000), False),
+    "no question, NXDOMAIN": (message(flags=0x8003), False),
+    "two questions": (message(QUERY[12:-11] * 2, flags=0x8000).replace(b"\0\1", b"\0\2", 1), False),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_answers(name: str):
+    """The reference agrees with the rules (MAT-5 to MAT-12)."""
+    response, right = ANSWERS[name]
+    assert answers(QUERY, response) is right
+
+
+def test_case_is_of_letters_in_the_name_alone():
+    """Type 65 is no type 97 (RFC 4343)."""
+    assert not answers(make_query("a.example", 65), response_to(make_query("a.example", 97)))
+
+
+STREAM = stream_of([bytes(12), bytes(13)])
+
+
+@pytest.mark.parametrize(
+    ("octets", "delivered", "failed", "mid_message"),
+    [
+        (0, 0, False, False),
+        (1, 0, False, True),
+        (13, 0, False, True),
+        (14, 1, False, False),
+        (15, 1, False, True),
+        (29, 2, False, False),
+        (30, 2, False, True),
+        (31, 2, True, True),
+    ],
+)
+def test_read(octets: int, delivered: int, failed: bool, mid_message: bool):
+    """The reference framer, at every place that matters (FRM-3, FRM-5, FRM-11)."""
+    reading = read(STREAM + b"\0\x0b" + bytes(11) + STREAM)
+    assert reading.messages == [bytes(12), bytes(13)]
+    assert reading.delivered(octets) == delivered
+    assert reading.has_failed(octets) is failed
+    assert reading.is_mid_message(octets) is mid_message
+    assert read(STREAM).failed_at is None
+
+
+def entered(*moments: Moment) -> ClientBook:
+    book = ClientBook()
+    for moment in moments:
+        book.enter(moment)
+    return book
+
+
+ASKED = Asked(0.0, 1, QUERY, 5.0)
+SENT = Sent(0.0, stream_of([QUERY]))
+
+
+def test_a_book_can_be_kept_by_hand():
+    """For a client that is driven by something else than a script."""
+    event = ResponseReceived(1, response_to(QUERY), 1.0, False)
+    entered(ASKED, SENT, Arrived(1.0, [event], stream_of([response_to(QUERY)]))).close()
+
+
+def test_a_query_without_a_fate():
+    """Not even at the end."""
+    with pytest.raises(AssertionError, match=r"queries \[1\] have met no fate"):
+        entered(ASKED, SENT).close()
+
+
+def test_a_fate_of_nobody():
+    """A handle that was never given out."""
+    with pytest.raises(AssertionError, match="was never asked"):
+        entered(ASKED, SENT, Woke(1.0, [QueryTimedOut(2, 1.0)], None))
+
+
+def test_a_server_that_wants_no_more():
+    """Having stated the idle timeout 0 it may be asked nothing (RFC 7828, section 3.2.2)."""
+    entered(Arrived(0.0, [KeepaliveReceived(0.0)], b""), Refused(0.0)).close()
+
+
+def test_sending_behind_the_end():
+    """Not an octet."""
+    with pytest.raises(AssertionError, match="something is sent behind the end"):
+        entered(
+            ASKED, Ended(0.0, [QueryLost(1, True, False), ConnectionClosed(Cause.PEER_CLOSED, None)], Close()), SENT
+        )
+
+
+def test_a_moment_of_no_kind():
+    """A mistake of the caller's."""
+    with pytest.raises(TypeError, match="is no moment"):
+        entered(Moment(0.0))
