@@ -272,6 +272,8 @@ def test_a_name_has_one_form(given_name, normal):
         ("*.dot.test", "no label of a host name"),
         ("dot.test:853", "no label of a host name"),
         ("[dot.test]", "no label of a host name"),
+        ("[2001:db8::1", "no label of a host name"),
+        ("2001:db8::1]", "no label of a host name"),
         ("2001:db8::g", "no label of a host name"),
         ("-.test", "no label of a host name"),
     ],
@@ -420,8 +422,10 @@ def test_strays_are_what_was_sent_for_nothing():
         (60, "expired 1 minute ago"),
         (119, "expired 1 minute ago"),
         (120, "expired 2 minutes ago"),
+        (3_599, "expired 59 minutes ago"),
         (3_600, "expired 1 hour ago"),
         (7_200, "expired 2 hours ago"),
+        (86_399, "expired 23 hours ago"),
         (86_400, "expired 1 day ago"),
         (400 * 86_400, "expired 400 days ago"),
         (0, None),
@@ -452,6 +456,12 @@ def test_dates_that_cannot_be_read_are_not_spoken_of():
     policy = AuthenticationPolicy.strict(pins=[Pin.of_certificate(der), BACKUP_PIN])
     assert judge(policy, shown(der, wall_time=NOW)).warnings == ()
     assert judge(STRICT_PINS, shown(certificate("leaf-p256-expired"))).warnings == ()
+
+
+def test_the_dates_of_issuers_are_the_tls_librarys_affair():
+    """It has validated them; what is told here is about the server's own certificate (AUT-17)."""
+    chain = shown(LEAF, certificate("leaf-p256-expired"), validated_for="dot.test", wall_time=NOW)
+    assert judge(STRICT_NAME, chain).warnings == ()
 
 
 def test_a_refusal_keeps_the_warning_about_dates():
@@ -628,6 +638,16 @@ def test_nothing_changes_behind_a_verdict(value):
     for field in fields(value):
         with pytest.raises(FrozenInstanceError):
             setattr(value, field.name, None)
+
+
+def test_a_log_is_not_filled_with_certificates():
+    """A verdict is made to be logged, with its policy and the certificates as pins and dates (AUT-20)."""
+    policy = AuthenticationPolicy.strict("dot.test", trust_anchors=[ISSUER])
+    verdict = judge(policy, shown(LEAF, ISSUER, validated_for="dot.test"))
+    learning = judge(LEARNING, shown(LEAF, ISSUER))
+    assert learning.anchor == ISSUER
+    for der in (LEAF, ISSUER):
+        assert repr(der)[2:20] not in f"{verdict!r} {learning!r}"
 
 
 @given(st.data())
