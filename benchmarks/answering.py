@@ -1,9 +1,10 @@
 """A server in its own process, which prints its port and answers until it is stopped.
 
-    python answering.py {asyncio,blocking,trio,asyncio-tls} CHAIN.pem
+    python answering.py {asyncio,asyncio-shared,blocking,trio,asyncio-tls} CHAIN.pem
 
-The handler returns ready octets, so that a client is measured and not a resolver.  ``asyncio-tls`` is what one
-writes without this package: a protocol on the loop's own TLS, with the engine's framer for the answers' sake.
+The handler returns ready octets, so that a client is measured and not a resolver.  ``asyncio-shared`` lets responses
+share TLS records.  ``asyncio-tls`` is what one writes without this package: a protocol on the loop's own TLS, with
+the engine's framer for the answers' sake.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def blocking(context: ServerContext) -> None:
         server.serve_forever()
 
 
-async def asyncio(context: ServerContext) -> None:
+async def asyncio(context: ServerContext, *, share_records: bool = False) -> None:
     async with dot_io.asyncio.serve(
         answer,
         context,
@@ -68,6 +69,7 @@ async def asyncio(context: ServerContext) -> None:
         configuration=CONFIGURATION,
         max_connections=MAX_CONNECTIONS,
         max_connections_per_host=MAX_CONNECTIONS,
+        share_records=share_records,
     ) as server:
         print(server.port, flush=True)
         await server.serve_forever()
@@ -112,8 +114,8 @@ def main() -> None:
     kind, chain = sys.argv[1:]
     if kind == "blocking":
         blocking(ServerContext(chain))
-    elif kind == "asyncio":
-        _asyncio.run(asyncio(ServerContext(chain)))
+    elif kind in ("asyncio", "asyncio-shared"):
+        _asyncio.run(asyncio(ServerContext(chain), share_records=kind == "asyncio-shared"))
     elif kind == "trio":
         _trio.run(trio, ServerContext(chain))
     elif kind == "asyncio-tls":

@@ -217,7 +217,7 @@ def main() -> None:
 def run(site: Site, stack: ExitStack, parts: list[str], budget: Budget) -> tuple[Samples, dict[str, float]]:
     """Start every server, and measure what is wanted."""
     servers = [programs.start(site, stack, name) for name in PEERS if programs.find(name)]
-    servers += [programs.start_ours(site, stack, kind) for kind in ("blocking", *LOOPS)]
+    servers += [programs.start_ours(site, stack, kind) for kind in ("blocking", *LOOPS, "asyncio-shared")]
     # Memory first, while no allocator keeps what others gave back.
     memory = measure_memory(site, servers, *budget.idle) if "memory" in parts else {}
     samples: Samples = defaultdict(list)

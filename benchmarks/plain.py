@@ -1,7 +1,7 @@
 """asking.py and answering.py with messages as dnsperf has them, without EDNS; and our server on uvloop.
 
     python plain.py asking CA.pem < requests
-    python plain.py answering {asyncio,uvloop,blocking,trio} CHAIN.pem
+    python plain.py answering {asyncio,asyncio-shared,uvloop,blocking,trio} CHAIN.pem
 
 A request is a line of JSON, ``[drive, port, whether with EDNS, jobs]``; each is done in a process forked for it, so
 that modules are imported once, and is answered by a line of costs.

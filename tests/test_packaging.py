@@ -68,13 +68,14 @@ def test_wheel_says_that_it_is_typed(wheel: zipfile.ZipFile, package: str) -> No
     assert f"{package}/py.typed" in wheel.namelist()
 
 
-def test_wheel_has_the_command_and_the_hook(wheel: zipfile.ZipFile) -> None:
-    """The command, and what Hypothesis calls when it is imported."""
+def test_wheel_has_the_command_and_the_hooks(wheel: zipfile.ZipFile) -> None:
+    """The command, what Hypothesis calls when it is imported, and the plugin for pytest."""
     entry_points = configparser.ConfigParser()
     entry_points.read_string(wheel.read(in_dist_info(wheel, "entry_points.txt")).decode())
     assert {section: dict(entry_points[section]) for section in entry_points.sections()} == {
         "console_scripts": {"dot-proto": "dot_io.cli:main"},
         "hypothesis": {"dot_proto": "dot_proto.testing.registration:register"},
+        "pytest11": {"dot_io.pytest_plugin": "dot_io.pytest_plugin"},
     }
 
 
@@ -92,7 +93,7 @@ def test_base_needs_nothing(metadata: Message) -> None:
 
 
 def test_extras(metadata: Message) -> None:
-    extras = {"trio", "dnspython", "cli", "demo", "hypothesis", "test", "fuzz", "lint"}
+    extras = {"trio", "dnspython", "cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 

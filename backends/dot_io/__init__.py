@@ -6,6 +6,8 @@
 ``dot_io.asyncio``          the same on asyncio, also on uvloop
 ``dot_io.trio``             the same on trio
 ``dot_io.cli``              the ``dot-proto`` command
+``dot_io.testing``          a server for tests, which misbehaves on request
+``dot_io.pytest_plugin``    fixtures for pytest that make such servers
 ==========================  ==========================================================================
 
 Nothing is imported here: a program pays only for the backend that it names.

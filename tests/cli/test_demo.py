@@ -64,7 +64,7 @@ def test_private_key_is_readable_for_its_owner_and_then_gone(
 
     def looking(arguments: QueryArguments) -> int:
         [folder] = tmp_path.iterdir()
-        modes.extend(stat.S_IMODE(os.stat(one).st_mode) for one in (folder, folder / "server.pem"))
+        modes.extend(stat.S_IMODE(os.stat(one).st_mode) for one in (folder, folder / "server-1.pem"))
         return real(arguments)
 
     monkeypatch.setattr(query, "run", looking)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from dot_proto import (
     ClientConfiguration,
     ConnectionClosed,
+    DiscardReason,
     Event,
     KeepaliveReceived,
     MessageDiscarded,
@@ -25,7 +26,7 @@ from dot_proto import (
 )
 from dot_proto._framing import Deframer
 from dot_proto._state import Cause
-from dot_proto.testing.books import ClientBook, answers
+from dot_proto.testing.books import ClientBook, ServerBook, answers
 from dot_proto.testing.laws import (
     Law,
     check_client,
@@ -599,6 +600,74 @@ def test_a_book_can_be_kept_by_hand():
     """For a client that is driven by something else than a script."""
     event = ResponseReceived(1, response_to(QUERY), 1.0, False)
     entered(ASKED, SENT, Arrived(1.0, [event], stream_of([response_to(QUERY)]))).close()
+
+
+def test_late_and_stray_messages_are_booked():
+    """A late answer frees its id; whatever else is no answer is a reason to end, and no more."""
+    late = [MessageDiscarded(response_to(QUERY), DiscardReason.LATE, 1)]
+    end = [ConnectionClosed(Cause.PEER_FAULT, None)]
+    book = entered(
+        ASKED,
+        SENT,
+        Woke(5.0, [QueryTimedOut(1, 5.0)], None),
+        Arrived(6.0, [], stream_of([response_to(make_query("b.example"), id=7)])),
+        Arrived(6.0, late, stream_of([response_to(QUERY), message(id=9, flags=0x8000)])),
+        Arrived(6.0, end, b"\0\0"),
+        Refused(6.0),
+    )
+    book.close()
+    assert book.may_end
+    assert book.has_ended
+    assert book.in_flight == {}
+
+
+FAIR = make_query("a.example", message_id=1)
+FOUL = FAIR[:-1]
+
+
+class Played:
+    """A server that does as it is told."""
+
+    def __init__(self, *events: Event, sends: list[bytes] | None = None) -> None:
+        self.events = list(events)
+        self.outgoing = [] if sends is None else [stream_of(sends)]
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        return self.events
+
+    def send_response(self, query: int, message: bytes, *, now: float) -> bool:
+        self.outgoing = [stream_of([message])]
+        return True
+
+    def data_to_send(self) -> list[bytes]:
+        sent, self.outgoing = self.outgoing, []
+        return sent
+
+
+def test_a_book_of_a_server_can_be_kept_by_hand():
+    """A query that must be delivered, one that need not, one that is rejected, a response, the end."""
+    stray = response_to(FAIR)
+    server = Played(
+        MessageDiscarded(stray, DiscardReason.NOT_A_QUERY, None),
+        QueryReceived(5, FAIR),
+        QueryRejected(FOUL, 1, ""),
+        QueryReceived(6, FOUL),
+        ConnectionClosed(Cause.PEER_FAULT, None),
+        sends=[message(id=1, flags=0x8001)],
+    )
+    book = ServerBook(server, frozenset([FAIR]))
+    book.receive(stream_of([stray, FAIR, FOUL, FOUL, FAIR]))
+    assert book.open == [(5, FAIR), (6, FOUL)]
+    book.answer(1, 2)
+    book.answer(0, 0)
+    assert book.open == []
+    assert book.has_ended
+
+
+def test_a_query_that_is_not_delivered():
+    """Though it is well formed."""
+    with pytest.raises(AssertionError, match="is not delivered"):
+        ServerBook(Played(), frozenset([FAIR])).receive(stream_of([FAIR]))
 
 
 def test_a_query_without_a_fate():

@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -32,9 +34,9 @@ from .._server import (
     check_service,
     listen,
     log,
+    patience,
     take_in,
 )
-from .._transport import FLUSH_TIMEOUT
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .pump import Pump
 
@@ -69,7 +71,8 @@ def serve(
     listener = listen(host, port)
     pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
     options = _Options(handler, context, configuration, handshake_timeout, share_records, pool)
-    return Server(options, listener, Places(max_connections, max_connections_per_host))
+    places = Places(max_connections, max_connections_per_host)
+    return Server(partial(_Connection, options), listener, places, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +90,18 @@ class _Options:
 class Server:
     """A listening server, made by :func:`serve`; a context manager that closes it."""
 
-    def __init__(self, options: _Options, listener: socket.socket, places: Places) -> None:
-        self._options = options
+    def __init__(
+        self,
+        new_connection: Callable[[socket.socket, Peer], Connection],
+        listener: socket.socket,
+        places: Places,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
+        self._new_connection = new_connection
         self._listener = listener
         self._places = places
-        self._connections: dict[_Connection, threading.Thread] = {}
+        self._pool = pool
+        self._connections: dict[Connection, threading.Thread] = {}
         self._changed = threading.Condition()
         self._is_closing = threading.Event()
         self.host: Final[str] = listener.getsockname()[0]
@@ -121,8 +131,8 @@ class Server:
         for connection, thread in connections:
             if thread.is_alive():
                 connection.pump.abort()
-        if self._options.pool is not None:
-            self._options.pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Server:
         return self
@@ -166,7 +176,7 @@ class Server:
                 sock.close()
                 return
             try:
-                connection = _Connection(self._options, sock, peer)
+                connection = self._new_connection(sock, peer)
                 thread = threading.Thread(target=self._run, args=(connection,), name=f"dot-{peer.port}", daemon=True)
                 try:
                     thread.start()
@@ -180,7 +190,7 @@ class Server:
                 return
             self._connections[connection] = thread
 
-    def _run(self, connection: _Connection) -> None:
+    def _run(self, connection: Connection) -> None:
         try:
             connection.run()
         except Exception:
@@ -193,8 +203,28 @@ class Server:
                 self._changed.notify_all()
 
 
-class _Connection:
-    """One client."""
+class Connection(ABC):
+    """One client, and its thread's work."""
+
+    def __init__(self, sock: socket.socket, peer: Peer, session: TLSServer) -> None:
+        self._engine = session.connection
+        self.pump = Pump(sock, session, patience=patience(self._engine.configuration))
+        self.peer = peer
+
+    @abstractmethod
+    def run(self) -> None:
+        """Until the connection has ended."""
+
+    def start_close(self, timeout: float) -> None:
+        """Ask the connection to end in order within ``timeout`` seconds; called by another thread."""
+        with self.pump.lock:
+            self._engine.close(now=monotonic(), timeout=timeout)
+            self.pump.flush()
+        self.pump.wake()
+
+
+class _Connection(Connection):
+    """One client, whose queries a handler answers."""
 
     def __init__(self, options: _Options, sock: socket.socket, peer: Peer) -> None:
         session = TLSServer(
@@ -204,18 +234,12 @@ class _Connection:
             handshake_timeout=options.handshake_timeout,
             share_records=options.share_records,
         )
-        self._engine = session.connection
-        configuration = self._engine.configuration
-        # While queries wait to be handled no connection is idle; one that is not read from is as good as that.
-        patience = max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
-        self.pump = Pump(sock, session, patience=patience)
-        self.peer = peer
+        super().__init__(sock, peer, session)
         self._handler = options.handler
         self._pool = options.pool
         self._queries: deque[QueryReceived] = deque()
 
     def run(self) -> None:
-        """Until the connection has ended."""
         while not self.pump.is_finished:
             can_work = bool(self._queries) and not self.pump.has_unsent
             # Nothing is read while something waits to be handled or to be sent, so that neither can pile up. But a
@@ -225,13 +249,6 @@ class _Connection:
             events = self.pump.wait(0.0 if can_work else None, reading=reading)
             self.peer = take_in(events, self._queries, self.peer)
             self._work()
-
-    def start_close(self, timeout: float) -> None:
-        """Ask the connection to end in order; called by another thread."""
-        with self.pump.lock:
-            self._engine.close(now=monotonic(), timeout=timeout)
-            self.pump.flush()
-        self.pump.wake()
 
     def _work(self) -> None:
         """Handle some queries, and come back to send what is ready."""

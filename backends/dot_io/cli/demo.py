@@ -6,12 +6,10 @@ Each query is made by the command line that is shown above it: the demonstration
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import sys
 import tempfile
 from base64 import b64encode
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -24,11 +22,9 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 import dns.zone
-import trustme
-
-from dot_proto import Pin
 
 from ..blocking import Peer, serve
+from ..testing.identity import Authority
 from ..tls import ServerContext
 from . import query
 from .arguments import DemoArguments, parse_query
@@ -58,7 +54,7 @@ mail  3600 A     192.0.2.25
 def run(arguments: DemoArguments) -> int:
     """Show both queries; returns an :class:`ExitCode`."""
     with tempfile.TemporaryDirectory(prefix="dot-proto-demo-") as folder:
-        identity = _Identity.made_in(Path(folder))
+        identity = Authority(Path(folder), OWNER).issue(NAME)
         zone = Zone()
         with serve(zone.answer, ServerContext(identity.chain_file), port=0) as server:
             print("A server of our own, with certificates made a moment ago.  Its name and one pin are asked for:\n")
@@ -84,33 +80,6 @@ def _show(line: str) -> int:
 
 def _another_pin() -> str:
     return b64encode(sha256(b"another key").digest()).decode()
-
-
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    """Root, intermediate and leaf, made for this run and gone with it."""
-
-    root_file: Path
-    "The root's certificate in PEM."
-    chain_file: Path
-    "The leaf's key, its certificate and the intermediate's in PEM, readable for the owner alone."
-    pin: Pin
-    "The leaf's."
-
-    @classmethod
-    def made_in(cls, folder: Path) -> _Identity:
-        root = trustme.CA(organization_name=OWNER, organization_unit_name="root")
-        # create_child_ca() would do the same, but for the names.
-        intermediate = trustme.CA(
-            parent_cert=root, path_length=0, organization_name=OWNER, organization_unit_name="intermediate"
-        )
-        leaf = intermediate.issue_cert(NAME, common_name=NAME, organization_name=OWNER, organization_unit_name="server")
-        made = cls(folder / "root.pem", folder / "server.pem", Pin.of_certificate(leaf.cert_chain_pems[0].bytes()))
-        made.root_file.write_bytes(root.cert_pem.bytes())
-        secret = os.open(made.chain_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(secret, "wb") as file:
-            file.write(leaf.private_key_and_cert_chain_pem.bytes())
-        return made
 
 
 class Zone:

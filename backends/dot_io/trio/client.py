@@ -177,8 +177,9 @@ class Client(ClientBase):
         waiter = trio.lowlevel.ParkingLot()
 
         def sink(fate: Outcome) -> None:
+            if not fates:  # else whoever waited has been called already; to look costs a tenth of a query
+                waiter.unpark()
             fates.append(fate)
-            waiter.unpark()
 
         source = enumerate(messages)
         waiting = deque(islice(source, max_in_flight))
