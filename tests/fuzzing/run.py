@@ -5,6 +5,7 @@
 
 Needs the extras ``fuzz`` and ``test``; a replay needs ``test`` alone.  What was found, and the inputs that took a
 target new ways, are left in ``.fuzzing``, and the next run begins with them; ``keep.py`` chooses what to keep for good.
+A finding, once its cause is gone, goes to ``findings/TARGET`` under a name of its own: ``test_corpus.py`` replays it.
 """
 
 from __future__ import annotations

@@ -58,6 +58,16 @@ def test_a_replay_needs_no_atheris(tmp_path):
     assert done.stdout == f"{octets}: every law holds\n"
 
 
+def test_without_atheris_it_is_said_what_to_do():
+    """Which extra, and for which Pythons there are wheels."""
+    hide = "import importlib.util as u, runpy, sys; u.find_spec = lambda name: None; sys.argv[1:] = ['framer']; "
+    program = f"{hide}runpy.run_path({str(HOME / 'run.py')!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install -e '.[test,fuzz]'" in done.stderr
+    assert "CPython 3.11 to 3.14" in done.stderr
+
+
 def test_another_target_is_refused():
     """With the names of those that there are."""
     done = subprocess.run([sys.executable, HOME / "run.py", "frame"], capture_output=True, text=True, check=False)
