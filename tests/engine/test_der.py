@@ -315,6 +315,19 @@ def test_generalized_time(moment):
     assert dates_of(time, time) == (moment.timestamp(), moment.timestamp())
 
 
+@pytest.mark.parametrize("year", [1600, 1900, 2023, 2024, 2100])
+def test_every_month_has_its_days(year):
+    """And not one more, in leap years and centuries too."""
+    for month in range(1, 13):
+        for day in (1, 28, 29, 30, 31, 32):
+            time = element(0x18, f"{year}{month:02}{day:02}000000Z".encode())
+            try:
+                due = datetime(year, month, day, tzinfo=UTC).timestamp()
+            except ValueError:
+                due = None
+            assert dates_of(time, time) == (due, due)
+
+
 @pytest.mark.parametrize(
     "time",
     [
