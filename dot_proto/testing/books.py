@@ -63,10 +63,8 @@ class ClientBook:
     "By wire id; those that timed out are among them."
     pending: dict[int, Asked] = field(default_factory=dict[int, Asked])
     "Those without a fate, by handle."
-    sent: bytes = b""
     received: bytes = b""
-    seen: int = 0
-    "Messages of the peer's that have been accounted for."
+    "What came of a message that is not whole yet."
     may_end: bool = False
     "Whether the peer has given a reason to end the connection."
     has_ended: bool = False
@@ -105,11 +103,9 @@ class ClientBook:
 
     def _send(self, moment: Sent, where: str) -> None:
         require(not self.has_ended, where, "something is sent behind the end")
-        before = len(read(self.sent).messages)
-        self.sent += moment.octets
-        reading = read(self.sent)
-        require(not reading.is_mid_message(len(self.sent)), where, "what is sent ends inside a message")
-        for query in reading.messages[before:]:
+        reading = read(moment.octets)
+        require(not reading.rest, where, "what is sent ends inside a message")
+        for query in reading.messages:
             wire_id = int.from_bytes(query[:2])
             require(wire_id not in self.in_flight, where, f"the id {wire_id} is sent, and is in flight already")
             same = [asked for asked in self.unsent if _is_as_asked(query, asked.message)]
@@ -118,11 +114,11 @@ class ClientBook:
             self.in_flight[wire_id] = same[0]
 
     def _receive(self, moment: Arrived, where: str) -> None:
-        self.received += moment.octets
-        reading = read(self.received)
+        reading = read(self.received + moment.octets)
+        self.received = reading.rest
         self.may_end = self.may_end or reading.failed_at is not None
         due: list[tuple[int, bytes]] = []
-        for response in reading.messages[self.seen :]:
+        for response in reading.messages:
             wire_id = int.from_bytes(response[:2])
             asked = self.in_flight.get(wire_id)
             if asked is None or not answers(asked.message, response):
@@ -131,7 +127,6 @@ class ClientBook:
             del self.in_flight[wire_id]
             if asked.handle in self.pending:
                 due.append((asked.handle, asked.message[:2] + response[2:]))
-        self.seen = len(reading.messages)
         self._report(moment, due, where)
 
     def _report(self, moment: Reported, due: Sequence[tuple[int, bytes]], where: str) -> None:
@@ -201,14 +196,18 @@ class ServerBook:
     open: list[tuple[int, bytes]] = field(default_factory=list[tuple[int, bytes]])
     "Delivered and not answered: handle and query."
     received: bytes = b""
+    "What came of a message that is not whole yet."
+    messages: int = 0
+    "How many have come."
     has_ended: bool = False
 
     def receive(self, octets: bytes) -> None:
         """The next octets of the client's."""
-        where = f"after {len(self.received) + len(octets)} octets"
-        before = len(read(self.received).messages)
-        self.received += octets
-        arrived = iter(read(self.received).messages[before:])
+        reading = read(self.received + octets)
+        self.received = reading.rest
+        self.messages += len(reading.messages)
+        where = f"after {self.messages} messages"
+        arrived = iter(reading.messages)
         rejected: list[bytes] = []
         for event in self.server.receive_data(octets, now=0.0):
             require(not self.has_ended, where, f"{event} is reported behind the end")
@@ -250,9 +249,8 @@ class ServerBook:
 
     def _sent(self, where: str) -> list[bytes]:
         """What is sent now: whole messages, and responses."""
-        octets = b"".join(self.server.data_to_send())
-        reading = read(octets)
-        require(not reading.is_mid_message(len(octets)), where, "what is sent ends inside a message")
+        reading = read(b"".join(self.server.data_to_send()))
+        require(not reading.rest, where, "what is sent ends inside a message")
         for each in reading.messages:
             require(bool(each[2] & 0x80), where, f"{each!r} is sent, and is no response")
         return reading.messages

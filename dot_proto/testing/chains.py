@@ -18,7 +18,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,8 @@ from ..authentication import (
     ValidationFailure,
 )
 from ..pins import Pin
-from .laws import Law, law_of, run
+from .laws import Law, Refusals, law_of, reader_law, run
+from .strategies import damaged
 
 NAME: Final = "dot.test"
 "Whom the policies name."
@@ -338,3 +339,29 @@ def verifier_law(accepts: Callable[[ChainCase], bool], *, at: datetime = AT) -> 
 def check_verifier(accepts: Callable[[ChainCase], bool], *, at: datetime = AT) -> None:
     """Run :func:`verifier_law`."""
     run(verifier_law(accepts, at=at))
+
+
+def certificate_reader_law(public_key_of: Callable[[bytes], bytes], raises: Refusals, *, at: datetime = AT) -> Law:
+    """A reader of certificates finds the SubjectPublicKeyInfo, and for octets that are none raises only these.
+
+    That the key is the right one is asked of whole certificates alone.
+    """
+    whole = [one.certificate for case in chain_cases(1, at) for one in case.sent]
+    keys = {one.public_bytes(Encoding.DER): _spki(one) for one in whole}
+
+    def reader(der: bytes) -> None:
+        found = public_key_of(der)
+        if der in keys and found != keys[der]:
+            raise AssertionError(f"the key found is {found.hex()}, not {keys[der].hex()}")
+
+    some = st.integers(0, len(whole) - 1).map(lambda number: whole[number].public_bytes(Encoding.DER))
+    return reader_law(reader, raises, some, damaged(some) | st.binary(max_size=60))
+
+
+def check_certificate_reader(public_key_of: Callable[[bytes], bytes], raises: Refusals, *, at: datetime = AT) -> None:
+    """Run :func:`certificate_reader_law`."""
+    run(certificate_reader_law(public_key_of, raises, at=at))
+
+
+def _spki(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -4,9 +4,9 @@
 smallest example found.  ``framer_law(make)`` is the law itself, a Hypothesis test: give it settings, or hand its
 ``hypothesis.fuzz_one_input`` to a fuzzer that is guided by coverage.
 
-What is right is said here once more, as plainly as can be and with nothing of the engine's own reading: by
-:func:`~dot_proto.testing.messages.read` for the framing, by
-:func:`~dot_proto.testing.books.answers` for what answers what.
+What is right is said here once more, as plainly as can be: by :func:`~dot_proto.testing.messages.read` for the framing,
+by :func:`~dot_proto.testing.books.answers` for what answers what.  Of the engine's own reading there is only where a
+question ends, and the RCODE.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from . import strategies
@@ -131,7 +131,6 @@ def client_law(make: Callable[[], Client], *, misbehaving_peers: bool = True) ->
     def law(script: Script) -> None:
         book = ClientBook()
         for moment in play(make(), script):
-            note(str(moment))
             book.enter(moment)
         book.close()
 
@@ -184,3 +183,45 @@ def _and_cut(labelled: list[tuple[bool, bytes]]) -> st.SearchStrategy[tuple[froz
     fair = frozenset(each for is_fair, each in labelled if is_fair)
     chunks = strategies.chunkings(stream_of(each for _, each in labelled))
     return chunks.map(lambda chunks: (fair, chunks))
+
+
+# Readers
+
+
+Refusals = type[Exception] | tuple[type[Exception], ...]
+"What a reader may raise."
+
+
+def message_reader_law(reader: Callable[[bytes], object], raises: Refusals, *, minimum: int = 12) -> Law:
+    """A reader of DNS messages takes each that is well formed; for any other octets it may raise these, and no others.
+
+    It is given ``minimum`` octets and more, as a framer delivers them.  What it returns is not looked at.
+    """
+    fair = strategies.queries() | strategies.responses()
+    damaged = strategies.damaged(fair).filter(lambda octets: len(octets) >= minimum)
+    return reader_law(reader, raises, fair, damaged | st.binary(min_size=minimum, max_size=minimum + 60))
+
+
+def check_message_reader(reader: Callable[[bytes], object], raises: Refusals, *, minimum: int = 12) -> None:
+    """Run :func:`message_reader_law`."""
+    run(message_reader_law(reader, raises, minimum=minimum))
+
+
+def reader_law(
+    reader: Callable[[bytes], object],
+    raises: Refusals,
+    fair: st.SearchStrategy[bytes],
+    foul: st.SearchStrategy[bytes],
+) -> Law:
+    """A reader of anything: takes all that is ``fair``, and for what is ``foul`` raises only what it may."""
+
+    @given(st.tuples(st.just(True), fair) | st.tuples(st.just(False), foul))
+    def law(drawn: tuple[bool, bytes]) -> None:
+        is_fair, octets = drawn
+        try:
+            reader(octets)
+        except raises as error:
+            if is_fair:
+                raise AssertionError(f"well formed, but {type(error).__name__}: {error}") from error
+
+    return law_of(law)

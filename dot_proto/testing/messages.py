@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from .._message import question_end
@@ -103,6 +103,8 @@ class Reading:
     "Where each ends: the octets that must have come before it can be delivered."
     failed_at: int | None
     "The octets after which the framing has failed; ``None``: it has not."
+    rest: bytes
+    "What is behind the last whole message."
 
     def delivered(self, octets: int) -> int:
         """How many messages are whole after so many octets of the stream."""
@@ -122,17 +124,22 @@ def read(stream: bytes, *, minimum: int = 12) -> Reading:
 
     A length below ``minimum`` octets is a fault, behind which there are no messages.
     """
-    reading = Reading([], [], None)
+    messages: list[bytes] = []
+    ends: list[int] = []
+    failed_at = None
     offset = 0
-    while offset + 2 <= len(stream):
+    while failed_at is None and offset + 2 <= len(stream):
         length = int.from_bytes(stream[offset : offset + 2])
+        end = offset + 2 + length
         if length < minimum:
-            return replace(reading, failed_at=offset + 2)
-        offset += 2 + length
-        if offset <= len(stream):
-            reading.messages.append(stream[offset - length : offset])
-            reading.ends.append(offset)
-    return reading
+            failed_at = offset + 2
+        elif end > len(stream):
+            break
+        else:
+            messages.append(stream[offset + 2 : end])
+            ends.append(end)
+            offset = end
+    return Reading(messages, ends, failed_at, stream[offset:])
 
 
 def unframed(chunks: Iterable[bytes]) -> list[bytes]:

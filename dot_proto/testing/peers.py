@@ -229,7 +229,9 @@ def bad_steps() -> st.SearchStrategy[Step]:
         st.builds(CutAnswer, which, st.integers(1, 40)),
         st.builds(ShortLength, st.integers(0, 11)),
         st.builds(
-            Garbage, st.binary(min_size=1, max_size=40) | strategies.corrupted_streams().map(lambda it: it.octets)
+            Garbage,
+            st.binary(min_size=1, max_size=40)
+            | strategies.corrupted_streams(strategies.queries()).map(lambda it: it.octets),
         ),
         st.sampled_from([Close(), Abort(), Reset()]),
     )

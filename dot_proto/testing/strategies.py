@@ -138,10 +138,10 @@ def queries(
 
 
 def records() -> st.SearchStrategy[bytes]:
-    """A record for the name of the question: A or TXT, or of any type and content."""
+    """A record for the name of the question: A or TXT, or of a type for private use with any content (RFC 6895)."""
     addresses = st.binary(min_size=4, max_size=4).map(lambda data: record(kind=A, data=data))
     texts = st.binary(max_size=40).map(lambda text: record(kind=TXT, data=bytes([len(text)]) + text))
-    anything = st.builds(record, kind=st.integers(256, 0xFFFF), data=st.binary(max_size=60))
+    anything = st.builds(record, kind=st.integers(65_280, 65_534), data=st.binary(max_size=60))
     return addresses | texts | anything
 
 
@@ -260,6 +260,20 @@ def flip(octets: bytes, bit: int) -> bytes:
     """The octets with one bit changed, counted from the first octet's highest."""
     at = bit // 8
     return octets[:at] + bytes([octets[at] ^ 0x80 >> bit % 8]) + octets[at + 1 :]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, of: st.SearchStrategy[bytes]) -> bytes:
+    """One of these octet strings, of one octet and more, cut, or with up to four bits flipped, or with more behind."""
+    whole = draw(of)
+    damage = draw(st.sampled_from(["cut", "flip", "more"]))
+    if damage == "cut":
+        return whole[: draw(st.integers(0, len(whole) - 1))]
+    if damage == "more":
+        return whole + draw(st.binary(min_size=1, max_size=13))
+    for bit in draw(st.lists(st.integers(0, 8 * len(whole) - 1), min_size=1, max_size=4, unique=True)):
+        whole = flip(whole, bit)
+    return whole
 
 
 def swaps(messages: Sequence[bytes]) -> list[tuple[str, list[bytes]]]:

@@ -6,15 +6,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
 
-from dot_proto import AuthenticationPolicy, Pin, Reason
+from dot_proto import AuthenticationPolicy, CertificateError, Pin, Reason
+from dot_proto._der import public_key_of
 from dot_proto.authentication import judge
 from dot_proto.testing.chains import (
     AT,
     DAY,
     ChainCase,
     authority,
+    certificate_reader_law,
     chain_case,
     chain_cases,
+    check_certificate_reader,
     check_verifier,
     issue,
     verifier_law,
@@ -123,6 +126,33 @@ def test_bugs_of_verifiers_are_found(verifier, shape):
     """Each breaks the law, and the law names the shape."""
     law = settings(derandomize=True, database=None, max_examples=1000)(verifier_law(verifier))
     with pytest.raises(AssertionError, match=shape):
+        law()
+
+
+def test_the_reader_of_certificates():
+    """The engine's finds the key, and refuses what is none (AUT-6)."""
+    check_certificate_reader(public_key_of, CertificateError)
+
+
+def the_issuers_name(der: bytes) -> bytes:
+    """Takes the wrong element."""
+    return public_key_of(der)[:0]
+
+
+def hopes_for_the_best(der: bytes) -> bytes:
+    """Looks for an Ed25519 key by its first octets (RFC 8410, section 4)."""
+    start = der.index(bytes.fromhex("302a300506032b6570"))
+    return der[start : start + 44]
+
+
+@pytest.mark.parametrize(
+    ("reader", "error", "complaint"),
+    [(the_issuers_name, AssertionError, "the key found is"), (hopes_for_the_best, ValueError, "not found")],
+)
+def test_bugs_of_readers_are_found(reader, error, complaint):
+    """A wrong key, and an error that was not announced."""
+    law = settings(derandomize=True, database=None, max_examples=1000)(certificate_reader_law(reader, CertificateError))
+    with pytest.raises(error, match=complaint):
         law()
 
 

@@ -16,6 +16,7 @@ from dot_proto import (
     Event,
     KeepaliveReceived,
     MessageDiscarded,
+    MessageError,
     QueryLost,
     QueryReceived,
     QueryRejected,
@@ -25,18 +26,21 @@ from dot_proto import (
     make_query,
 )
 from dot_proto._framing import Deframer
+from dot_proto._message import question_end, walk
 from dot_proto._state import Cause
 from dot_proto.testing.books import ClientBook, ServerBook, answers
 from dot_proto.testing.laws import (
     Law,
     check_client,
     check_framer,
+    check_message_reader,
     check_server,
     client_law,
     framer_law,
+    message_reader_law,
     server_law,
 )
-from dot_proto.testing.messages import message, read, response_to, stream_of
+from dot_proto.testing.messages import message, read, response_to, stream_of, unframed
 from dot_proto.testing.peers import Close
 from dot_proto.testing.playing import Arrived, Asked, Ended, Moment, Refused, Sent, Woke, open_client
 
@@ -525,6 +529,38 @@ def test_bugs_of_servers_are_found(server: Callable[[], Any]):
     assert re.search(BAD_SERVERS[server], broken(server_law(server)))
 
 
+# Readers
+
+
+def test_the_reader_of_messages():
+    """Whatever the octets are, it reports and does not raise (MSG-1 to MSG-8)."""
+    check_message_reader(walk, ())
+
+
+def test_the_reader_of_questions():
+    """It raises what it says."""
+    check_message_reader(question_end, MessageError)
+
+
+def forgets_the_bound(octets: bytes) -> int:
+    """Reads the first name's length without a look at the end."""
+    return octets[12]
+
+
+def takes_no_edns(octets: bytes) -> None:
+    """Knows no additional section."""
+    if octets[10:12] != b"\0\0":
+        raise MessageError("additional records")
+
+
+def test_bugs_of_readers_are_found():
+    """One raises what it did not announce, one refuses what is well formed; none is blamed for what it may."""
+    with pytest.raises(IndexError):
+        SEARCH(message_reader_law(forgets_the_bound, MessageError))()
+    assert "well formed, but MessageError: additional" in broken(message_reader_law(takes_no_edns, MessageError))
+    check_message_reader(forgets_the_bound, (), minimum=13)
+
+
 # What the laws are made of
 
 
@@ -583,6 +619,13 @@ def test_read(octets: int, delivered: int, failed: bool, mid_message: bool):
     assert reading.has_failed(octets) is failed
     assert reading.is_mid_message(octets) is mid_message
     assert read(STREAM).failed_at is None
+
+
+def test_unframed_looks_at_the_length():
+    """One message an item, behind its own length; else it says so."""
+    assert unframed([stream_of([QUERY]), stream_of([bytes(12)])]) == [QUERY, bytes(12)]
+    with pytest.raises(AssertionError, match="a length prefix of 12 before 13 octets"):
+        unframed([b"\0\x0c" + bytes(13)])
 
 
 def entered(*moments: Moment) -> ClientBook:

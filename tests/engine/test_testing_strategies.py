@@ -171,6 +171,19 @@ def test_damage_damages(data: st.DataObject):
         assert strategies.prefixes_in(drawn.octets) == list(range(0, len(drawn.octets), 32))
 
 
+@given(strategies.damaged(st.just(b"whole")))
+def test_what_is_damaged_is_not_what_it_was(octets: bytes):
+    """Cut, changed, or longer."""
+    assert octets != b"whole"
+
+
+@pytest.mark.parametrize("wanted", [b"", b"wh", b"7hole", b"whole\0"])
+def test_every_kind_of_damage_to_octets_is_drawn(wanted: bytes):
+    """An end at any place, a bit that flips, something behind."""
+    damaged = strategies.damaged(st.just(b"whole"))
+    assert simplest(damaged, lambda octets: octets == wanted) == wanted
+
+
 def test_swaps_exchange_and_change_nothing_else():
     """Ids, questions of different lengths; not what is the same anyway, nor questions that cannot be read."""
     one, other = message(question_of(make_query("a")), id=1), message(question_of(make_query("long.name")), id=2)

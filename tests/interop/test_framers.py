@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import dns.asyncquery
+import dns.exception
 import dns.message
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,7 +16,7 @@ from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
 
 from dot_proto import Deframer, make_query
-from dot_proto.testing.laws import Law, framer_law
+from dot_proto.testing.laws import Law, framer_law, message_reader_law
 from dot_proto.testing.messages import stream_of
 
 SEARCH = settings(derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -160,3 +161,8 @@ def test_dnspython_parses_what_it_frames() -> None:
         framer.feed(stream_of([b"", query]))
     framer.reading = framer.read()
     assert [message.id for message in framer.feed(b"")] == [7]  # type: ignore[attr-defined]
+
+
+def test_dnspython_reads_messages_by_the_law() -> None:
+    """All that is well formed, and for other octets it raises its own errors alone (MSG-1)."""
+    settings(SEARCH, max_examples=500)(message_reader_law(dns.message.from_wire, dns.exception.DNSException))()
