@@ -11,6 +11,7 @@ from dot_proto import (
     Event,
     Evidence,
     Fault,
+    KeepaliveReceived,
     LocalProtocolError,
     MessageDiscarded,
     PeerAuthenticated,
@@ -70,6 +71,8 @@ QUERIES = (
     bytes(11),
 )
 "Of every kind; the last three are mistakes."
+
+FAIR = QUERIES[:-3]
 
 ANSWERS = (
     response_to,
@@ -132,6 +135,8 @@ class Player:
         self.heard = b""
         self.reported: list[bytes] = []
         "What events say of the messages that came, less the ids."
+        self.stated: float | None = None
+        "The server's idle timeout, as it was told last."
         self.has_ended = False
         self.is_trusted = False
 
@@ -141,11 +146,13 @@ class Player:
         try:
             outcome = getattr(self, verb)(*((operands,) if verb == "octets" else operands))
         except LocalProtocolError as error:
-            self.was_mistaken(verb, before)
+            self.was_mistaken(verb, operands, before)
             return repr(error)
         if isinstance(outcome, list):
             self.observe(outcome)
             outcome = in_words(outcome)
+        if self.client.state is State.OPEN:
+            assert self.client.next_timeout() is not None, "nobody would ever close it"
         return outcome, condition(self.client)[:-2], self.client.next_timeout()
 
     def finish(self) -> None:
@@ -161,9 +168,11 @@ class Player:
     # The calls.
 
     def ask(self, which: int, timeout: int, multiple: int) -> int:
-        query, seconds = picked(QUERIES, which), picked(TIMEOUTS, timeout)
+        query, seconds, has_place = picked(QUERIES, which), picked(TIMEOUTS, timeout), self.client.accepts_queries
+        assert has_place == (self.client.places > 0)
         handle = self.client.send_query(query, now=self.now, timeout=seconds, multiple=bool(multiple & 1))
-        assert query in QUERIES[:7]
+        assert query in FAIR
+        assert has_place
         assert not self.asked or handle > max(self.asked)
         deadline = self.now + (3.0 if seconds is None else seconds)
         self.asked[handle] = query, self.now, deadline, bool(multiple & 1)
@@ -203,6 +212,9 @@ class Player:
         events = self.client.handle_timeout(now=self.now)
         deadline = self.client.next_timeout()
         assert deadline is None or deadline > self.now, "a driver would spin"
+        told = {event.query for event in events if isinstance(event, QueryTimedOut | QueryLost)}
+        for handle, (_, _, due, multiple) in self.asked.items():
+            assert due > self.now or multiple or handle in told or self.fates[handle], "late"
         return events
 
     def alarm(self) -> list[Event]:
@@ -212,6 +224,7 @@ class Player:
     def cancel(self, which: int) -> bool:
         handle = self.handle(which)
         done = self.client.cancel(handle, now=self.now)
+        assert handle in self.asked
         # A close may have given it a fate already, which the next verb will report.
         assert done or self.fates[handle] or self.client.state is State.CLOSED
         self.gone(handle, done)
@@ -233,8 +246,10 @@ class Player:
 
     # The promises.
 
-    def was_mistaken(self, verb: str, before: tuple[object, ...]) -> None:
+    def was_mistaken(self, verb: str, operands: bytes, before: tuple[object, ...]) -> None:
         assert verb not in FAULTLESS
+        if verb == "ask" and picked(QUERIES, operands[0]) in FAIR and picked(TIMEOUTS, operands[1]) in TIMEOUTS[:5]:
+            assert not self.client.accepts_queries
         assert verb not in ("octets", "answer", "spoil") or self.client.state is State.UNVERIFIED
         assert condition(self.client) == before, "a mistake changed something"
 
@@ -258,6 +273,10 @@ class Player:
                     opcode = dns_message.opcode_of(self.asked[event.query][0])
                     assert event.safe_to_resend == (not event.was_sent or opcode == 0)
                     self.gone(event.query, True)
+                case KeepaliveReceived():
+                    assert event.timeout != self.stated or event.timeout is None, "no news"
+                    assert event.timeout != 0 or not self.client.is_open
+                    self.stated = event.timeout
                 case ConnectionClosed():
                     self.has_ended = True
         reading = read(self.heard)

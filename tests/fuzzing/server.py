@@ -113,6 +113,7 @@ class Player:
             ),
             now=50.0 if setting & 32 else None,
         )
+        self.has_begun = bool(setting & 32)
         self.now = 50.0
         self.size = size
         self.queries: dict[int, bytes] = {}
@@ -135,6 +136,10 @@ class Player:
         if isinstance(outcome, list):
             self.observe(outcome)
             outcome = in_words(outcome)
+        assert self.server.outstanding == len(self.open) or self.server.state is State.CLOSED
+        assert self.server.wants_data == (self.server.state is State.OPEN and len(self.open) < 3)
+        if self.has_begun and self.server.state is State.OPEN and not self.open:
+            assert self.server.next_timeout() is not None, "nobody would ever close it"
         return outcome, self.condition()
 
     def condition(self) -> tuple[object, ...]:
@@ -215,6 +220,7 @@ class Player:
 
     def begin(self) -> None:
         self.server.begin(now=self.now)
+        self.has_begun = True
 
     def close(self, timeout: int) -> None:
         self.server.close(now=self.now, timeout=picked(TIMEOUTS, timeout))
