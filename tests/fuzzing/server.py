@@ -72,7 +72,7 @@ QUERIES = (
 RESPONSES = (
     response_to,
     lambda query: response_to(query, record()),
-    lambda query: response_to(query, additionals=[opt(option(EDE, bytes(2)), option(PADDING, bytes(7)))]),
+    lambda query: response_to(query, additionals=[opt(option(EDE, bytes(2)), option(PADDING, HANDLERS_PADDING))]),
     lambda query: response_to(query, additionals=[opt(rcode=1)]),
     lambda query: response_to(query, additionals=[opt(), record(b"\0", TSIG, bytes(9))]),
     lambda query: response_to(query, record(data=bytes(60_000))),
@@ -82,6 +82,10 @@ RESPONSES = (
     lambda query: b"",
 )
 "What handlers answer, rightly or not."
+
+HANDLERS_PADDING = bytes(7)
+STAY, GO = frozenset({b"\0\x3c"}), frozenset({b"\0\0"})
+"What a response may say of the idle timeout of 6 seconds (RFC 7828, section 3.1)."
 
 TIMEOUTS = (None, 0.0, 1.0, 30.0, -1.0, float("nan"))
 FAULTLESS = frozenset({"query", "spoil", "octets", "drain", "tick", "alarm", "begin", "eof", "fail"})
@@ -119,8 +123,9 @@ class Player:
         self.queries: dict[int, bytes] = {}
         "Every query received, by handle."
         self.open: set[int] = set()
-        self.due: list[bytes] = []
-        "Queries whose response must leave, in order."
+        self.due: list[tuple[bytes, frozenset[bytes | None]]] = []
+        "Queries whose response must leave, in order, and what it may say of the idle timeout."
+        self.strays = 0
         self.heard = b""
         self.reported: list[bytes] = []
         self.has_ended = False
@@ -173,23 +178,23 @@ class Player:
         return events
 
     def respond(self, which: int, how: int, more: int) -> bool:
-        handle, is_gone = self.handle(which), self.server.state is State.CLOSED
+        handle, state = self.handle(which), self.server.state
         response = picked(RESPONSES, how)(self.queries.get(handle, PLAIN))
         sent = self.server.send_response(handle, response, now=self.now, more=bool(more & 1))
-        assert sent != is_gone
-        return self.answered(handle, sent, is_last=not more & 1)
+        assert sent == (state is not State.CLOSED)
+        return self.answered(handle, sent, is_open=state is State.OPEN, is_last=not more & 1)
 
     def error(self, which: int, high: int, low: int) -> bool:
-        handle, rcode, is_gone = self.handle(which), high % 32 << 8 | low, self.server.state is State.CLOSED
+        handle, rcode, state = self.handle(which), high % 32 << 8 | low, self.server.state
         sent = self.server.send_error(handle, now=self.now, rcode=rcode)
         assert rcode <= 4095
-        assert sent != is_gone
-        return self.answered(handle, sent, is_last=True)
+        assert sent == (state is not State.CLOSED)
+        return self.answered(handle, sent, is_open=state is State.OPEN, is_last=True)
 
-    def answered(self, handle: int, sent: bool, *, is_last: bool) -> bool:
+    def answered(self, handle: int, sent: bool, *, is_open: bool, is_last: bool) -> bool:
         if sent:
             assert handle in self.open
-            self.due.append(self.queries[handle])
+            self.due.append((self.queries[handle], STAY if is_open else GO))
             if is_last:
                 self.open.remove(handle)
         return sent
@@ -202,8 +207,8 @@ class Player:
     def drain(self) -> str:
         messages = unframed(self.server.data_to_send())
         assert len(messages) == len(self.due)
-        for query, response in zip(self.due, messages, strict=True):
-            self.fits(query, response)
+        for (query, timeouts), response in zip(self.due, messages, strict=True):
+            self.fits(query, response, timeouts)
         self.due.clear()
         return repr(messages)
 
@@ -224,6 +229,7 @@ class Player:
 
     def close(self, timeout: int) -> None:
         self.server.close(now=self.now, timeout=picked(TIMEOUTS, timeout))
+        assert self.server.state is (State.DRAINING if self.open else State.CLOSED)
 
     def eof(self, orderly: int) -> list[Event]:
         return self.server.receive_eof(now=self.now, orderly=bool(orderly & 1))
@@ -244,39 +250,53 @@ class Player:
                 case QueryReceived():
                     assert not self.queries or event.query > max(self.queries)
                     assert dns_message.malformation(event.message) is None
+                    assert dns_message.opcode_of(event.message) in (0, 4, 5)
                     self.queries[event.query] = event.message
                     self.open.add(event.query)
                     self.reported.append(event.message)
                     assert len(self.open) <= 4
+                    self.strays = 0
                 case QueryRejected():
-                    self.due.append(event.message)
+                    # An error may be the last that the client is let ask, or not.
+                    self.due.append((event.message, STAY | GO))
+                    self.strays = 0
                     self.reported.append(event.message)
                 case MessageDiscarded():
                     assert event.message[2] & 0x80
                     self.reported.append(event.message)
+                    self.strays += 1
                 case ConnectionClosed():
                     self.has_ended = True
                     self.open.clear()
+                    fault = event.error and event.error.fault
+                    assert (self.strays > 3) == (fault is Fault.TOO_MANY_STRAYS)
                     if event.error is not None:
                         self.due.clear()  # nobody is there to hear it (RFC 7766, section 6.2.4)
         reading = read(self.heard)
         assert self.reported == reading.messages[: len(self.reported)], "lost, or out of order (FRM-10)"
+        assert self.strays <= 3 or self.has_ended
         if self.server.state is State.OPEN:
             assert len(self.reported) == len(reading.messages)
             assert reading.failed_at is None
 
-    def fits(self, query: bytes, response: bytes) -> None:
+    def fits(self, query: bytes, response: bytes, timeouts: frozenset[bytes | None]) -> None:
         """What leaves for a query (SRV-6 to SRV-8, PAD-6, KAL-7)."""
         layout, asked = dns_message.walk(response), dns_message.walk(query)
         assert layout.problem is None
         assert response[:2] == query[:2]
         assert response[2] & 0x80
-        if not layout.is_signed and asked.problem is None:
-            assert (layout.opt is not None) <= (asked.opt is not None)
+        if layout.is_signed or asked.problem is not None or len(response) > 65_000:
+            return  # left as it is; an error without EDNS; or no room for all
+        assert (layout.opt is None) == (asked.opt is None)
+        if asked.opt is not None:
             block, is_padded = self.server.configuration.padding_block, asked.option(PADDING) is not None
-            # An error by the engine is padded too; near the end of 65535 octets the last block is shorter.
-            if block is not None and is_padded and len(response) < 65_000:
+            if block is not None and is_padded:
                 assert len(response) % block == 0
+            elif not is_padded:
+                assert layout.option(PADDING) in (None, HANDLERS_PADDING)
+            if asked.option(KEEPALIVE) is None and timeouts >= STAY:
+                timeouts = timeouts - STAY | {None}  # told to nobody who does not ask, but that he must go
+            assert layout.option(KEEPALIVE) in timeouts
 
     def handle(self, which: int) -> int:
         return picked(list(self.queries), which) if self.queries else which
