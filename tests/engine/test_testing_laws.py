@@ -538,8 +538,8 @@ def test_the_reader_of_messages():
 
 
 def test_the_reader_of_questions():
-    """It raises what it says."""
-    check_message_reader(question_end, MessageError)
+    """It raises what it says, and does so in this search."""
+    SEARCH(message_reader_law(question_end, MessageError))()
 
 
 def forgets_the_bound(octets: bytes) -> int:
