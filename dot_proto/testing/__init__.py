@@ -10,6 +10,7 @@ module             what is in it
 ``laws``           ``check_framer``, ``check_client``, ``check_server``: for any implementation
 ``books``          what those laws require of a client and of a server, entry by entry
 ``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``
+``simulate``       thousands of hours of our engine on a virtual network, in seconds; needs nothing but Python
 =================  ==================================================================================
 
 Nothing is imported until asked for: import the module that you need.  docs/fuzzing.md shows how.

@@ -1,0 +1,274 @@
+"""A server connection with every invariant checked at every call.
+
+Every message that the client sent is reported once, in order, or answered by the engine itself; every response leaves
+once, in order, under its query's id; deadlines met; memory bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from ... import (
+    Cause,
+    ConnectionClosed,
+    Event,
+    MessageDiscarded,
+    QueryReceived,
+    QueryRejected,
+    ServerConfiguration,
+    ServerConnection,
+    State,
+)
+from ..._message import (
+    HEADER,
+    OPTION_COOKIE,
+    OPTION_KEEPALIVE,
+    OPTION_PADDING,
+    Layout,
+    edns_version,
+    opcode_of,
+    walk,
+)
+from .network import Link, World
+from .watches import Watch
+
+NEARLY_FULL: Final = 65_520
+"Octets up to which a response can be padded to a whole block of 468 (RFC 8467, section 4.1)."
+
+LOSING: Final = frozenset({Cause.CLOSE_TIMEOUT, Cause.PEER_FAULT, Cause.TRANSPORT_FAILED})
+"The only ends at which queries may be left without an answer."
+
+PADDED: Final = 500
+"Octets by which an error of the engine's own may be longer than its query: a block of 468, and its prefix."
+
+
+@dataclass(slots=True, repr=False)
+class Received:
+    """One query, as the books know it."""
+
+    handle: int
+    message: bytes
+    position: int
+    "Which of the messages that the client framed it is."
+    has_opt: bool
+    is_padded: bool
+    wants_keepalive: bool
+
+    def __repr__(self) -> str:
+        return f"query at {self.position}"
+
+
+class ServerWatch(Watch):
+    """A server connection and its books."""
+
+    def __init__(self, world: World, link: Link, configuration: ServerConfiguration) -> None:
+        self.server: Final = ServerConnection(configuration)
+        super().__init__(world, link, link.up, f"server {link.number}", self.server, configuration.max_strays)
+        self._outstanding: dict[int, Received] = {}
+        self._replies: deque[tuple[Received, bytes | None]] = deque()
+        self._handles = 0
+        self._began_at = math.inf
+
+    # Commands
+
+    def begin(self) -> None:
+        """The handshake is over."""
+        self.server.begin(now=self.world.now)
+        self._began_at = self._rests_since = self.world.now
+        self.check()
+
+    def respond(self, handle: int, message: bytes, *, more: bool = False) -> bool:
+        """Answer a query; says whether the response will be sent."""
+        statement = self._statement(handle)
+        sent = self.server.send_response(handle, message, now=self.world.now, more=more)
+        return self._replied(handle, sent, statement, more=more)
+
+    def refuse(self, handle: int, rcode: int) -> bool:
+        """Answer a query with an error."""
+        statement = self._statement(handle)
+        sent = self.server.send_error(handle, now=self.world.now, rcode=rcode)
+        return self._replied(handle, sent, statement)
+
+    def decline(self, handle: int) -> None:
+        """Leave a query without an answer."""
+        self.server.decline(handle, now=self.world.now)
+        self._outstanding.pop(handle, None)
+        self.world.tally["declined"] += 1
+        self._rest()
+        self.check()
+
+    def close(self, timeout: float | None) -> None:
+        """Begin a graceful close."""
+        self.world.note(f"{self.name} closes, timeout {timeout}")
+        self.server.close(now=self.world.now, timeout=timeout)
+        self._ends_within(self.server.configuration.close_timeout if timeout is None else timeout)
+        self.world.require(not self._hears(), "{}: it stays open when closed", self.name)
+        self.check()
+
+    # Verbs
+
+    def receive(self, octets: bytes) -> list[Event]:
+        """Octets from the client."""
+        self._unreported += len(octets)
+        events = self.server.receive_data(octets, now=self.world.now)
+        return self._received(octets, self.link.queries, events)
+
+    def receive_end(self, *, orderly: bool) -> list[Event]:
+        """The client will ask nothing more; where it said so in order, it is still answered, for a while."""
+        self._ends_within(self.server.configuration.close_timeout)
+        return super().receive_end(orderly=orderly)
+
+    def drain(self) -> list[bytes]:
+        """What is to be sent: the responses queued, each once and in order, fit for its query."""
+        world, chunks, replies = self.world, self.server.data_to_send(), self._replies
+        is_gone = self.ended in (Cause.PEER_FAULT, Cause.TRANSPORT_FAILED)
+        due = 0 if is_gone else len(replies)
+        world.require(len(chunks) == due, "{}: {} responses leave of {}", self.name, len(chunks), due)
+        for chunk in chunks:
+            (query, statement), message = replies.popleft(), chunk[2:]
+            world.require(int.from_bytes(chunk[:2]) == len(message), "{}: a wrong length prefix", self.name)
+            fits = message[:2] == query.message[:2] and message[2] >> 7 == 1
+            world.require(fits, "{}: the response to {} has id or QR wrong", self.name, query)
+            block = self.server.configuration.padding_block
+            if block is not None and query.is_padded and len(message) <= NEARLY_FULL:
+                world.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
+            layout = walk(message)
+            world.require((layout.opt is not None) == query.has_opt, "{}: OPT to {} is wrong", self.name, query)
+            said = layout.option(OPTION_KEEPALIVE)
+            world.require(said == statement, "{}: it states {}, not {}", self.name, said, statement)
+            self.link.answers.append((message, query.position))
+            world.note(f"{self.name} > response to {query}, {len(message)} octets")
+        replies.clear()
+        return chunks
+
+    # The books
+
+    def _book(self, event: Event) -> None:
+        world, queries = self.world, self.link.queries
+        world.require(self._messages < len(queries), "{}: {} of a message that nobody sent", self.name, event)
+        sent, position = queries[self._messages], self._messages
+        match event:
+            case QueryReceived() | QueryRejected():
+                self._reported(event.message, sent)
+                layout = walk(sent)
+                has_opt = layout.opt is not None
+                is_padded, wants_keepalive = (
+                    layout.option(code) is not None for code in (OPTION_PADDING, OPTION_KEEPALIVE)
+                )
+                query = Received(self._handles, sent, position, has_opt, is_padded, wants_keepalive)
+                self._handles += 1
+                self._strays = 0
+                is_rejected = isinstance(event, QueryRejected)
+                world.require(is_rejected == self._objects_to(sent, layout), "{}: {}", self.name, event)
+                if isinstance(event, QueryReceived):
+                    world.require(event.query == query.handle, "{}: handle {} to {}", self.name, event.query, query)
+                    world.note(f"{self.name} < {query}, id {sent[:2].hex()}")
+                    self._outstanding[event.query] = query
+                else:
+                    world.note(f"{self.name} rejects {query}: {event.explanation}")
+                    world.tally["rejected by the engine"] += 1
+                    self._replies.append((query, self._statement_to(query, is_last=self._has_asked_enough())))
+                self._rest()
+            case _:
+                world.require(isinstance(event, MessageDiscarded) and sent[2] >> 7 == 1, "{}: {}", self.name, event)
+                world.note(f"{self.name} discards a message")
+                self._reported(sent, sent)
+                self._stray()
+
+    def _book_the_end(self, event: ConnectionClosed) -> None:
+        if event.cause in LOSING:
+            self._outstanding.clear()  # nobody is left to answer to (RFC 7766, section 6.2.4)
+        super()._book_the_end(event)
+
+    def _replied(self, handle: int, sent: bool, statement: bytes | None, *, more: bool = False) -> bool:
+        is_owed = handle in self._outstanding
+        self.world.require(sent == is_owed, "{}: an answer to handle {} is sent: {}", self.name, handle, sent)
+        if sent:
+            self._replies.append((self._outstanding[handle], statement))
+            if not more:
+                del self._outstanding[handle]
+                self._rest()
+        self.check()
+        return sent
+
+    def _objects_to(self, message: bytes, layout: Layout) -> bool:
+        """Whether the engine must answer a query by itself: what it cannot know, cannot read, or has no place for."""
+        return (
+            opcode_of(message) not in self.server.configuration.opcodes
+            or layout.problem is not None
+            or (layout.opt is not None and edns_version(message, layout) > 0)
+            or bool(layout.option(OPTION_KEEPALIVE))
+            or (layout.question_end == HEADER.size and layout.option(OPTION_COOKIE) is None)
+            or len(self._outstanding) >= self.server.configuration.hard_outstanding
+        )
+
+    def _statement(self, handle: int) -> bytes | None:
+        """What a response must say of the idle timeout if it is sent now."""
+        query = self._outstanding.get(handle)
+        return None if query is None else self._statement_to(query, is_last=self.server.state is not State.OPEN)
+
+    def _statement_to(self, query: Received, *, is_last: bool) -> bytes | None:
+        """None without OPT; that the client should go, when it should (RFC 7828, section 3.3.2)."""
+        if not query.has_opt or not (is_last or query.wants_keepalive):
+            return None
+        tenths = 0 if is_last else int(self.server.configuration.idle_timeout * 10)
+        return tenths.to_bytes(2)
+
+    def _has_asked_enough(self) -> bool:
+        limit = self.server.configuration.max_queries
+        return limit is not None and self._handles >= limit
+
+    def _hears(self) -> bool:
+        return self.server.state is State.OPEN
+
+    def _rest(self) -> None:
+        self._rests_since = None if self._outstanding else self.world.now
+
+    def _may_call_last(self) -> bool:
+        duration = self.server.configuration.max_duration
+        lasts_too_long = duration is not None and self._began_at + duration <= self.world.now
+        return self._has_asked_enough() or lasts_too_long
+
+    def _owed(self) -> list[Received]:
+        return list(self._outstanding.values())
+
+    def _condition(self) -> tuple[object, ...]:
+        server = self.server
+        return server.state, server.outstanding, server.wants_data, server.closing_for, server.next_timeout()
+
+    def _earliest(self) -> float:
+        configuration, earliest = self.server.configuration, math.inf
+        if self.server.state is State.DRAINING:
+            return self._ends_by
+        if self.server.state is State.OPEN:
+            if configuration.max_duration is not None:
+                earliest = self._began_at + configuration.max_duration
+            if self._rests_since is not None:
+                earliest = min(earliest, self._may_idle_until(self._rests_since)[1])
+        return earliest
+
+    def _may_idle_until(self, since: float) -> tuple[float, float]:
+        until = since + self.server.configuration.idle_timeout + self.server.configuration.idle_grace
+        return until, until
+
+    def _allowed_weight(self) -> int:
+        return sum(
+            len(each.message) + PADDED for each in [*self._outstanding.values(), *(query for query, _ in self._replies)]
+        )
+
+    def _check_books(self) -> None:
+        world, server, configuration = self.world, self.server, self.server.configuration
+        count = server.outstanding
+        if server.state is State.DRAINING and self._ends_by == math.inf:
+            self._ends_within(configuration.close_timeout)  # the client has finished, or a limit was reached
+        world.require(count == len(self._outstanding), "{}: {} are outstanding", self.name, count)
+        world.require(count <= configuration.hard_outstanding, "{}: {} are outstanding", self.name, count)
+        octets = sum(len(query.message) for query in self._outstanding.values())
+        has_room = count < configuration.max_outstanding and octets < configuration.max_outstanding_octets
+        wants_data = has_room and server.state is State.OPEN
+        world.require(server.wants_data == wants_data, "{}: wants_data is {}", self.name, server.wants_data)
+        too_many = self._has_asked_enough() and server.state is State.OPEN
+        world.require(not too_many, "{}: {} queries, and open", self.name, self._handles)
