@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from base64 import b64decode
+from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -251,6 +252,12 @@ def test_each_length_has_one_form(length):
     for part in ("signature", "name"):
         tag = BIT_STRING if part == "signature" else SEQUENCE
         assert read_certificate(made(**{part: element(tag, bytes(length))})).spki == KEY
+
+
+def test_what_was_read_does_not_change():
+    """A pin is made of it."""
+    with pytest.raises(FrozenInstanceError):
+        read_certificate(made()).spki = b""
 
 
 def test_octets_behind_a_certificate_are_refused():
