@@ -42,7 +42,7 @@ class Deframer:
 
     def __init__(self) -> None:
         self._tail = bytearray()
-        self._needed: int  # octets that the tail must hold before looking at it again is worth while
+        self._needed = 2  # octets that the tail must hold before looking at it again is worth while
         self._failed = False
 
     @property

@@ -40,7 +40,7 @@ class Query:
     def __init__(
         self, caller_id: bytes, expected: int, question: bytes, now: float, deadline: float, has_keepalive: bool
     ) -> None:
-        self.handle: int
+        self.handle = 0
         "A serial number, and in its last 16 bits the id on the wire; set by :meth:`Outstanding.add`."
         self.caller_id = caller_id
         "The id under which the caller asked, in octets."
