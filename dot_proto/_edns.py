@@ -116,7 +116,8 @@ def without_opt(message: bytes, layout: Layout) -> bytes:
     A signed message, and one whose OPT is not its last record, are returned as they are.  An RCODE above 15 has no
     place but in OPT (RFC 6891, section 6.1.3), and becomes SERVFAIL.
     """
-    if layout.opt is None or layout.is_signed or layout.opt[1] != len(message):
+    # Behind the OPT of a signed message stands its signature.
+    if layout.opt is None or layout.opt[1] != len(message):
         return message
     start = layout.opt[0]
     if message[start + 5]:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Final
 
 from . import _der
-from ._pem import DER_START, certificates_from, public_key_from, public_key_to_pem
+from ._pem import certificates_from, public_key_from, public_key_to_pem
 from .errors import PinError
 
 DIGEST_LENGTH: Final = 32
@@ -34,7 +34,7 @@ HEX: Final = re.compile(r"(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}", re.IGNORECASE)
 OUTSIDE_ALPHABET: Final = re.compile(r"[^A-Za-z0-9+/=]")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Pin:
     """The SHA-256 digest of a SubjectPublicKeyInfo: the name of one key.
 
@@ -81,8 +81,7 @@ class Pin:
 
         Raises :class:`~dot_proto.CertificateError`.
         """
-        der = data if data.startswith(DER_START) else certificates_from(data)[0]
-        return cls(sha256(_der.public_key_of(der)).digest())
+        return cls(sha256(_der.public_key_of(certificates_from(data)[0])).digest())
 
     @classmethod
     def of_public_key(cls, data: bytes) -> Pin:

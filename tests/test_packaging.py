@@ -93,7 +93,7 @@ def test_base_needs_nothing(metadata: Message) -> None:
 
 
 def test_extras(metadata: Message) -> None:
-    extras = {"trio", "dnspython", "cli", "demo", "hypothesis", "pytest", "test", "lint"}
+    extras = {"trio", "dnspython", "cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 

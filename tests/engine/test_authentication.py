@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from itertools import permutations
 
 import pytest
@@ -272,6 +272,8 @@ def test_a_name_has_one_form(given_name, normal):
         ("*.dot.test", "no label of a host name"),
         ("dot.test:853", "no label of a host name"),
         ("[dot.test]", "no label of a host name"),
+        ("[2001:db8::1", "no label of a host name"),
+        ("2001:db8::1]", "no label of a host name"),
         ("2001:db8::g", "no label of a host name"),
         ("-.test", "no label of a host name"),
     ],
@@ -420,8 +422,10 @@ def test_strays_are_what_was_sent_for_nothing():
         (60, "expired 1 minute ago"),
         (119, "expired 1 minute ago"),
         (120, "expired 2 minutes ago"),
+        (3_599, "expired 59 minutes ago"),
         (3_600, "expired 1 hour ago"),
         (7_200, "expired 2 hours ago"),
+        (86_399, "expired 23 hours ago"),
         (86_400, "expired 1 day ago"),
         (400 * 86_400, "expired 400 days ago"),
         (0, None),
@@ -452,6 +456,12 @@ def test_dates_that_cannot_be_read_are_not_spoken_of():
     policy = AuthenticationPolicy.strict(pins=[Pin.of_certificate(der), BACKUP_PIN])
     assert judge(policy, shown(der, wall_time=NOW)).warnings == ()
     assert judge(STRICT_PINS, shown(certificate("leaf-p256-expired"))).warnings == ()
+
+
+def test_the_dates_of_issuers_are_the_tls_librarys_affair():
+    """It has validated them; what is told here is about the server's own certificate (AUT-17)."""
+    chain = shown(LEAF, certificate("leaf-p256-expired"), validated_for="dot.test", wall_time=NOW)
+    assert judge(STRICT_NAME, chain).warnings == ()
 
 
 def test_a_refusal_keeps_the_warning_about_dates():
@@ -566,7 +576,9 @@ RESUMABLE = [
 def test_a_resumed_session_inherits_its_verdict(policy, evidence):
     """The handshake shows no chain, so the earlier verdict is all there is; again and again (TLS-9, AUT-21)."""
     earlier = judge(policy, evidence)
+    assert not earlier.is_resumed
     resumed = judge(policy, Evidence(leaf=evidence.leaf, resumed=earlier))
+    assert resumed.is_resumed
     assert resumed == replace(earlier, is_resumed=True)
     assert judge(policy, Evidence(leaf=evidence.leaf, resumed=resumed)) == resumed
 
@@ -598,6 +610,44 @@ def test_a_session_of_another_policy_or_peer_is_refused(policy, leaf, earlier):
     assert not verdict.accepted
     assert not verdict.authenticated
     assert verdict.reason is Reason.OTHER_POLICY
+
+
+def test_nobody_inherits_from_nobody():
+    """Two handshakes without a certificate prove nothing of each other (TLS-9)."""
+    policy = AuthenticationPolicy.opportunistic()
+    earlier = replace(judge(policy, shown(LEAF)), leaf=None)
+    verdict = judge(policy, Evidence(resumed=earlier))
+    assert verdict.reason is Reason.OTHER_POLICY
+    assert not verdict.is_resumed
+
+
+VALUES = [
+    STRICT_PINS,
+    PresentedChain((LEAF,)),
+    ValidatedChain((LEAF,), "dot.test"),
+    ValidationFailure(Reason.NAME, ""),
+    CertificateFacts.of(LEAF),
+    shown(LEAF),
+    judge(STRICT_PINS, shown(LEAF)),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_nothing_changes_behind_a_verdict(value):
+    """What was judged, by what, and how, stays as it was: a log can trust it (AUT-1)."""
+    for field in fields(value):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, field.name, None)
+
+
+def test_a_log_is_not_filled_with_certificates():
+    """A verdict is made to be logged, with its policy and the certificates as pins and dates (AUT-20)."""
+    policy = AuthenticationPolicy.strict("dot.test", trust_anchors=[ISSUER])
+    verdict = judge(policy, shown(LEAF, ISSUER, validated_for="dot.test"))
+    learning = judge(LEARNING, shown(LEAF, ISSUER))
+    assert learning.anchor == ISSUER
+    for der in (LEAF, ISSUER):
+        assert repr(der)[2:20] not in f"{verdict!r} {learning!r}"
 
 
 @given(st.data())

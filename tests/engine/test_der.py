@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from base64 import b64decode
+from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from dot_proto._der import Certificate, key_bits, public_key_of, read_certificate
 from dot_proto.errors import CertificateError
-from support.certificates import ALGORITHM, INTEGER, KEY, SEQUENCE, element, made
+from support.certificates import ALGORITHM, BIT_STRING, INTEGER, KEY, SEQUENCE, element, made
 from support.vectors import certificate, load, octets
 
 VECTORS = load("pins")
@@ -227,6 +228,9 @@ def test_what_is_rare_but_right_is_read(parts):
         ({"signature": b"\x03\x81\x02\x00\xff"}, "not minimal"),
         ({"signature": b"\x03\x82\x00\x80" + bytes(128)}, "not minimal"),
         ({"signature": b"\x03\x83\x00\x80\x00" + bytes(0x8000)}, "not minimal"),
+        ({"signature": b"\x03\x81\x7f" + bytes(0x7F)}, "not minimal"),
+        ({"signature": b"\x03\x82\x00\xff" + bytes(0xFF)}, "not minimal"),
+        ({"signature": b"\x03\x83\x00\xff\xff" + bytes(0xFFFF)}, "not minimal"),
         ({"behind": b"\x00"}, "signatureValue does not end where it should"),
         ({"key": element(SEQUENCE, ALGORITHM, b"\x03\x01\x00")}, "empty or has unused bits"),
         ({"key": element(SEQUENCE, ALGORITHM, b"\x03\x00")}, "empty or has unused bits"),
@@ -240,6 +244,20 @@ def test_what_has_a_second_reading_is_refused(parts, why):
     """Strict where two parsers could disagree: nothing unknown, nothing left over, one length form (AUT-23)."""
     with pytest.raises(CertificateError, match=why):
         read_certificate(made(**parts))
+
+
+@pytest.mark.parametrize("length", [0, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000])
+def test_each_length_has_one_form(length):
+    """The shortest, which alone is read; on both sides of where another octet is called for (X.690, section 10.1)."""
+    for part in ("signature", "name"):
+        tag = BIT_STRING if part == "signature" else SEQUENCE
+        assert read_certificate(made(**{part: element(tag, bytes(length))})).spki == KEY
+
+
+def test_what_was_read_does_not_change():
+    """A pin is made of it."""
+    with pytest.raises(FrozenInstanceError):
+        read_certificate(made()).spki = b""
 
 
 def test_octets_behind_a_certificate_are_refused():
@@ -302,6 +320,19 @@ def test_generalized_time(moment):
     moment = moment.replace(microsecond=0, tzinfo=UTC)
     time = element(0x18, moment.strftime("%Y%m%d%H%M%SZ").encode())
     assert dates_of(time, time) == (moment.timestamp(), moment.timestamp())
+
+
+@pytest.mark.parametrize("year", [1600, 1900, 2023, 2024, 2100])
+def test_every_month_has_its_days(year):
+    """And not one more, in leap years and centuries too."""
+    for month in range(1, 13):
+        for day in (1, 28, 29, 30, 31, 32):
+            time = element(0x18, f"{year}{month:02}{day:02}000000Z".encode())
+            try:
+                due = datetime(year, month, day, tzinfo=UTC).timestamp()
+            except ValueError:
+                due = None
+            assert dates_of(time, time) == (due, due)
 
 
 @pytest.mark.parametrize(

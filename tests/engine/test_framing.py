@@ -143,17 +143,19 @@ def test_another_protocol_is_waited_for_at_the_bound(hello):
     assert not deframer.failed
 
 
+@pytest.mark.parametrize("size", [9, 36], ids=["in-pieces", "at-once"])
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
-def test_a_buffer_that_is_used_again(kind):
+def test_a_buffer_that_is_used_again(kind, size):
     """Messages are bytes of their own, also when the caller's buffer is reused for the next read (FRM-3)."""
     first, second = bytes(range(12)), bytes(range(20, 40))
     stream = stream_of([first, second])
     deframer = Deframer()
     got = []
-    buffer = bytearray(9)
-    for piece in pieces(stream, len(buffer)):
+    buffer = bytearray(size)
+    for piece in pieces(stream, size):
         buffer[: len(piece)] = piece
         got += deframer.feed(kind(buffer)[: len(piece)])
+        buffer[:] = bytes(size)
     assert got == [first, second]
     assert all(type(message) is bytes for message in got)
 

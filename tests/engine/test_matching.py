@@ -129,6 +129,7 @@ def test_which_handles_were_issued():
     assert table.was_issued(handle)
     assert not table.was_issued(-1)
     assert not table.was_issued(table.next_handle())
+    assert not table.was_issued(handle + IDS)  # under any id, the query behind this one has not been asked
     assert table.find(-1) is None
     del table.pending[0xFFFF]
     assert table.was_issued(handle)
@@ -176,6 +177,29 @@ def test_the_deadline_is_never_late():
     assert table.expire(3) == []
     assert table.earliest_deadline() == 9
     assert table.expire(9) == [second]
+
+
+def test_an_answer_to_the_last_query_leaves_no_deadline():
+    """Nobody is woken for nothing."""
+    table = Outstanding(counting)
+    del table.pending[added(table).wire_id]
+    assert table.earliest_deadline() == math.inf
+
+
+def test_no_query_is_looked_at_before_the_first_is_due():
+    """However many are pending, a glance at the clock costs the same (FRM-12)."""
+
+    class Unseen(dict):
+        def values(self):
+            raise AssertionError("the queries are looked at")
+
+    table = Outstanding(counting)
+    table.pending = Unseen()
+    added(table, timeout=3)
+    added(table, timeout=9)
+    assert table.expire(just_before(3)) == []
+    with pytest.raises(AssertionError):
+        table.expire(3)
 
 
 @pytest.mark.parametrize("timeout", [0.0, math.inf])
@@ -319,6 +343,15 @@ def test_a_response_without_a_question(opcode, rcode):
     response = message(flags=QR | opcode << 11 | rcode)
     excused = opcode != 0 or rcode not in (0, 3)
     assert mismatch(query, response) is (None if excused else DiscardReason.QUESTION_MISSING)
+
+
+def test_the_first_message_of_an_exchange_has_its_question():
+    """Those behind it may leave it out (MAT-10, XOT-4; RFC 5936, section 2.2.1)."""
+    exchange = added(Outstanding(counting), is_multiple=True)
+    assert isinstance(exchange, Exchange)
+    assert mismatch(exchange, message(flags=QR)) is DiscardReason.QUESTION_MISSING
+    exchange.has_answers = True
+    assert mismatch(exchange, message(flags=QR)) is None
 
 
 @pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, False), (1, 0, True), (1, 3, True)])

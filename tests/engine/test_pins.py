@@ -119,6 +119,7 @@ def test_labels_are_read_without_regard_to_case(text):
         (f'pin-sha3-256="{TEXT}"', "the algorithm sha3-256 is not supported"),
         (f"sha1/{TEXT}", "the algorithm sha1 is not supported"),
         (f'pin-sha256="{TEXT}', "syntax: pin-sha256 needs double quotes"),
+        (f'pin-sha256={TEXT}"', "syntax: pin-sha256 needs double quotes"),
         ('pin-sha256="', "syntax: pin-sha256 needs double quotes"),
         (f"pin-sha256='{TEXT}'", "syntax: pin-sha256 needs double quotes"),
         (f'pin-sha256="{TEXT[:-1]}"', "padding is wrong: a pin ends with exactly one ="),
@@ -140,6 +141,20 @@ def test_what_is_wrong_and_what_to_do(text, why):
     """A configuration error is found by reading its message (AUT-7, AUT-8)."""
     with pytest.raises(PinError, match=why):
         Pin.parse(text)
+
+
+@pytest.mark.parametrize("length", [1, 20, 31, 33, 64])
+def test_the_length_of_another_digest_is_said(length):
+    """SHA-1 and SHA-512 are told by it (AUT-7)."""
+    with pytest.raises(PinError, match=f"its length is {length} octets, while a SHA-256 digest has 32"):
+        Pin.parse(b64encode(bytes(length)).decode())
+
+
+def test_which_pin_of_a_list_is_wrong():
+    """Its first 12 characters tell, and the cause is not repeated (AUT-7)."""
+    with pytest.raises(PinError, match=r"^'0123456789ab'\.\.\. is no pin: its length is 41 octets") as caught:
+        Pin.parse(f"0123456789ab{TEXT}")
+    assert caught.value.__suppress_context__
 
 
 def test_a_pin_error_is_a_mistake_of_the_caller():

@@ -1,0 +1,75 @@
+"""What people write: pins, PEM, names.  The octets are such a text."""
+
+from __future__ import annotations
+
+from dot_proto import (
+    AuthenticationPolicy,
+    CertificateError,
+    LocalProtocolError,
+    MessageError,
+    Pin,
+    PinError,
+    certificates_from,
+    make_query,
+)
+from dot_proto import _der as der
+from dot_proto import _message as dns_message
+from dot_proto import _pem as pem
+from dot_proto.authentication import is_address, normalize_name
+
+
+def target(data: bytes) -> None:
+    """Each text is read in one way, or refused with an error of its own kind."""
+    text = data.decode("latin-1")
+    pins(text)
+    files(data)
+    names(text)
+
+
+def pins(text: str) -> None:
+    """A pin is in its text, and reads back from each of its three forms (AUT-4)."""
+    try:
+        pin = Pin.parse(text)
+    except PinError:
+        return
+    assert str(pin) in text
+    for form in (f"{pin}", f"sha256/{pin}", f'pin-sha256="{pin}"'):
+        assert Pin.parse(form) == pin
+
+
+def files(data: bytes) -> None:
+    """What comes out of DER or PEM is DER that can be read."""
+    try:
+        found = certificates_from(data)
+    except CertificateError:
+        pass
+    else:
+        assert found
+        assert all(der.read_certificate(each) for each in found)
+        assert Pin.of_certificate(data) == Pin.of_certificate(found[0])
+    try:
+        key = pem.public_key_from(data)
+    except CertificateError:
+        pass
+    else:
+        assert pem.public_key_from(key) == pem.public_key_from(pem.public_key_to_pem(key)) == key
+
+
+def names(text: str) -> None:
+    """A name in its one form stays so; what can be asked can be walked."""
+    try:
+        name = normalize_name(text)
+    except LocalProtocolError:
+        pass
+    else:
+        assert normalize_name(name) == name
+        policy = AuthenticationPolicy.strict(text)
+        assert policy.name == name
+        assert policy.server_name == (None if is_address(name) else name)
+    try:
+        query = make_query(text)
+    except MessageError:
+        pass
+    else:
+        assert dns_message.malformation(query) is None
+        assert dns_message.opcode_of(query) == 0
