@@ -254,6 +254,14 @@ def test_each_length_has_one_form(length):
         assert read_certificate(made(**{part: element(tag, bytes(length))})).spki == KEY
 
 
+@pytest.mark.parametrize("length", range(100, 150))
+def test_a_key_may_have_any_length(length):
+    """The elements around it too, on both sides of a second octet of length (AUT-5)."""
+    key = element(SEQUENCE, ALGORITHM, element(BIT_STRING, b"\0", bytes(length)))
+    assert read_certificate(made(key=key)).spki == key
+    assert key_bits(key) == bytes(length)
+
+
 def test_what_was_read_does_not_change():
     """A pin is made of it."""
     with pytest.raises(FrozenInstanceError):
