@@ -75,7 +75,13 @@ MANY = [
 ]
 AWAITED = [Row(drive, "query", 64, share) for share in (False, True) for drive in LOOPS]
 OTHERS = [Row("dnspython", "reused"), Row("dnspython", "fresh"), Row("kdig", "+keepopen"), Row("getdns_query", "-B")]
-FAST = [PIPELINED, Row("asyncio", "query_many", 64)]
+FAST = {
+    "blocking": PIPELINED,
+    "asyncio": Row("asyncio", "query_many", 64),
+    "blocking 256": Row("blocking", "query_many", 256, share=True),
+    "asyncio 256": Row("asyncio", "query_many", 256, share=True),
+}
+"What is compared in speed: the defaults, and what is fastest."
 
 Samples = dict[tuple[str, Row], list[Spent]]
 "By the server's name and the row: one for each round."
@@ -87,7 +93,7 @@ def rows(part: str, server: str, budget: Budget) -> list[Row]:
     """What the part measures at the server."""
     wanted: dict[str, list[Row]] = {"client": [*MANY, PADDED], "await": AWAITED, "others": [PIPELINED, *OTHERS]}
     if part == "speed" and server in PEERS:
-        return [*FAST, DNSPERF]
+        return [*FAST.values(), DNSPERF]
     if part == "server":
         return [DNSPERF]
     return [*wanted.get(part, []), DNSPERF] if server in budget.clients_ask else []

@@ -25,6 +25,7 @@ import enum
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final
 
 from . import _der
@@ -231,6 +232,11 @@ class CertificateFacts:
         return None
 
 
+# A server shows the same few certificates at each handshake, and most of them twice, as sent and as validated: to
+# read them each time would be 6 % of a connection up to its first answer. A TLS library limits how long each may be.
+_facts_of: Final = lru_cache(maxsize=32)(CertificateFacts.of)
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What one handshake showed; made by the TLS layer, judged by the engine."""
@@ -323,12 +329,12 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
         return refuse(Reason.NO_CERTIFICATE, "the server presented no certificate")
     counted: tuple[CertificateFacts, ...]
     try:
-        counted = (CertificateFacts.of(evidence.leaf),)
+        counted = (_facts_of(evidence.leaf),)
         if policy.validates:
             chain = evidence.validated
             if chain is None or chain.name != policy.name or chain.certificates[:1] != (evidence.leaf,):
                 return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
-            counted = tuple(map(CertificateFacts.of, chain.certificates))
+            counted = tuple(map(_facts_of, chain.certificates))
     except CertificateError as error:
         return refuse(Reason.BAD_CERTIFICATE, f"a certificate cannot be read: {error}")
     if evidence.wall_time is not None and (about := counted[0].date_warning(evidence.wall_time)):
@@ -385,7 +391,7 @@ def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
     facts: list[CertificateFacts] = []
     for der in certificates:
         try:
-            facts.append(CertificateFacts.of(der))
+            facts.append(_facts_of(der))
         except CertificateError:
             continue  # shown nowhere, counted nowhere: a stray that cannot be read harms nobody
     return facts
