@@ -135,22 +135,30 @@ class Wire:
     async def _read(self) -> None:
         self.flush()
         while not self._session.is_finished:
-            # The end of a stream could be read for ever; where sending has failed, what has come still counts.
-            may_read = not self._has_read_all and (self._failure is not None or not self._is_reading_paused)
-            data: bytes | None = None
+            # A scope costs as much as to wait and to read do; so one is kept until it is cancelled or due.
             with trio.CancelScope(deadline=self._next_deadline()) as self._waiting:
-                if not may_read:
-                    await trio.sleep_forever()
-                await trio.lowlevel.wait_readable(self._socket)
-                data = self._receive()
-            self._waiting = None
-            events = self._take(data, now=trio.current_time())
-            if events:
-                self._note(events)
-            if self._is_flush_left:
-                self._is_flush_left = False
-            else:
-                self.flush()
+                while not self._session.is_finished:
+                    if not self._may_read():
+                        await trio.sleep_forever()
+                    await trio.lowlevel.wait_readable(self._socket)
+                    self._act(self._receive())
+            is_due, self._waiting = self._waiting.cancelled_caught, None
+            if is_due:
+                self._act(None)
+
+    def _may_read(self) -> bool:
+        # The end of a stream could be read for ever; where sending has failed, what has come still counts.
+        return not self._has_read_all and (self._failure is not None or not self._is_reading_paused)
+
+    def _act(self, data: bytes | None) -> None:
+        """Take in what came, octets, the end, or a point in time, and send what follows from it."""
+        events = self._take(data, now=trio.current_time())
+        if events:
+            self._note(events)
+        if self._is_flush_left:
+            self._is_flush_left = False
+        else:
+            self.flush()
 
     def _receive(self) -> bytes | None:
         """What is there; ``None`` where after all there is nothing."""
