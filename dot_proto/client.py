@@ -99,7 +99,10 @@ class ClientConnection(Connection):
     @property
     def places(self) -> int:
         """How many queries :meth:`send_query` would take now, one after the other."""
-        return self.configuration.max_in_flight - len(self._outstanding) if self._is_open() else 0
+        if self._state is not _OPEN and self._state is not _UNVERIFIED:
+            return 0
+        outstanding = self._outstanding
+        return self.configuration.max_in_flight - len(outstanding.pending) - len(outstanding.abandoned)
 
     @property
     def pending(self) -> int:

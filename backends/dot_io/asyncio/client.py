@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
@@ -151,7 +152,7 @@ class Client(ClientBase):
             timeout = await self._wait_for_place(timeout)
         handle = self._session.connection.send_query(message, now=self._loop.time(), timeout=timeout)
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._sinks[handle] = _setter(future)
+        self._sinks[handle] = partial(_resolve, future)
         self._wire.start_flush()
         try:
             outcome = await future
@@ -281,9 +282,6 @@ class Client(ClientBase):
         self._call_next()
 
 
-def _setter(future: asyncio.Future[Outcome]) -> Callable[[Outcome], None]:
-    def sink(outcome: Outcome) -> None:
-        if not future.done():  # cancelled in this very turn of the loop
-            future.set_result(outcome)
-
-    return sink
+def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():  # cancelled in this very turn of the loop
+        future.set_result(outcome)

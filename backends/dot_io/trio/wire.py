@@ -65,6 +65,7 @@ class Wire:
         self._unsent = b""
         self._is_reading_paused = False
         self._is_flush_left = False
+        self._will_flush = False
         self._has_read_all = False
         self._failure: str | None = None
         self.ended: Final = trio.Event()
@@ -96,7 +97,9 @@ class Wire:
 
     def start_flush(self) -> None:
         """Flush once every task that runs in this turn has run: what they ask leaves together."""
-        self._idle_writer.unpark()
+        if not self._will_flush:  # to wake the writer again would be 5 % of a query
+            self._will_flush = True
+            self._idle_writer.unpark()
 
     def leave_flush(self) -> None:
         """Called from ``note``, which promises :meth:`start_flush` in the next turn: the reader does not send first.
@@ -107,6 +110,7 @@ class Wire:
 
     def flush(self) -> None:
         """Send what the session has to send, as far as the kernel takes it, and keep the session's timer."""
+        self._will_flush = False
         if not self._unsent:
             self._unsent = b"".join(self._session.data_to_send())
             self._send()
@@ -185,7 +189,8 @@ class Wire:
         """Flush when asked to, and send what the kernel did not take, until the session has ended."""
         while self._unsent or not self._session.is_finished:
             if not self._unsent:
-                await self._idle_writer.park()
+                if not self._will_flush:
+                    await self._idle_writer.park()
                 self.flush()
                 continue
             try:
