@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -15,7 +16,8 @@ from conformance.adapters import ASYNC, Backend, Trio
 from conformance.identities import NAME, Identities
 from dot_io.errors import ConnectError, ConnectTimeoutError, Failure, HandshakeError, QueryTimeoutError
 from dot_proto import AuthenticationPolicy, ClientConfiguration, make_query
-from support.peers import Caller, answer, happens, name_in, scripted, unanswering
+from support.messages import query_of_length
+from support.peers import GIVE_UP, Caller, answer, happens, name_in, scripted, unanswering
 
 SLACK = 2.0
 "Seconds that a loaded machine may be late; every deadline here is far shorter than what it must not be taken for."
@@ -139,6 +141,35 @@ def test_asking(api: Backend, identities: Identities) -> None:
             assert name_in(await client.query(make_query("speech.example"))) == "speech"
 
     with scripted(script, identities.certificate_file) as server:
+        api.run(scenario, server.port)
+
+
+def test_asking_a_server_that_does_not_read(api: Backend, identities: Identities) -> None:
+    """QRY: a query that cannot even be sent is late on time, and not when those before it are."""
+
+    def script(caller: Caller) -> None:
+        is_over.wait(GIVE_UP)
+
+    async def scenario(api: Backend, port: int) -> None:
+        async with api.connect("127.0.0.1", identities.policy, port=port) as client:
+
+            async def fill() -> None:
+                many = [query_of_length(60_000)] * 400  # far more than two kernels hold
+                async for _ in client.query_many(many, timeout=20.0, max_in_flight=400):
+                    pass
+
+            async def ask() -> None:
+                await api.until(lambda: client._session.connection.pending == 400)
+                await api.in_thread(time.sleep, 0.1)  # until all that can be sent has been
+                with takes(api, 0.2), pytest.raises(QueryTimeoutError):
+                    await client.query(make_query("late.example"), timeout=0.2)
+                await client.close(timeout=0.0)
+
+            await api.gather([fill(), ask()])
+            is_over.set()
+
+    is_over = threading.Event()
+    with scripted(script, identities.certificate_file, receive_buffer=4096) as server:
         api.run(scenario, server.port)
 
 

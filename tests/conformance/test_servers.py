@@ -20,7 +20,7 @@ from conformance.identities import Identities
 from dot_io._server import BATCH, Peer, Places
 from dot_proto import ServerConfiguration, make_query
 from support.messages import KEEPALIVE, opt, option, query_of_length, record, response_to, stream_of
-from support.peers import RawClient, answer, happens, name_in
+from support.peers import GIVE_UP, RawClient, answer, happens, name_in
 
 QUERY = make_query("example.com")
 
@@ -289,6 +289,74 @@ def test_a_slow_reader_is_served_in_the_end(api: Backend, identities: Identities
         _sending(client, *[QUERY] * 300),
     ):
         assert [len(client.message()) > 60_000 for _ in range(300)] == [True] * 300
+
+
+@pytest.mark.parametrize("count", [64, 128])
+@pytest.mark.parametrize("crossing", [0, 1])
+def test_a_server_that_closes_sends_what_it_owes(
+    api: Backend, identities: Identities, count: int, crossing: int
+) -> None:
+    """SRV: also to a client that reads slowly, and that asks once more before it hears of the close."""
+    handled = 0
+
+    def handler(query: bytes, peer: object) -> bytes:
+        nonlocal handled
+        handled += 1
+        return response_to(query, record(data=bytes(60_000)))
+
+    with (
+        api.serving(handler, identities.server) as server,
+        RawClient(server.port, receive_buffer=4096) as client,
+    ):
+        client.send(*[QUERY] * count)
+        _stays(lambda: handled)
+        closer = threading.Thread(target=lambda: server.close(timeout=GIVE_UP))
+        closer.start()
+        _until(lambda: _is_refused(server.port))
+        client.send(*[QUERY] * crossing)
+        for number in range(count):
+            assert len(client.message()) > 60_000
+            if number >= count - 40:
+                time.sleep(0.01)  # the last answers are still under way when the last octet has been written
+        client.socket.close()
+        closer.join()
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_answers_leave_at_once_while_a_handler_still_waits(api: Backend, identities: Identities) -> None:
+    """SRV (RFC 7766, section 6.2.1.1): what is ready is sent, also where it was computed once the kernel had room."""
+    large = 2 * BATCH  # more than the kernel takes
+    count = large + 10
+    gate = api.gate()
+    asked = 0
+
+    def handler(query: bytes, peer: object) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == count:
+            return gate.then(answer(query))
+        return response_to(query, record(data=bytes(60_000))) if asked <= large else answer(query)
+
+    # As soon as one query is outstanding nothing more is read, so that no other read makes the answers leave.
+    configuration = ServerConfiguration(max_outstanding=1)
+    options = {} if api.is_async else {"workers": 1}
+    with (
+        api.serving(handler, identities.server, configuration=configuration, **options) as server,
+        RawClient(server.port, receive_buffer=4096) as client,
+    ):
+        client.send(*[QUERY] * count)
+        assert _stays(lambda: asked) <= large or not api.is_async
+        client.socket.settimeout(2.0)  # seconds; nothing else happens on the connection for longer
+        assert all(client.message() for _ in range(count - 1))
+        gate.open()
+        assert client.message()
 
 
 def test_a_client_that_has_finished_asking_is_still_answered(api: Backend, identities: Identities) -> None:

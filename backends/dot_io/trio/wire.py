@@ -18,7 +18,7 @@ from typing import Final
 
 import trio
 
-from dot_proto import Event
+from dot_proto import Event, State
 
 from .._transport import (
     DOES_NOT_READ,
@@ -84,7 +84,6 @@ class Wire:
                     nursery.start_soon(self._write)
                     await self._read()
                     self._idle_writer.unpark()
-                    self._everything.deadline = trio.current_time() + FLUSH_TIMEOUT
         finally:
             if self._unsent:
                 reset_on_close(self._socket)
@@ -97,7 +96,9 @@ class Wire:
 
     def start_flush(self) -> None:
         """Flush once every task that runs in this turn has run: what they ask leaves together."""
-        if not self._will_flush:  # to wake the writer again would be 5 % of a query
+        if self._unsent:
+            self.flush()  # which sends nothing, but keeps the timer
+        elif not self._will_flush:  # to wake the writer again would be 5 % of a query
             self._will_flush = True
             self._idle_writer.unpark()
 
@@ -116,8 +117,10 @@ class Wire:
             self._send()
             if self._unsent:
                 self._idle_writer.unpark()
+        if self._session.connection.state is State.CLOSED:
+            self._limit_the_end()
         if self._waiting is not None:
-            if self._session.is_finished:
+            if self._is_over():
                 self._waiting.cancel()
             elif (deadline := self._next_deadline()) < self._waiting.deadline:  # it may ring early
                 self._waiting.deadline = deadline
@@ -132,23 +135,32 @@ class Wire:
             self._waiting.cancel()
         self._is_reading_paused = paused
 
+    def _is_over(self) -> bool:
+        # While octets are unsent the session is not drained, and may not have said goodbye yet.
+        return not self._unsent and self._session.is_finished
+
+    def _limit_the_end(self) -> None:
+        """A peer that does not read the last octets is cut off."""
+        if not self._unsent:
+            self._everything.deadline = math.inf
+        elif self._everything.deadline == math.inf:
+            self._everything.deadline = trio.current_time() + FLUSH_TIMEOUT
+
     def _next_deadline(self) -> float:
         deadline = self._session.next_timeout()
         return math.inf if deadline is None else deadline
 
     async def _read(self) -> None:
-        self.flush()
-        while not self._session.is_finished:
+        while not self._is_over():
             # A scope costs as much as to wait and to read do; so one is kept until it is cancelled or due.
-            with trio.CancelScope(deadline=self._next_deadline()) as self._waiting:
-                while not self._session.is_finished:
+            with trio.CancelScope() as self._waiting:
+                self._act(None)  # its flush() gives the scope its deadline
+                while not self._is_over():
                     if not self._may_read():
                         await trio.sleep_forever()
                     await trio.lowlevel.wait_readable(self._socket)
                     self._act(self._receive())
-            is_due, self._waiting = self._waiting.cancelled_caught, None
-            if is_due:
-                self._act(None)
+            self._waiting = None
 
     def _may_read(self) -> bool:
         # The end of a stream could be read for ever; where sending has failed, what has come still counts.
@@ -187,7 +199,7 @@ class Wire:
 
     async def _write(self) -> None:
         """Flush when asked to, and send what the kernel did not take, until the session has ended."""
-        while self._unsent or not self._session.is_finished:
+        while not self._is_over():
             if not self._unsent:
                 if not self._will_flush:
                     await self._idle_writer.park()
@@ -202,8 +214,8 @@ class Wire:
                 return
             self._send()
             if not self._unsent:
-                self.flush()
                 self._note([])
+                self.flush()
 
     def _send(self) -> None:
         try:
