@@ -55,7 +55,7 @@ class Pin:
         return binascii.b2a_base64(self.digest, newline=False).decode()
 
     def __repr__(self) -> str:
-        return f"Pin('{self}')"
+        return f"Pin.parse('{self}')"
 
     @classmethod
     def parse(cls, text: str) -> Pin:

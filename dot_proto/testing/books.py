@@ -18,8 +18,11 @@ from ..events import (
     QueryTimedOut,
     ResponseReceived,
 )
-from .messages import QR, message, question_of, read, response_to
+from .messages import AA, QR, TC, message, question_of, read, record, response_to
 from .playing import Arrived, Asked, Ended, Moment, Refused, Reported, Sent, Woke
+
+ROUNDING = 1e-6
+"Seconds by which a difference of two times may be wrong."
 
 
 def require(holds: bool, where: str, complaint: str) -> None:
@@ -54,6 +57,8 @@ class ClientBook:
       and else octet for octet as it came.
     - Each query has one fate: answered, timed out at its deadline and not before, or lost with the connection.
     - Queries are lost, or refused, only where the peer did something wrong, ended, or asked for the end.
+    - What events say of a query is so: the seconds that it took, whether it was sent, and that it may be asked again.
+    - Where the peer has ended, or has sent a length below 12, the connection ends at once.
     - Behind :class:`~dot_proto.ConnectionClosed` there is nothing.
     """
 
@@ -88,6 +93,7 @@ class ClientBook:
             case Ended():
                 self.may_end = True
                 self._report(moment, [], where)
+                require(self.has_ended, where, "the peer has ended, and the connection has not")
             case Reported():
                 self._report(moment, [], where)
             case _:
@@ -128,6 +134,7 @@ class ClientBook:
             if asked.handle in self.pending:
                 due.append((asked.handle, asked.message[:2] + response[2:]))
         self._report(moment, due, where)
+        require(self.has_ended or reading.failed_at is None, where, "behind a length below 12 the connection is open")
 
     def _report(self, moment: Reported, due: Sequence[tuple[int, bytes]], where: str) -> None:
         waiting = list(due)
@@ -138,13 +145,17 @@ class ClientBook:
                     require(bool(waiting), where, f"{event} is reported, and answers nothing")
                     handle, response = waiting.pop(0)
                     require((event.query, event.message) == (handle, response), where, f"{event}, not {response!r}")
-                    self._fate(event, where)
+                    require(not event.more, where, f"{event}: no more was asked for")
+                    self._time(event, moment, self._fate(event, where), where)
                 case QueryTimedOut():
                     asked = self._fate(event, where)
                     require(moment.at >= asked.at + asked.timeout, where, f"query {event.query} times out too early")
+                    self._time(event, moment, asked, where)
                 case QueryLost():
                     require(self.may_end, where, f"query {event.query} is lost without a reason")
-                    self._fate(event, where)
+                    was_sent = self._fate(event, where) not in self.unsent
+                    require(event.was_sent is was_sent, where, f"{event}: that is not so")
+                    require(event.safe_to_resend, where, f"{event}: what has opcode QUERY may be asked again")
                 case KeepaliveReceived():
                     self.may_end = True
                 case ConnectionClosed():
@@ -158,6 +169,10 @@ class ClientBook:
     def _fate(self, event: ResponseReceived | QueryTimedOut | QueryLost, where: str) -> Asked:
         require(event.query in self.pending, where, f"{event}: the query has its fate already, or was never asked")
         return self.pending.pop(event.query)
+
+    def _time(self, event: ResponseReceived | QueryTimedOut, moment: Moment, asked: Asked, where: str) -> None:
+        elapsed = moment.at - asked.at
+        require(abs(event.elapsed - elapsed) < ROUNDING, where, f"{event}: it took {elapsed} s")
 
 
 def _is_as_asked(sent: bytes, asked: bytes) -> bool:
@@ -186,8 +201,10 @@ class ServerBook:
     """What a server was sent and told, against what it did; each method raises where it broke a law.
 
     - :class:`~dot_proto.QueryReceived` comes for each well-formed query, in order, and for no response (QR is 1).
-    - What is given to ``send_response`` leaves at once, and once, under the query's id, with its question and RCODE.
+    - What is given to ``send_response`` leaves at once, and once, under the query's id and else as it is, save that OPT
+      may be added behind it.
     - Else nothing is sent but one response to each query that the server says it has rejected.
+    - The connection ends only where the client sent something that is no well-formed query.
     """
 
     server: Server
@@ -199,6 +216,8 @@ class ServerBook:
     "What came of a message that is not whole yet."
     messages: int = 0
     "How many have come."
+    may_end: bool = False
+    "Whether the client has given a reason to end the connection."
     has_ended: bool = False
 
     def receive(self, octets: bytes) -> None:
@@ -206,6 +225,8 @@ class ServerBook:
         reading = read(self.received + octets)
         self.received = reading.rest
         self.messages += len(reading.messages)
+        is_foul = reading.failed_at is not None or not self.fair.issuperset(reading.messages)
+        self.may_end = self.may_end or is_foul
         where = f"after {self.messages} messages"
         arrived = iter(reading.messages)
         rejected: list[bytes] = []
@@ -219,7 +240,9 @@ class ServerBook:
             elif isinstance(event, QueryRejected):
                 require(event.message not in self.fair, where, f"{event} is well formed")
                 rejected.append(event.message[:2])
-            self.has_ended = self.has_ended or isinstance(event, ConnectionClosed)
+            if isinstance(event, ConnectionClosed):
+                require(self.may_end, where, f"{event}: there is no reason")
+                self.has_ended = True
         self._skip_to(b"", arrived, where)
         sent = self._sent(where)
         require([each[:2] for each in sent] == rejected, where, f"{sent} is sent; rejected are ids {rejected}")
@@ -229,15 +252,16 @@ class ServerBook:
         handle, query = self.open.pop(which % len(self.open))
         where = f"answering query {handle}"
         id = int.from_bytes(query[:2])
-        response = response_to(query, rcode=rcode) if query in self.fair else message(id=id, flags=QR | rcode)
+        response = message(id=id, flags=QR | rcode)
+        if query in self.fair:
+            response = response_to(query, record(), rcode=rcode, flags=AA | TC)
         taken = self.server.send_response(handle, response, now=0.0)
         require(taken or self.has_ended, where, "the response is not taken")
         sent = self._sent(where)
         require(len(sent) == taken, where, f"{len(sent)} messages are sent")
         for each in sent:
-            same_header = (each[:2], each[3] & 15) == (query[:2], rcode)
-            same_question = question_of(each) == question_of(response)
-            require(same_header and same_question, where, f"{each!r} is sent, not {response!r}")
+            as_given = each[:10] == response[:10] and each.startswith(response[12:], 12)
+            require(as_given, where, f"{each!r} is sent, not {response!r}")
 
     def _skip_to(self, wanted: bytes, arrived: Iterable[bytes], where: str) -> bool:
         """Whether this message is among those that have arrived; none before it may be one that is due."""

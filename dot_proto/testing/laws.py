@@ -24,6 +24,9 @@ from .messages import read, stream_of
 from .peers import Script, peer_scripts
 from .playing import Client, play
 
+SHOWN = 100
+"Octets of a message that are printed."
+
 
 class Law(Protocol):
     """A Hypothesis test without arguments."""
@@ -104,7 +107,7 @@ def _difference(due: list[bytes], got: list[bytes], first: int) -> str | None:
     """What is wrong with the messages delivered now, the first of which has this number; ``None``: nothing."""
     for number, (mine, theirs) in enumerate(zip(due, got, strict=False), first):
         if mine != theirs:
-            return f"message {number} is {theirs!r}, not {mine!r}"
+            return f"message {number} is {_shown(theirs)}, not {_shown(mine)}"
     if len(got) > len(due):
         return f"message {first + len(due)} is delivered, and is none"
     if len(got) < len(due):
@@ -112,9 +115,15 @@ def _difference(due: list[bytes], got: list[bytes], first: int) -> str | None:
     return None
 
 
+def _shown(message: bytes) -> str:
+    """A message, or what it is like where it is long."""
+    return repr(message) if len(message) <= SHOWN else f"{message[:SHOWN]!r}... of {len(message)} octets"
+
+
 def _cut_streams() -> st.SearchStrategy[list[bytes]]:
     damaged = strategies.corrupted_streams().map(lambda drawn: drawn.octets)
-    return (strategies.streams() | damaged | st.binary(max_size=60)).flatmap(strategies.chunkings)
+    streams = strategies.streams() | damaged | strategies.too_short_streams() | st.binary(max_size=60)
+    return streams.flatmap(strategies.chunkings)
 
 
 # Clients

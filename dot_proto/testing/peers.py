@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ class AboutAQuery(Step):
     """The peer sends something about a query that it has received; nothing while it has received none."""
 
     query: int = 0
-    "Which: 0 is the first, answered or not; counted round where there are fewer."
+    "Which: 0 is the first, answered or not, and -1 the last; counted round where there are fewer."
 
     def octets(self, queries: Sequence[bytes]) -> bytes:
         """One message behind its length, unless a step says otherwise."""
@@ -209,43 +210,73 @@ class Script:
 
 def good_steps() -> st.SearchStrategy[Step]:
     """What happens where the peer does nothing wrong; it may be slow, answer out of order, and refuse."""
-    which = st.integers(0, 5)
-    asks = st.builds(
-        Ask, st.sampled_from([".", "a.", "b."]) | strategies.names(), st.sampled_from([5.0, 1.0, 0.0, 60.0])
+    return _asks([5.0, 1.0, 0.0, 60.0]) | st.builds(Answer, _which(), _rcodes()) | st.builds(Stall, _spans())
+
+
+def foul_steps() -> st.SearchStrategy[Step]:
+    """One thing that a peer should not do, or that a client is seldom tested with; the connection may survive it."""
+    return st.one_of(
+        st.builds(WrongId, _which(), st.integers(1, 0xFFFF)),
+        st.builds(WrongQuestion, _which()),
+        st.builds(WrongOpcode, _which()),
+        st.builds(Echo, _which()),
+        st.builds(AnswerWithoutQuestion, _which(), _rcodes()),
+        st.builds(StateKeepalive, _which(), st.sampled_from([0, 1, 100, 65_535, None])),
     )
-    return asks | st.builds(Answer, which, st.sampled_from([0, 0, 2, 3, 5])) | st.builds(Stall, _spans())
 
 
 def bad_steps() -> st.SearchStrategy[Step]:
-    """One thing that a peer should not do, or that a client is seldom tested with."""
-    which = st.integers(0, 5)
+    """Those, and what ends the connection or its framing."""
+    damaged = strategies.corrupted_streams(strategies.queries()).map(lambda stream: stream.octets)
     return st.one_of(
-        st.builds(WrongId, which, st.integers(1, 0xFFFF)),
-        st.builds(WrongQuestion, which),
-        st.builds(WrongOpcode, which),
-        st.builds(Echo, which),
-        st.builds(AnswerWithoutQuestion, which, st.sampled_from([0, 2, 3, 5])),
-        st.builds(StateKeepalive, which, st.sampled_from([0, 1, 100, 65_535, None])),
-        st.builds(CutAnswer, which, st.integers(1, 40)),
+        foul_steps(),
+        st.builds(CutAnswer, _which(), st.integers(1, 40)),
         st.builds(ShortLength, st.integers(0, 11)),
-        st.builds(
-            Garbage,
-            st.binary(min_size=1, max_size=40)
-            | strategies.corrupted_streams(strategies.queries()).map(lambda it: it.octets),
-        ),
+        st.builds(Garbage, st.binary(min_size=1, max_size=40) | damaged),
         st.sampled_from([Close(), Abort(), Reset()]),
     )
 
 
+def exchanges() -> st.SearchStrategy[list[Step]]:
+    """One query to five, and the right answers in any order, perhaps after a while."""
+    orders = st.sampled_from([1, 2, 3, 5]).flatmap(lambda count: st.permutations(range(-count, 0)))
+    pauses = st.sampled_from([[], [Stall(0.5)], [Stall(4.0)]])
+    return st.builds(_exchange, orders, pauses, _rcodes())
+
+
+def _exchange(order: list[int], pause: list[Stall], rcode: int) -> list[Step]:
+    return [*(Ask(f"{-each}.") for each in sorted(order)), *pause, *(Answer(each, rcode) for each in order)]
+
+
 def peer_scripts(*, misbehaves: bool = True) -> st.SearchStrategy[Script]:
     """Scripts that begin with a query; with ``misbehaves=False`` the peer of each is a good one."""
-    steps = st.one_of(good_steps(), good_steps(), bad_steps()) if misbehaves else good_steps()
+    bearable = good_steps() | foul_steps() if misbehaves else good_steps()
+    parts = st.lists(exchanges() | bearable.map(lambda step: [step]), max_size=8)
+    # What ends a connection comes late, or most of a script would be for nothing.
+    rest = st.lists(good_steps() | bad_steps() if misbehaves else good_steps(), max_size=6)
+    ends: st.SearchStrategy[list[Step]] = st.sampled_from([[], [Close()], [Abort()], [Reset()]] if misbehaves else [[]])
     return st.builds(
         Script,
-        steps=st.lists(steps, max_size=20).map(lambda rest: (Ask(), *rest)),
-        read_size=st.sampled_from([16_384, 1, 2, 3, 100]),
+        steps=st.builds(_put_together, parts, rest, ends),
+        read_size=st.sampled_from([16_384, 16_384, 16_384, 1, 2, 3, 100]),
         coalesced=st.booleans(),
     )
+
+
+def _put_together(parts: list[list[Step]], rest: list[Step], end: list[Step]) -> tuple[Step, ...]:
+    return (Ask(), *chain.from_iterable(parts), *rest, *end)
+
+
+def _asks(timeouts: list[float]) -> st.SearchStrategy[Step]:
+    return st.builds(Ask, st.sampled_from([".", "a.", "b."]) | strategies.names(), st.sampled_from(timeouts))
+
+
+def _which() -> st.SearchStrategy[int]:
+    return st.sampled_from([0, -1]) | st.integers(0, 5)
+
+
+def _rcodes() -> st.SearchStrategy[int]:
+    return st.sampled_from([0, 0, 2, 3, 5])
 
 
 def _spans() -> st.SearchStrategy[float]:

@@ -130,6 +130,12 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         """The same, again and again."""
         self.receive([(kind, id)] * count, [])
 
+    @precondition(lambda self: len(self.model.outstanding) > 1)
+    @rule()
+    def hear_goodbye(self) -> None:
+        """The client asks nothing more, and waits for what it has asked (RFC 8446, section 6.1)."""
+        self.end("eof", orderly=True)
+
     @precondition(lambda self: self.model.outgoing)
     @rule()
     def drain(self) -> None:

@@ -118,18 +118,19 @@ class _Run:
         """One more history is over."""
         self.total = self.total + summary
         percent = 100 * self.total.hours / max(self._hours, self.total.hours)
-        self._show(f"{percent:3.0f} %  {self.text()}"[:COLUMNS])
+        seconds = max(monotonic() - self._began, 0.001)
+        rate = f"{self.total.hours / seconds:,.0f} h/s, {self.total.tally['queries'] / seconds:,.0f} queries/s"
+        self._show(f"{percent:3.0f} %  {self.text()}, {rate}"[:COLUMNS])
 
     def clear(self) -> None:
         """Make room for what is to stay."""
         self._show("")
 
     def text(self) -> str:
-        """What was done so far."""
-        total, seconds = self.total, max(monotonic() - self._began, 0.001)
-        last = self._seed + max(0, int(total.hours / HISTORY_HOURS) - 1)
-        rate = f"{total.hours / seconds:,.0f} h/s, {total.tally['queries'] / seconds:,.0f} queries/s"
-        return f"{total.hours:,.0f} hours, seeds {self._seed} to {last}, {total.tally['queries']:,} queries, {rate}"
+        """What was done so far; the same for the same seed."""
+        last = self._seed + max(0, int(self.total.hours / HISTORY_HOURS) - 1)
+        queries = self.total.tally["queries"]
+        return f"{self.total.hours:,.0f} hours, seeds {self._seed} to {last}, {queries:,} queries"
 
     def _show(self, line: str) -> None:
         if self._terminal is not None:
@@ -158,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=_whole, help="of the first history; by default a fresh one, which is printed")
     parser.add_argument(
         "--trace",
-        type=_whole,
+        type=_lines,
         default=60,
         metavar="LINES",
         help=f"steps printed of a failure; default 60, at most {TRACE_LINES}",
@@ -178,8 +179,14 @@ def _hours(text: str) -> float:
 
 def _whole(text: str) -> int:
     if not (text.isdecimal() and text.isascii()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0, or 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
+
+
+def _lines(text: str) -> int:
+    if (lines := _whole(text)) > TRACE_LINES:
+        raise argparse.ArgumentTypeError(f"a history keeps its last {TRACE_LINES} steps: {lines} cannot be shown")
+    return lines
 
 
 if __name__ == "__main__":

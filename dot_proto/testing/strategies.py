@@ -60,7 +60,14 @@ def labels() -> st.SearchStrategy[str]:
 def names() -> st.SearchStrategy[str]:
     """Names in text, absolute, as :func:`~dot_proto.make_query` takes them: the root to 253 octets."""
     some_labels = st.lists(labels(), max_size=8).map(lambda labels: ".".join([*labels, ""]) or ".")
-    return some_labels.filter(lambda name: len(name) <= MAX_TEXT + 1)
+    return some_labels.filter(lambda name: len(name) <= MAX_TEXT + 1) | st.integers(64, MAX_TEXT).map(long_name)
+
+
+def long_name(length: int) -> str:
+    """A name of so many octets in text, without the final dot, whose labels are as long as can be."""
+    name = ("a" * MAX_LABEL + ".") * 4
+    cut = name[:length]
+    return (cut[1:] + "a" if cut.endswith(".") else cut) + "."
 
 
 def wire_names() -> st.SearchStrategy[bytes]:
@@ -172,7 +179,9 @@ def response(query: bytes, rcode: int, answers: Sequence[bytes], additionals: Se
 
 def messages() -> st.SearchStrategy[bytes]:
     """What a framer must carry: 12 octets and more, DNS or not, and now and then as long as a prefix can say."""
-    long = st.sampled_from([255, 256, 511, 512, 4096, 65_535]).map(lambda size: bytes(12) + b"\xff" * (size - 12))
+    long = st.sampled_from([255, 256, 511, 512, 4096, 16_384, 40_000, 65_535]).map(
+        lambda size: bytes(12) + b"\xff" * (size - 12)
+    )
     return st.binary(min_size=12, max_size=40) | queries() | long
 
 
@@ -180,8 +189,8 @@ def messages() -> st.SearchStrategy[bytes]:
 
 
 def streams(of: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[bytes]:
-    """Up to eight messages, each behind its length prefix (RFC 7766, section 8)."""
-    return st.lists(messages() if of is None else of, max_size=8).map(stream_of)
+    """Up to twelve messages, each behind its length prefix (RFC 7766, section 8)."""
+    return st.lists(messages() if of is None else of, max_size=12).map(stream_of)
 
 
 def prefixes_in(stream: bytes) -> list[int]:
@@ -229,13 +238,13 @@ class CorruptedStream:
 def corrupted_streams(draw: st.DrawFn, of: st.SearchStrategy[bytes] | None = None) -> CorruptedStream:
     """Streams of one message and more, damaged in one place.
 
-    A length that lies, or that is below the header's 12; an end in the middle; two ids or two questions that
+    A length that lies; one below the header's 12, put in between; an end in the middle; two ids or two questions that
     changed places; a bit that flipped inside a message, so that the framing stays right; octets behind the end.
     """
     sent = draw(st.lists(messages() if of is None else of, min_size=1, max_size=6))
     whole, swapped = stream_of(sent), swaps(sent)
     which = draw(st.integers(0, len(sent) - 1))
-    damage = draw(st.sampled_from(["lie", "cut", "flip", "more", *(["swap"] if swapped else [])]))
+    damage = draw(st.sampled_from(["lie", "cut", "flip", "more", "short", *(["swap"] if swapped else [])]))
     if damage == "lie":
         lengths = st.sampled_from([0, 1, 11, 12]) | st.integers(0, 0xFFFF)
         length = draw(lengths.filter(lambda length: length != len(sent[which])))
@@ -252,8 +261,30 @@ def corrupted_streams(draw: st.DrawFn, of: st.SearchStrategy[bytes] | None = Non
     if damage == "more":
         rest = draw(st.binary(min_size=1, max_size=13))
         return CorruptedStream(f"{len(rest)} octets behind the end", whole + rest)
+    if damage == "short":
+        length, behind = draw(_too_short(stream_of(sent[which:])))
+        return CorruptedStream(f"before message {which}: length {length}", stream_of(sent[:which]) + behind)
     number = draw(st.integers(0, len(swapped) - 1))
     return CorruptedStream(swapped[number][0], stream_of(swapped[number][1]))
+
+
+def too_short_streams(of: st.SearchStrategy[bytes] | None = None) -> st.SearchStrategy[bytes]:
+    """Streams that hold a length below the header's 12, which ends their framing at its second octet.
+
+    The octets that it speaks of are there or not, and so is what might come behind them.
+    """
+    parts = st.tuples(streams(of), streams(of).flatmap(_too_short))
+    return parts.map(lambda both: both[0] + both[1][1])
+
+
+def _too_short(following: bytes) -> st.SearchStrategy[tuple[int, bytes]]:
+    """A length below 12, and itself with what may come behind it."""
+    lengths = st.sampled_from([11, 0]) | st.integers(0, 11)
+    return lengths.flatmap(
+        lambda length: st.sampled_from([b"", bytes(length), following, bytes(length) + following]).map(
+            lambda behind: (length, length.to_bytes(2) + behind)
+        )
+    )
 
 
 def flip(octets: bytes, bit: int) -> bytes:
@@ -315,7 +346,9 @@ def policies() -> st.SearchStrategy[AuthenticationPolicy]:
         st.builds(AuthenticationPolicy, pins=some_pins),
         st.builds(AuthenticationPolicy, hosts, pins=some_pins),
         st.builds(AuthenticationPolicy, hosts, issuer_pins=some_pins),
-        st.builds(AuthenticationPolicy, st.none() | hosts, is_opportunistic=st.just(True)),
+        st.builds(
+            AuthenticationPolicy, st.none() | hosts, pins=st.just(()) | some_pins, is_opportunistic=st.just(True)
+        ),
     )
 
 

@@ -664,6 +664,12 @@ def test_knobs_refuse_what_they_do_not_know(
     assert getattr(dot_server, knob) == before
 
 
+def test_a_misspelt_knob_is_refused(dot_server: LoopbackServer) -> None:
+    """It would set nothing, and the test that set it would pass."""
+    with pytest.raises(AttributeError, match="falt"):
+        dot_server.falt = "reset"  # type: ignore[attr-defined]
+
+
 def test_knobs_for_names_refuse_it_too(dot_server: LoopbackServer) -> None:
     with pytest.raises(ValueError, match="no QueryFault"):
         dot_server.faults["example.com"] = "resett"

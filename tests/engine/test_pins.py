@@ -178,7 +178,7 @@ def test_text_and_octets_are_one_to_one(digest):
     pin = Pin(digest)
     assert str(pin) == b64encode(digest).decode()
     assert Pin.parse(str(pin)) == Pin.parse(f"sha256/{pin}") == Pin.parse(f'pin-sha256="{pin}"') == pin
-    assert repr(pin) == f"Pin('{pin}')"
+    assert repr(pin) == f"Pin.parse('{pin}')"
 
 
 def test_base64_that_looks_like_a_label():

@@ -21,6 +21,7 @@ from dot_proto import (
     QueryReceived,
     QueryRejected,
     QueryTimedOut,
+    RemoteProtocolError,
     ResponseReceived,
     ServerConnection,
     make_query,
@@ -167,11 +168,35 @@ class Repeats(Reader):
         return super().feed(data) if data else read(self.stream).messages[-1:]
 
 
+class FailsLate(Reader):
+    """Fails once the short message is complete, and not at its length."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        new = super().feed(data)
+        reading = read(self.stream)
+        at = reading.failed_at
+        if at is not None and len(self.stream) < at + int.from_bytes(self.stream[at - 2 : at]):
+            self.failed = False
+        return new
+
+
+class GoesOn(Reader):
+    """Tells the failure, and delivers what comes behind it all the same."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        super().feed(data)
+        everything = read(self.stream, minimum=0).messages
+        new, self.all_seen = everything[getattr(self, "all_seen", 0) :], len(everything)
+        return [each for each in new if len(each) >= 12]
+
+
 BAD_FRAMERS = {
+    FailsLate: "failed is False, not True",
+    GoesOn: "is delivered, and is none",
     OneMore: "message 0 is",
     ForgetsTheCutInsideALength: "message",
     OneMessageARead: "is complete, and is not delivered",
-    Drops: "is complete, and is not delivered",
+    Drops: "is complete, and is not delivered|message 2 is",
     Late: "is complete, and is not delivered",
     TakesShortOnes: "is delivered, and is none|failed is False, not True",
     FailsSilently: "failed is False, not True",
@@ -376,11 +401,100 @@ class OneHandle(Wrapper):
         return self.client.send_query(message, now=now, timeout=timeout) & 0
 
 
+class StaysOpen(Wrapper):
+    """Takes no notice of the peer's end."""
+
+    def receive_eof(self, *, now: float, orderly: bool) -> list[Event]:
+        return []
+
+
+class SurvivesAReset(Wrapper):
+    """Takes no notice of TCP's failure."""
+
+    def fail(self, error: RemoteProtocolError, *, now: float) -> list[Event]:
+        return []
+
+
+class BearsShortLengths(Wrapper):
+    """Throws away what cannot be read, and does not end."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = super().receive_data(data, now=now)
+        closed = [event for event in events if isinstance(event, ConnectionClosed)]
+        return events if not closed or closed[0].cause is not Cause.PEER_FAULT else []
+
+
+class NeverKnowsWhatWasSent(Wrapper):
+    """Says of all that is lost that it never left."""
+
+    def receive_eof(self, *, now: float, orderly: bool) -> list[Event]:
+        events = self.client.receive_eof(now=now, orderly=orderly)
+        return [QueryLost(each.query, True, False) if isinstance(each, QueryLost) else each for each in events]
+
+
+class RefusesASecondTry(Wrapper):
+    """Says of all that is lost that it must not be asked again."""
+
+    def receive_eof(self, *, now: float, orderly: bool) -> list[Event]:
+        events = self.client.receive_eof(now=now, orderly=orderly)
+        return [QueryLost(each.query, False, True) if isinstance(each, QueryLost) else each for each in events]
+
+
+class HasNoClock(Wrapper):
+    """Says of each answer that it took no time."""
+
+    def changed(self, event: Event) -> list[Event]:
+        if isinstance(event, ResponseReceived):
+            return [ResponseReceived(event.query, event.message, 0.0, event.more)]
+        return [event]
+
+
+class WantsMore(Wrapper):
+    """Says of each answer that more will come."""
+
+    def changed(self, event: Event) -> list[Event]:
+        if isinstance(event, ResponseReceived):
+            return [ResponseReceived(event.query, event.message, event.elapsed, True)]
+        return [event]
+
+
+class OneEventARead(Wrapper):
+    """Returns the first event of each read, and loses the others."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = self.client.receive_data(data, now=now)
+        return events if any(isinstance(event, ConnectionClosed) for event in events) else events[:1]
+
+
+class InOrder(Wrapper):
+    """Takes answers in the order of the questions only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = -1
+
+    def changed(self, event: Event) -> list[Event]:
+        if isinstance(event, ResponseReceived):
+            if event.query < self.last:
+                return []
+            self.last = event.query
+        return [event]
+
+
 BAD_CLIENTS = {
+    StaysOpen: "the peer has ended, and the connection has not",
+    SurvivesAReset: "the peer has ended, and the connection has not",
+    BearsShortLengths: "behind a length below 12 the connection is open|end without a fate",
+    NeverKnowsWhatWasSent: "was_sent=False.*that is not so",
+    RefusesASecondTry: "may be asked again",
+    HasNoClock: "elapsed=0.0.*it took",
+    WantsMore: "no more was asked for",
+    OneEventARead: "answers are not reported|missed its deadline",
+    InOrder: "answers are not reported|ResponseReceived.* not b",
     AnswersTwice: "and answers nothing",
     LosesAnswers: "1 answers are not reported",
     MixesIds: r"ResponseReceived\(query=0",
-    KeepsTheWireId: r"ResponseReceived\(query=0",
+    KeepsTheWireId: r"ResponseReceived\(query=\d+, message=b'\\x00\\x00",
     TrustsTheId: "and answers nothing",
     DiesOfAStray: "end without a fate",
     GivesUp: "is lost without a reason",
@@ -508,12 +622,41 @@ class TakesNothing(ServerWrapper):
         return False
 
 
+class HangsUp(ServerWrapper):
+    """Ends with the first query."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = super().receive_data(data, now=now)
+        if events:
+            self.server.close(now=now, timeout=0)
+            events += self.server.handle_timeout(now=now)
+        return events
+
+
+class LosesRecords(ServerWrapper):
+    """Sends the header and the question alone."""
+
+    def send_response(self, query: int, message: bytes, *, now: float) -> bool:
+        bare = message[:6] + bytes(6) + message[12 : question_end(message)]
+        return self.server.send_response(query, bare, now=now)
+
+
+class LosesFlags(ServerWrapper):
+    """Forgets AA and TC."""
+
+    def send_response(self, query: int, message: bytes, *, now: float) -> bool:
+        return self.server.send_response(query, message[:2] + bytes([message[2] & 0xF9]) + message[3:], now=now)
+
+
 BAD_SERVERS = {
+    HangsUp: "there is no reason",
+    LosesRecords: "is sent, not",
+    LosesFlags: "is sent, not",
     Skips: "is not delivered|rejected are",
     DeliversTwice: "did not arrive here",
     RejectsAll: "is well formed",
     DeliversResponses: "is no query",
-    GoesOn: "behind the end",
+    GoesOn: "there is no reason|behind the end",
     LosesResponses: "0 messages are sent",
     RespondsTwice: "2 messages are sent",
     CutsResponses: "inside a message",

@@ -126,7 +126,7 @@ def test_a_script_shrinks_to_the_steps_that_matter():
         return any(isinstance(event, QueryLost) for event in reported(script))
 
     script = find(peer_scripts(), loses_a_query, settings=SURE)
-    assert script == Script((Ask(), ShortLength()))
+    assert script in [Script((Ask(), ShortLength())), Script((Ask(), Close()))]
 
 
 # What is played

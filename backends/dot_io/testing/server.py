@@ -75,6 +75,28 @@ class LoopbackServer:
     may be set while the server runs.  ``host`` is an address of this machine.
     """
 
+    # What is misspelt raises, or a test would pass without its fault.
+    __slots__ = (
+        "__weakref__",
+        "_changed",
+        "_close_after",
+        "_configuration",
+        "_context",
+        "_delay",
+        "_fault",
+        "_handshake_fault",
+        "_server",
+        "answers",
+        "ca_file",
+        "connections",
+        "delays",
+        "faults",
+        "handshakes",
+        "name",
+        "pin",
+        "queries",
+    )
+
     def __init__(
         self, identity: Identity, *, host: str = "127.0.0.1", configuration: ServerConfiguration | None = None
     ) -> None:
