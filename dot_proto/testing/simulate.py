@@ -2,8 +2,8 @@
 
 Programs and hosts with our engines, and peers that break every rule, meet on a virtual network with a virtual clock:
 latency, calls in any order, cuts, resets, stalls, peers that restart.  At every call of every engine it is checked
-that each query has exactly one fate, that no query octet leaves before the verdict, that deadlines are met, that
-memory is bounded, and that ids are never confused.
+that each query has exactly one fate, that no query octet leaves before the verdict, that deadlines are met, and that
+ids are never confused; at one call in 64, and at each end, that memory is bounded.
 
 One seed is one history of :data:`HISTORY_HOURS`, with about five queries an hour, most of them in bursts: between these
 connections idle, and end.  A history that fails ends the run: its seed and its last steps are printed, with the

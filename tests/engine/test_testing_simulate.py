@@ -335,7 +335,30 @@ def plant_shared_handles(patch):
     patch.setattr(ServerConnection, "__init__", init)
 
 
+def plant_damaged_records(patch):
+    """A server changes the last octet of what it is given to send."""
+    honest = ServerConnection._send
+
+    def send(self, query, message):
+        honest(self, query, message[:-1] + bytes([message[-1] ^ 1]) if message[7] else message)
+
+    patch.setattr(ServerConnection, "_send", send)
+
+
+def plant_dropped_options(patch):
+    """A client drops the caller's own EDNS options where it adds its own."""
+    honest = dot_proto.client.splice
+
+    def splice(message, layout, **added):
+        layout.options = []
+        return honest(message, layout, **added)
+
+    patch.setattr(dot_proto.client, "splice", splice)
+
+
 PLANTS = {
+    plant_damaged_records: "is sent as",
+    plant_dropped_options: "leaves as",
     plant_swapped_answers: "gets what answers query at",
     plant_forgotten_query: "have no fate",
     plant_two_fates: "had its fate before",

@@ -31,7 +31,7 @@ from ... import (
 )
 from ..._message import OPTION_KEEPALIVE, opcode_of, walk
 from .network import Link, World
-from .watches import Watch
+from .watches import Watch, before_opt, other_options
 
 ADDED: Final = 200
 "Octets by which a query may grow, and what else is kept of it: a block of 128 padded, OPT and prefix, the id."
@@ -175,7 +175,8 @@ class ClientWatch(Watch):
         """What was added to a query, and that nothing else was done to it."""
         world, configuration = self.world, self.client.configuration
         # Of the counts only that of additionals may grow, by an OPT.
-        same = message[2:10] == asked.message[2:10] and message[12:28] == asked.message[12:28]
+        same = message[2:10] == asked.message[2:10] and before_opt(message) == before_opt(asked.message)
+        same = same and other_options(message) == other_options(asked.message)
         world.require(same, "{}: {} leaves as {}", self.name, asked, message.hex())
         block = configuration.padding_block or 1
         world.require(len(message) % block == 0, "{}: {} leaves in {} octets", self.name, asked, len(message))

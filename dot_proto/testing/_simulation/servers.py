@@ -33,7 +33,7 @@ from ..._message import (
     walk,
 )
 from .network import Link, World
-from .watches import Watch
+from .watches import Watch, before_opt
 
 NEARLY_FULL: Final = 65_520
 "Octets up to which a response can be padded to a whole block of 468 (RFC 8467, section 4.1)."
@@ -68,7 +68,8 @@ class ServerWatch(Watch):
         self.server: Final = ServerConnection(configuration)
         super().__init__(world, link, link.up, f"server {link.number}", self.server, configuration.max_strays)
         self._outstanding: dict[int, Received] = {}
-        self._replies: deque[tuple[Received, bytes | None]] = deque()
+        self._replies: deque[tuple[Received, bytes | None, bytes]] = deque()
+        "To what, what is said of the idle timeout, and what the handler gave; empty for an error of the engine's."
         self._handles = 0
         self._began_at = math.inf
 
@@ -84,7 +85,7 @@ class ServerWatch(Watch):
         """Answer a query; says whether the response will be sent."""
         statement = self._statement(handle)
         sent = self.server.send_response(handle, message, now=self.world.now, more=more)
-        return self._replied(handle, sent, statement, more=more)
+        return self._replied(handle, sent, statement, message, more=more)
 
     def refuse(self, handle: int, rcode: int) -> bool:
         """Answer a query with an error."""
@@ -128,10 +129,12 @@ class ServerWatch(Watch):
         due = 0 if is_gone else len(replies)
         world.require(len(chunks) == due, "{}: {} responses leave of {}", self.name, len(chunks), due)
         for chunk in chunks:
-            (query, statement), message = replies.popleft(), chunk[2:]
+            (query, statement, given), message = replies.popleft(), chunk[2:]
             world.require(int.from_bytes(chunk[:2]) == len(message), "{}: a wrong length prefix", self.name)
             fits = message[:2] == query.message[:2] and message[2] >> 7 == 1
             world.require(fits, "{}: the response to {} has id or QR wrong", self.name, query)
+            kept = not given or (message[2:10] == given[2:10] and before_opt(message) == before_opt(given))
+            world.require(kept, "{}: {!r} is sent as {!r}", self.name, given, message)
             block = self.server.configuration.padding_block
             if block is not None and query.is_padded and len(message) <= NEARLY_FULL:
                 world.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
@@ -170,7 +173,7 @@ class ServerWatch(Watch):
                 else:
                     world.note(f"{self.name} rejects {query}: {event.explanation}")
                     world.tally["rejected by the engine"] += 1
-                    self._replies.append((query, self._statement_to(query, is_last=self._has_asked_enough())))
+                    self._replies.append((query, self._statement_to(query, is_last=self._has_asked_enough()), b""))
                 self._rest()
             case _:
                 world.require(isinstance(event, MessageDiscarded) and sent[2] >> 7 == 1, "{}: {}", self.name, event)
@@ -183,11 +186,13 @@ class ServerWatch(Watch):
             self._outstanding.clear()  # nobody is left to answer to (RFC 7766, section 6.2.4)
         super()._book_the_end(event)
 
-    def _replied(self, handle: int, sent: bool, statement: bytes | None, *, more: bool = False) -> bool:
+    def _replied(
+        self, handle: int, sent: bool, statement: bytes | None, given: bytes = b"", *, more: bool = False
+    ) -> bool:
         is_owed = handle in self._outstanding
         self.world.require(sent == is_owed, "{}: an answer to handle {} is sent: {}", self.name, handle, sent)
         if sent:
-            self._replies.append((self._outstanding[handle], statement))
+            self._replies.append((self._outstanding[handle], statement, given))
             if not more:
                 del self._outstanding[handle]
                 self._rest()
@@ -256,7 +261,7 @@ class ServerWatch(Watch):
 
     def _allowed_weight(self) -> int:
         return sum(
-            len(each.message) + PADDED for each in [*self._outstanding.values(), *(query for query, _ in self._replies)]
+            len(each.message) + PADDED for each in [*self._outstanding.values(), *(reply[0] for reply in self._replies)]
         )
 
     def _check_books(self) -> None:
