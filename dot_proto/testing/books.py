@@ -161,6 +161,8 @@ class ClientBook:
                 case ConnectionClosed():
                     self.has_ended = True
                     require(not self.pending, where, f"queries {sorted(self.pending)} end without a fate")
+                    # A client's own idle timeout is a reason too, but only time brings it.
+                    require(self.may_end or isinstance(moment, Woke), where, f"{event}: there is no reason")
                 case _:
                     pass
         require(self.has_ended or not waiting, where, f"{len(waiting)} answers are not reported")

@@ -214,7 +214,8 @@ def chunkings(draw: st.DrawFn, stream: bytes) -> list[bytes]:
     if cut == "nowhere":
         return [stream]
     if cut == "anywhere":
-        return cut_at(stream, draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+        offsets = draw(st.lists(st.integers(0, len(stream)), max_size=12))
+        return cut_at(stream, offsets + draw(st.sampled_from([[], [len(stream)], offsets])))
     if cut == "inside each length":
         return cut_at(stream, [offset + 1 for offset in prefixes_in(stream)])
     sizes = [1, 2, 3, 7, 64, 16_384] if len(stream) <= 2000 else [64, 1000, 16_384]

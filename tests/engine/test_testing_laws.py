@@ -401,6 +401,17 @@ class OneHandle(Wrapper):
         return self.client.send_query(message, now=now, timeout=timeout) & 0
 
 
+class EndsSoon(Wrapper):
+    """Ends once nothing is pending."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = self.client.receive_data(data, now=now)
+        if events and not self.client.pending:
+            self.client.close(now=now)
+            events += self.client.handle_timeout(now=now)
+        return events
+
+
 class StaysOpen(Wrapper):
     """Takes no notice of the peer's end."""
 
@@ -497,7 +508,8 @@ BAD_CLIENTS = {
     KeepsTheWireId: r"ResponseReceived\(query=\d+, message=b'\\x00\\x00",
     TrustsTheId: "and answers nothing",
     DiesOfAStray: "end without a fate",
-    GivesUp: "is lost without a reason",
+    GivesUp: "is lost without a reason|there is no reason",
+    EndsSoon: "there is no reason",
     TalksAfterTheEnd: "behind the end",
     Oversleeps: "has missed its deadline|does not time out",
     NeverSleeps: "a busy loop",
