@@ -60,7 +60,8 @@ class Wire:
         self._is_quick = quick
         self._patience = patience
         self._everything = trio.CancelScope(shield=True)
-        self._waiting: trio.CancelScope | None = None
+        self._waiting: trio.CancelScope | None = None  # for octets to read
+        self._pushing: trio.CancelScope | None = None  # for room to write
         self._idle_writer = trio.lowlevel.ParkingLot()
         self._unsent = b""
         self._is_reading_paused = False
@@ -117,8 +118,8 @@ class Wire:
             self._send()
             if self._unsent:
                 self._idle_writer.unpark()
-        if self._session.connection.state is State.CLOSED:
-            self._limit_the_end()
+        if self._unsent and self._pushing is not None:
+            self._pushing.deadline = min(self._pushing.deadline, trio.current_time() + self._allowed())
         if self._waiting is not None:
             if self._is_over():
                 self._waiting.cancel()
@@ -139,12 +140,9 @@ class Wire:
         # While octets are unsent the session is not drained, and may not have said goodbye yet.
         return not self._unsent and self._session.is_finished
 
-    def _limit_the_end(self) -> None:
-        """A peer that does not read the last octets is cut off."""
-        if not self._unsent:
-            self._everything.deadline = math.inf
-        elif self._everything.deadline == math.inf:
-            self._everything.deadline = trio.current_time() + FLUSH_TIMEOUT
+    def _allowed(self) -> float:
+        """Seconds in which a peer must take something of what it is sent; what comes last is not waited for long."""
+        return FLUSH_TIMEOUT if self._session.connection.state is State.CLOSED else self._patience
 
     def _next_deadline(self) -> float:
         deadline = self._session.next_timeout()
@@ -205,10 +203,10 @@ class Wire:
                     await self._idle_writer.park()
                 self.flush()
                 continue
-            try:
-                with trio.fail_after(self._patience):
-                    await trio.lowlevel.wait_writable(self._socket)
-            except trio.TooSlowError:
+            with trio.CancelScope(deadline=trio.current_time() + self._allowed()) as self._pushing:
+                await trio.lowlevel.wait_writable(self._socket)
+            is_stuck, self._pushing = self._pushing.cancelled_caught, None
+            if is_stuck:
                 self._note(self._session.fail(DOES_NOT_READ, now=trio.current_time()))
                 self.abort()
                 return
