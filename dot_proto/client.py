@@ -89,12 +89,12 @@ class ClientConnection(Connection):
     @property
     def is_open(self) -> bool:
         """Whether queries are taken, as far as there are places and ids for them."""
-        return self._is_open()
+        return self._state is _OPEN or self._state is _UNVERIFIED
 
     @property
     def accepts_queries(self) -> bool:
         """Whether :meth:`send_query` would take a query now; false also while ids or places are used up."""
-        return self._is_open() and len(self._outstanding) < self.configuration.max_in_flight
+        return self.places > 0
 
     @property
     def places(self) -> int:
@@ -304,9 +304,6 @@ class ClientConnection(Connection):
         return events
 
     # What lies below is of no interest to a caller.
-
-    def _is_open(self) -> bool:
-        return self._state is _OPEN or self._state is _UNVERIFIED
 
     def _prepared(self, message: bytes) -> tuple[int, bytes, bool]:
         """Where a query's question ends, its octets behind the id as they go out, and whether keepalive is in them."""

@@ -210,7 +210,9 @@ class Script:
 
 def good_steps() -> st.SearchStrategy[Step]:
     """What happens where the peer does nothing wrong; it may be slow, answer out of order, and refuse."""
-    return _asks([5.0, 1.0, 0.0, 60.0]) | st.builds(Answer, _which(), _rcodes()) | st.builds(Stall, _spans())
+    names = st.sampled_from([".", "a.", "b."]) | strategies.names()
+    asks = st.builds(Ask, names, st.sampled_from([5.0, 1.0, 0.0, 60.0]))
+    return asks | st.builds(Answer, _which(), _rcodes()) | st.builds(Stall, _spans())
 
 
 def foul_steps() -> st.SearchStrategy[Step]:
@@ -265,10 +267,6 @@ def peer_scripts(*, misbehaves: bool = True) -> st.SearchStrategy[Script]:
 
 def _put_together(parts: list[list[Step]], rest: list[Step], end: list[Step]) -> tuple[Step, ...]:
     return (Ask(), *chain.from_iterable(parts), *rest, *end)
-
-
-def _asks(timeouts: list[float]) -> st.SearchStrategy[Step]:
-    return st.builds(Ask, st.sampled_from([".", "a.", "b."]) | strategies.names(), st.sampled_from(timeouts))
 
 
 def _which() -> st.SearchStrategy[int]:

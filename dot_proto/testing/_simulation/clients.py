@@ -175,12 +175,13 @@ class ClientWatch(Watch):
         """What was added to a query, and that nothing else was done to it."""
         world, configuration = self.world, self.client.configuration
         # Of the counts only that of additionals may grow, by an OPT.
-        same = message[2:10] == asked.message[2:10] and before_opt(message) == before_opt(asked.message)
-        same = same and other_options(message) == other_options(asked.message)
+        before, after = walk(asked.message), walk(message)
+        same = message[2:10] == asked.message[2:10] and before_opt(message, after) == before_opt(asked.message, before)
+        same = same and other_options(after) == other_options(before)
         world.require(same, "{}: {} leaves as {}", self.name, asked, message.hex())
         block = configuration.padding_block or 1
         world.require(len(message) % block == 0, "{}: {} leaves in {} octets", self.name, asked, len(message))
-        asked.has_keepalive = walk(message).option(OPTION_KEEPALIVE) == b""
+        asked.has_keepalive = after.option(OPTION_KEEPALIVE) == b""
         wrong = asked.has_keepalive != configuration.keepalive
         world.require(not wrong, "{}: {} has keepalive: {}", self.name, asked, asked.has_keepalive)
 

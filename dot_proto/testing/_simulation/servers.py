@@ -133,12 +133,14 @@ class ServerWatch(Watch):
             world.require(int.from_bytes(chunk[:2]) == len(message), "{}: a wrong length prefix", self.name)
             fits = message[:2] == query.message[:2] and message[2] >> 7 == 1
             world.require(fits, "{}: the response to {} has id or QR wrong", self.name, query)
-            kept = not given or (message[2:10] == given[2:10] and before_opt(message) == before_opt(given))
-            world.require(kept, "{}: {!r} is sent as {!r}", self.name, given, message)
+            layout = walk(message)
+            if given:
+                same_body = before_opt(message, layout) == before_opt(given, walk(given))
+                kept = message[2:10] == given[2:10] and same_body
+                world.require(kept, "{}: {!r} is sent as {!r}", self.name, given, message)
             block = self.server.configuration.padding_block
             if block is not None and query.is_padded and len(message) <= NEARLY_FULL:
                 world.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
-            layout = walk(message)
             world.require((layout.opt is not None) == query.has_opt, "{}: OPT to {} is wrong", self.name, query)
             said = layout.option(OPTION_KEEPALIVE)
             world.require(said == statement, "{}: it states {}, not {}", self.name, said, statement)

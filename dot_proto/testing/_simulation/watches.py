@@ -29,7 +29,7 @@ from ... import (
     State,
     Verdict,
 )
-from ..._message import HEADER, OPTION_KEEPALIVE, OPTION_PADDING, walk
+from ..._message import HEADER, OPTION_KEEPALIVE, OPTION_PADDING, Layout
 from .network import Link, Pipe, World
 
 MAX_INCOMPLETE: Final = 65_537
@@ -247,15 +247,14 @@ class Watch(ABC):
         self.world.require(weight <= allowed, "{}: it holds {} octets of {}", self.name, weight, allowed)
 
 
-def before_opt(message: bytes) -> bytes:
+def before_opt(message: bytes, layout: Layout) -> bytes:
     """What stands between the header and OPT, which padding and keepalive must leave as it is."""
-    layout = walk(message)
     return message[HEADER.size : len(message) if layout.opt is None else layout.opt[0]]
 
 
-def other_options(message: bytes) -> list[tuple[int, bytes]]:
+def other_options(layout: Layout) -> list[tuple[int, bytes]]:
     """The options but for padding and keepalive, which are the engine's to add and to replace."""
-    return [option for option in walk(message).options if option[0] not in (OPTION_PADDING, OPTION_KEEPALIVE)]
+    return [option for option in layout.options if option[0] not in (OPTION_PADDING, OPTION_KEEPALIVE)]
 
 
 def weight_of(thing: object) -> int:
