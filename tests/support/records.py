@@ -85,7 +85,8 @@ class Forger:
 
 def _keys_12(master: bytes, wire: bytes, is_server: bool) -> tuple[bytes, bytes]:
     """Key and implicit nonce (RFC 5246, section 6.3)."""
-    hellos = [record.body for record in records(wire) if record.kind == HANDSHAKE]
+    # The version tells a hello from an encrypted Finished, which may start with any octet.
+    hellos = [one.body for one in records(wire) if one.kind == HANDSHAKE and one.body[4:6] == b"\3\3"]
     client_random = next(body[6:38] for body in hellos if body[0] == 1)
     server_random = next(body[6:38] for body in hellos if body[0] == 2)
     seed = b"key expansion" + server_random + client_random
