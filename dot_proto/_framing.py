@@ -20,6 +20,9 @@ MAX_MESSAGE: Final = 65_535
 
 _PREFIX: Final = struct.Struct("!H")
 
+Octets = bytes | bytearray | memoryview
+"What a read brings; a buffer may be used again once the call is over."
+
 
 def frame(message: bytes) -> bytes:
     """One message behind its length prefix; the length does not count the prefix itself.
@@ -55,7 +58,7 @@ class Deframer:
         """Whether the stream stands inside a prefix or a message: its end here would be a truncation."""
         return bool(self._tail)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: Octets) -> list[bytes]:
         """The messages that ``data`` completes, without their prefixes, in order.
 
         Once :attr:`failed` is set there are none, and whatever is fed is ignored.
@@ -66,15 +69,15 @@ class Deframer:
             self._tail += data
             if len(self._tail) < self._needed:
                 return []
-            data = bytes(self._tail)
+            octets = bytes(self._tail)
             self._tail = bytearray()
-        elif type(data) is not bytes:
-            data = bytes(data)
+        else:
+            octets = data if isinstance(data, bytes) else bytes(data)
         messages: list[bytes] = []
         unpack, append = _PREFIX.unpack_from, messages.append
-        start, end, needed = 2, len(data), 2
+        start, end, needed = 2, len(octets), 2
         while start <= end:
-            (length,) = unpack(data, start - 2)
+            (length,) = unpack(octets, start - 2)
             if length < MIN_MESSAGE:
                 self._failed = True
                 return messages
@@ -82,9 +85,9 @@ class Deframer:
             if stop > end:
                 needed = 2 + length
                 break
-            append(data[start:stop])
+            append(octets[start:stop])
             start = stop + 2
         if start - 2 < end:
-            self._tail += data[start - 2 :]
+            self._tail += octets[start - 2 :]
             self._needed = needed
         return messages

@@ -16,7 +16,7 @@ from typing import Final
 from . import _message
 from ._connection import Connection, check_seconds
 from ._edns import decode_keepalive, splice, splice_plain
-from ._framing import MAX_MESSAGE, MIN_MESSAGE
+from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from ._plain import OPT_FIXED, options, plain_question_end
 from ._state import Cause, State
@@ -143,7 +143,10 @@ class ClientConnection(Connection):
         if behind_id is None:
             question_end, behind_id, has_keepalive = self._prepared(message)
         expected, question = start & COMPARED | RESPONSE, message[12:question_end]
-        query = (Exchange if multiple else Query)(caller_id, expected, question, now, now + timeout, has_keepalive)
+        if multiple:
+            query: Query = Exchange(caller_id, expected, question, now, now + timeout, has_keepalive)
+        else:
+            query = Query(caller_id, expected, question, now, now + timeout, has_keepalive)
         wire_id = outstanding.add(query)
         self._outgoing[wire_id] = _PREFIX_AND_ID.pack(len(behind_id) + 2, wire_id) + behind_id
         if len(outstanding.pending) == 1:
@@ -212,7 +215,7 @@ class ClientConnection(Connection):
             self._end(Cause.PEER_REFUSED, error, events)
         return events
 
-    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+    def receive_data(self, data: Octets, *, now: float) -> list[Event]:
         """Octets from the peer, as they left TLS, cut anywhere.
 
         Raises :class:`~dot_proto.LocalProtocolError` before the peer was judged; never for what the octets are.
@@ -223,7 +226,7 @@ class ClientConnection(Connection):
         if self._has_ended():
             return events
         pending, first_unsent = self._outstanding.pending, self._first_unsent
-        unpack, append = _ID_AND_START.unpack_from, events.append
+        unpack = _ID_AND_START.unpack_from
         for message in self._deframer.feed(data):
             wire_id, start = unpack(message)
             query = pending.get(wire_id)
@@ -246,7 +249,7 @@ class ClientConnection(Connection):
                 query.deadline = now + query.timeout
             else:
                 del pending[wire_id]
-            append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
+            events.append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
             # To look for the octets that count saves a fifth of a query's time that walking to them costs. Where a
             # record happens to hold what the server said last, the server is taken to say so still.
             if query.has_keepalive and (

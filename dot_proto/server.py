@@ -14,7 +14,7 @@ from typing import Final
 from . import _message
 from ._connection import Connection, check_seconds
 from ._edns import encode_keepalive, splice, splice_plain, without_opt
-from ._framing import MAX_MESSAGE, MIN_MESSAGE
+from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._message import Layout
 from ._plain import opt_offset, plain_question_end
 from ._state import Cause, State
@@ -180,7 +180,7 @@ class ServerConnection(Connection):
 
     # The verbs of the driver: they report what the peer, the network and the clock do.
 
-    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+    def receive_data(self, data: Octets, *, now: float) -> list[Event]:
         """Octets from the client, as they left TLS, cut anywhere.  Never raises for what the octets are."""
         events = self._delivered()
         if self._state is not State.OPEN:
