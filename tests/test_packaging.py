@@ -104,6 +104,7 @@ def test_extras(metadata: Message) -> None:
         "LICENSE",
         "CHANGELOG.md",
         "pyproject.toml",
+        "hatch_build.py",
         "dot_proto/py.typed",
         "backends/dot_io/py.typed",
         "tests/test_packaging.py",
@@ -151,6 +152,13 @@ def test_the_kit_imports_nothing_heavier_until_asked(module: str, needs: set[str
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     loaded = {name.partition(".")[0] for name in ran.stdout.split()}
     assert loaded & {"hypothesis", "cryptography", "pytest", "trio", "dns", "twisted", "trustme"} == needs
+
+
+def test_an_editable_install_is_never_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on running what the sources once were."""
+    monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_CUSTOM", "1")
+    with contextlib.chdir(ROOT), pytest.raises(ValueError, match="install without -e"):
+        build.build_editable(str(tmp_path))
 
 
 @pytest.mark.parametrize("package", PACKAGES)

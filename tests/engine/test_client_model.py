@@ -24,6 +24,7 @@ from dot_proto._timers import Slot
 from dot_proto.testing.client_machine import ANSWERS, EVIDENCE, MISTAKES, always_seven
 from dot_proto.testing.connection_machine import ENDS
 from dot_proto.testing.machines import ClientMachine
+from support.interpreted import interpreted
 from support.planted import find_bug
 
 TestClient = ClientMachine.TestCase
@@ -233,6 +234,7 @@ class CountsMistakesAsStrays(Client):
             raise
 
 
+@interpreted
 @pytest.mark.parametrize("bug", Client.__subclasses__(), ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_found(bug):
     """Within a bounded number of examples, the same ones every time."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dot_proto import MAX_MESSAGE, MIN_MESSAGE, Deframer, LocalProtocolError, _framing, frame
+from support.interpreted import interpreted
 from support.messages import cut_at, pieces, stream_of
 from support.vectors import load, octets
 
@@ -192,6 +193,7 @@ def lines_run(call) -> int:
     return count
 
 
+@interpreted
 @pytest.mark.parametrize("size", [1, 13, 1000])
 @pytest.mark.parametrize("length", [1000, MAX_MESSAGE])
 def test_work_is_linear_in_octets(monkeypatch, length, size):
@@ -206,6 +208,7 @@ def test_work_is_linear_in_octets(monkeypatch, length, size):
     assert length <= Copies.moved <= 2 * length
 
 
+@interpreted
 def test_work_is_linear_in_messages():
     """So does a read full of the smallest messages (FRM-12)."""
     for count in (10, 100, 1000):

@@ -15,6 +15,7 @@ import pytest
 
 import dot_proto
 from dot_proto import Event
+from support.interpreted import interpreted
 
 HOME = Path(dot_proto.__file__).parent
 INIT = ast.parse((HOME / "__init__.py").read_text("utf-8"))
@@ -105,6 +106,7 @@ def test_every_type_of_a_field_is_public():
                         assert word.id in PUBLIC, f"{word.id} in {kind.__name__}"
 
 
+@interpreted
 @pytest.mark.parametrize("name", [*CLASSES, *FUNCTIONS])
 def test_a_docstring_of_its_own(name):
     """Inherited words, or those that dataclasses make up, do not count."""

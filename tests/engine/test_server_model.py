@@ -25,6 +25,7 @@ from dot_proto._timers import Slot
 from dot_proto.testing.connection_machine import ENDS
 from dot_proto.testing.machines import ServerMachine
 from dot_proto.testing.server_machine import FAIR, MISTAKES, QUERIES
+from support.interpreted import interpreted
 from support.planted import find_bug
 
 TestServer = ServerMachine.TestCase
@@ -292,6 +293,7 @@ class CountsMistakesAsStrays(Server):
             raise
 
 
+@interpreted
 @pytest.mark.parametrize("bug", Server.__subclasses__(), ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_found(bug):
     """Within a bounded number of examples, the same ones every time."""

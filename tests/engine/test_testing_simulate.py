@@ -46,6 +46,7 @@ from dot_proto.testing._simulation.network import (
 )
 from dot_proto.testing._simulation.rogues import RogueHost, RogueServer
 from dot_proto.testing.simulate import HISTORY_HOURS, SimulationError, Summary, histories, main, simulate
+from support.interpreted import interpreted
 
 HOME = Path(dot_proto.__file__).parent
 
@@ -398,6 +399,7 @@ def find(words: str) -> SimulationError:
     pytest.fail(f"not found; but {others}")
 
 
+@interpreted
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__.removeprefix("plant_"))
 def test_a_planted_bug_is_found(monkeypatch, plant):
     """Within the fixed budget, and with the words that say what is wrong; the seed finds it again."""
@@ -455,6 +457,7 @@ def test_a_failure_is_printed_with_its_trace_and_can_be_had_again(monkeypatch, c
     assert capsys.readouterr().out == out
 
 
+@interpreted
 def test_an_error_of_the_engine_is_printed_with_its_place(monkeypatch, capsys):
     """What was raised, and where."""
     plant_error(monkeypatch)
