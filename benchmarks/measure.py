@@ -18,8 +18,13 @@ from pathlib import Path
 from statistics import median
 from time import get_clock_info, perf_counter, process_time
 
+import dot_proto.client
+
 CLOCK = process_time if get_clock_info("process_time").resolution < 1e-6 else perf_counter
 "Seconds: of CPU time, which other processes do not lengthen, where that is counted finely enough (not on Windows)."
+
+IS_COMPILED = not dot_proto.client.__file__.endswith(".py")
+"Whether the engine's hot modules are machine code (hatch_build.py)."
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,8 @@ def verdicts(targets: list[Target], results: dict[str, float]) -> None:
 
 def machine() -> None:
     """Print what the figures depend on."""
-    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs")
+    engine = "compiled" if IS_COMPILED else "interpreted"
+    print(f"{platform.python_implementation()} {platform.python_version()}, engine {engine}, {os.cpu_count()} CPUs")
 
 
 def resident(pid: int | str = "self") -> float:

@@ -29,10 +29,23 @@ def test_a_quick_run_prints_its_tables(name: str, rows: list[str], figures: int)
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert re.search(r"^\w+ \d+\.\d+\.\d+\S*, \d+ CPUs$", ran.stdout, re.MULTILINE)
+    assert re.search(r"^\w+ \d+\.\d+\.\d+\S*, engine (interpreted|compiled), \d+ CPUs$", ran.stdout, re.MULTILINE)
     for row in rows:
         assert re.search(rf"^{re.escape(row)} +\d+\.\d{{3}} +\d+\.\d\d$", ran.stdout, re.MULTILINE)
     assert len(re.findall(r" [<>]= *\d+\.\d\d +\d+\.\d\d  (?:yes|NO)$", ran.stdout, re.MULTILINE)) == figures
+
+
+def test_two_engines_of_one_form_are_not_compared():
+    """Both forms side by side are for a machine with a compiler; what is always to be had is one form twice."""
+    ran = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "compiled.py", "--rounds", "1", sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "both engines are interpreted: there is nothing to compare\n"
 
 
 def test_memory_is_watched():
