@@ -233,8 +233,7 @@ def main() -> None:
     chosen = arguments(__doc__)
     machine()
     crowd = 4096 if chosen.quick else 65_536
-    cases = paths(crowd)
-    engine = run(cases, rounds=chosen.rounds, quick=chosen.quick)
+    engine = run(paths(crowd), rounds=chosen.rounds, quick=chosen.quick)
     pins = run(pinning(), rounds=chosen.rounds, quick=chosen.quick)
     report("60-octet answers; for the server, receive_data and send_response together", engine, base="bare loop")
     report("Pin of a leaf certificate", pins, base="cryptography", unit="pin")

@@ -49,8 +49,8 @@ Tried and lost, with prototypes and on other servers; x is dnsperf's CPU time on
   BIND 9.18 instead of 3x; acknowledging at once costs no CPU time that shows.
 - Topping up only once a quarter or half of the places are free, for larger batches: level, or a tenth slower, since
   the server falls asleep, and to wake it costs more than the system calls that are saved.
-- SO_RCVLOWAT, so that a dozen answers or more come at a wake: a tenth less CPU time, but half the
-  queries a second or less, and up to a millisecond more for an answer that few others follow.
+- SO_RCVLOWAT, so that a dozen answers or more come at a wake: a tenth less CPU time, but half the queries a
+  second or less, and up to a millisecond more for an answer that few others follow.
 - Acknowledging with TCP_QUICKACK only where nothing is sent anyhow: no gain that shows.
 - ``_sslobj.read`` of ssl's private parts: 4 % of a read.  Reads of 1 KiB to 64 KiB from TLS: all the same.
 - A server of asyncio's streams with one write for each answer: 6 times the CPU time of all answers in one write.
