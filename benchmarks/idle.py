@@ -59,7 +59,7 @@ async def hold(site: Site, kind: str, count: int, rest: float) -> None:
 
         async def open_one(number: int) -> None:
             options = {"context": context, "configuration": CONFIGURATION, "timeout": 60.0}
-            connection = connect(HOST, port=port, first=make_query(NAMES[number % len(NAMES)]), **options)
+            connection = connect(HOST, port=port, first_query=make_query(NAMES[number % len(NAMES)]), **options)
             client = await stack.enter_async_context(connection)
             await client.first_response()
             clients.append(client)

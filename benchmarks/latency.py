@@ -100,19 +100,19 @@ class Clients:
 
     def _blocking(self, port: int, context: ClientContext) -> float:
         began = perf_counter()
-        with dot_io.blocking.connect(HOST, port=port, context=context, first=QUERY) as client:
+        with dot_io.blocking.connect(HOST, port=port, context=context, first_query=QUERY) as client:
             client.first_response()
             return perf_counter() - began
 
     async def _asyncio(self, port: int) -> float:
         began = perf_counter()
-        async with dot_io.asyncio.connect(HOST, port=port, context=self._full, first=QUERY) as client:
+        async with dot_io.asyncio.connect(HOST, port=port, context=self._full, first_query=QUERY) as client:
             await client.first_response()
             return perf_counter() - began
 
     async def _trio(self, port: int) -> float:
         began = perf_counter()
-        async with dot_io.trio.connect(HOST, port=port, context=self._full, first=QUERY) as client:
+        async with dot_io.trio.connect(HOST, port=port, context=self._full, first_query=QUERY) as client:
             await client.first_response()
             return perf_counter() - began
 

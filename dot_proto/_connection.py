@@ -114,9 +114,9 @@ class Connection(ABC):
         error = RemoteProtocolError("a length prefix below 12, the size of a DNS header", Fault.SHORT_FRAME)
         self._end(Cause.PEER_FAULT, error, events)
 
-    def _end_of_strays(self, limit: int, events: list[Event]) -> None:
+    def _end_of_unsolicited(self, limit: int, events: list[Event]) -> None:
         text = f"more than {limit} messages in a row that belong to nothing"
-        error = RemoteProtocolError(text, Fault.TOO_MANY_STRAYS)
+        error = RemoteProtocolError(text, Fault.TOO_MANY_UNSOLICITED)
         self._end(Cause.PEER_FAULT, error, events)
 
 

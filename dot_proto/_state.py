@@ -28,7 +28,7 @@ class Cause(enum.Enum):
     "The verdict refuses the peer."
     LOCAL_CLOSE = "local-close"
     "The caller closes."
-    LAST_CALL = "last-call"
+    GO_AWAY = "go-away"
     "The server stated an idle timeout of zero (RFC 7828, section 3.2.2), or this side's own limit was reached."
     PEER_FINISHED = "peer-finished"
     "The client will ask nothing more but is owed answers (RFC 8446, section 6.1)."
@@ -57,11 +57,11 @@ TRANSITIONS: Final[dict[tuple[State, Cause], State]] = {
     # What is held was never sent, so there is nothing to wait for.
     (State.UNVERIFIED, Cause.LOCAL_CLOSE): State.CLOSED,
     (State.OPEN, Cause.LOCAL_CLOSE): State.DRAINING,
-    (State.OPEN, Cause.LAST_CALL): State.DRAINING,
+    (State.OPEN, Cause.GO_AWAY): State.DRAINING,
     (State.OPEN, Cause.PEER_FINISHED): State.DRAINING,
     (State.OPEN, Cause.IDLE): State.CLOSED,
     (State.DRAINING, Cause.LOCAL_CLOSE): State.DRAINING,
-    (State.DRAINING, Cause.LAST_CALL): State.DRAINING,
+    (State.DRAINING, Cause.GO_AWAY): State.DRAINING,
     (State.DRAINING, Cause.PEER_FINISHED): State.DRAINING,
     (State.DRAINING, Cause.DRAINED): State.CLOSED,
     (State.DRAINING, Cause.CLOSE_TIMEOUT): State.CLOSED,

@@ -75,7 +75,7 @@ class ClientConnection(Connection):
         self._outstanding = Outstanding(entropy)
         self._outgoing: dict[int, bytes] = {}
         self._first_unsent = 0
-        self._strays = 0
+        self._unsolicited = 0
         self._verdict: Verdict | None = None
         self._stated_timeout: float | None = None
         self._stated_option = b""  # the octets that said so
@@ -94,10 +94,10 @@ class ClientConnection(Connection):
     @property
     def accepts_queries(self) -> bool:
         """Whether :meth:`send_query` would take a query now; false also while ids or places are used up."""
-        return self.places > 0
+        return self.capacity > 0
 
     @property
-    def places(self) -> int:
+    def capacity(self) -> int:
         """How many queries :meth:`send_query` would take now, one after the other."""
         if self._state is not _OPEN and self._state is not _UNVERIFIED:
             return 0
@@ -163,7 +163,7 @@ class ClientConnection(Connection):
         if found is None:
             return False
         self._abandon(found)
-        self._rest(now)
+        self._restart_idle_timer(now)
         self._settle(now)
         return True
 
@@ -177,7 +177,7 @@ class ClientConnection(Connection):
         if not isinstance(found, Exchange) or not found.has_answers:
             raise LocalProtocolError("no exchange of several messages is open and begun under this handle")
         del self._outstanding.pending[found.wire_id]
-        self._rest(now)
+        self._restart_idle_timer(now)
         self._settle(now)
 
     def close(self, *, now: float, timeout: float | None = None) -> None:
@@ -208,7 +208,7 @@ class ClientConnection(Connection):
         if verdict.accepted:
             self._move(Cause.PEER_TRUSTED)
             events.append(PeerAuthenticated(verdict))
-            self._rest(now)
+            self._restart_idle_timer(now)
         else:
             events.append(PeerRefused(verdict))
             error = RemoteProtocolError(f"the server is refused: {verdict.explanation}", Fault.PEER_REFUSED)
@@ -242,7 +242,7 @@ class ClientConnection(Connection):
                     if self._has_ended():
                         return events
                     continue
-            self._strays = 0
+            self._unsolicited = 0
             more = False
             if isinstance(query, Exchange) and not message[3] & 15:
                 more = query.has_answers = True
@@ -259,7 +259,7 @@ class ClientConnection(Connection):
             ):
                 self._read_keepalive(message, now, events)
             if not pending:
-                self._rest(now)
+                self._restart_idle_timer(now)
                 if self._state is State.DRAINING:
                     self._end_if_drained(events)
                     return events
@@ -298,7 +298,7 @@ class ClientConnection(Connection):
             self._abandon(query)
             events.append(QueryTimedOut(query.handle, now - query.asked_at))
         if expired:
-            self._rest(now)
+            self._restart_idle_timer(now)
             self._end_if_drained(events)
         if self._timers.is_due(Slot.IDLE, now):
             self._end(Cause.IDLE, None, events)
@@ -352,9 +352,9 @@ class ClientConnection(Connection):
                 return None
             reason = found
         events.append(MessageDiscarded(message, reason, None if query is None else query.handle))
-        self._strays += 1
-        if self._strays > self.configuration.max_strays:
-            self._end_of_strays(self.configuration.max_strays, events)
+        self._unsolicited += 1
+        if self._unsolicited > self.configuration.max_unsolicited:
+            self._end_of_unsolicited(self.configuration.max_unsolicited, events)
         return None
 
     def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
@@ -380,9 +380,9 @@ class ClientConnection(Connection):
             self._stated_timeout = timeout
             events.append(KeepaliveReceived(timeout))
         if timeout == 0:
-            self._drain(Cause.LAST_CALL, math.inf)  # each query that is pending has a deadline of its own
+            self._drain(Cause.GO_AWAY, math.inf)  # each query that is pending has a deadline of its own
 
-    def _rest(self, now: float) -> None:
+    def _restart_idle_timer(self, now: float) -> None:
         """Nothing may be outstanding any more: then the idle timer starts (RFC 7766, section 6.2.3)."""
         if self._state is State.OPEN and not self._outstanding.pending:
             self._timers.set(Slot.IDLE, now + self._idle_timeout())

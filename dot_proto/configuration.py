@@ -33,7 +33,7 @@ class ClientConfiguration:
     max_in_flight: int = 1024
     "Queries pending, or abandoned with their ids still taken (RFC 7766, section 6.2.1); 1 to 65536."
 
-    max_strays: int = 64
+    max_unsolicited: int = 64
     "Messages in a row that answer nothing; one more ends the connection (RFC 5936, section 2.2.1, says discard)."
 
     padding_block: int | None = QUERY_BLOCK
@@ -46,7 +46,7 @@ class ClientConfiguration:
         _at_least(0.0, query_timeout=self.query_timeout, close_timeout=self.close_timeout)
         _at_least(0.0, idle_timeout=self.idle_timeout, max_idle_timeout=self.max_idle_timeout)
         _between(1, 65_536, max_in_flight=self.max_in_flight)
-        _at_least(0, max_strays=self.max_strays)
+        _at_least(0, max_unsolicited=self.max_unsolicited)
         _block(self.padding_block)
 
 
@@ -78,7 +78,7 @@ class ServerConfiguration:
     max_duration: float | None = None
     "Seconds that a connection may last; ``None``: any length (RFC 9210, section 4.2)."
 
-    max_strays: int = 64
+    max_unsolicited: int = 64
     "Messages in a row that are no queries; one more ends the connection."
 
     padding_block: int | None = RESPONSE_BLOCK
@@ -95,7 +95,7 @@ class ServerConfiguration:
         _at_least(self.max_outstanding, hard_outstanding=self.hard_outstanding)
         _at_least(1, max_queries=1 if self.max_queries is None else self.max_queries)
         _at_least(0.0, max_duration=0.0 if self.max_duration is None else self.max_duration)
-        _at_least(0, max_strays=self.max_strays)
+        _at_least(0, max_unsolicited=self.max_unsolicited)
         _block(self.padding_block)
 
 

@@ -43,7 +43,7 @@ class Fault(enum.Enum):
     "The stream ended inside a message (RFC 8446, section 6.1)."
     NO_CLOSE_NOTIFY = "no-close-notify"
     "TCP ended between messages but without TLS close_notify (RFC 8446, section 6.1)."
-    TOO_MANY_STRAYS = "too-many-strays"
+    TOO_MANY_UNSOLICITED = "too-many-unsolicited"
     "More messages that belong to no query than the limit allows."
     PEER_REFUSED = "peer-refused"
     "The peer is not who the authentication policy asks for (RFC 8310, section 5)."

@@ -96,7 +96,7 @@ class ServerConnection(Connection):
         self._octets = 0  # of the messages in _queries
         self._next_handle = 0
         self._outgoing: list[bytes] = []
-        self._strays = 0
+        self._unsolicited = 0
         self._client_has_finished = False
         if now is not None:
             self.begin(now=now)
@@ -119,7 +119,7 @@ class ServerConnection(Connection):
     def begin(self, *, now: float) -> None:
         """The handshake is over: the times allowed for idling and for the whole connection start ``now``."""
         if not self._queries:
-            self._rest(now)
+            self._restart_idle_timer(now)
         if self.configuration.max_duration is not None and not self._has_ended():
             self._timers.set(Slot.DURATION, now + self.configuration.max_duration)
 
@@ -192,7 +192,7 @@ class ServerConnection(Connection):
             if message[2] & 0x80:
                 self._discard(message, events)
             else:
-                self._strays = 0
+                self._unsolicited = 0
                 self._receive_query(message, now, events)
             if self._state is not _OPEN:
                 return events
@@ -234,7 +234,7 @@ class ServerConnection(Connection):
             self._end(Cause.IDLE, None, events)
         if self._timers.is_due(Slot.DURATION, now):
             self._timers.stop(Slot.DURATION)
-            self._last_call(now)
+            self._go_away(now)
             self._end_if_drained(events)
         if self._timers.is_due(Slot.CLOSE, now):
             self._end(Cause.CLOSE_TIMEOUT, None, events)
@@ -247,7 +247,7 @@ class ServerConnection(Connection):
         handle = self._next_handle
         self._next_handle += 1
         if self._next_handle == configuration.max_queries:
-            self._last_call(now)
+            self._go_away(now)
         is_welcome = message[2] >> 3 in configuration.opcodes and len(queries) < configuration.hard_outstanding
         query = _Query.of_plain(message) if is_welcome else None
         if query is None:
@@ -256,7 +256,7 @@ class ServerConnection(Connection):
             if explanation:
                 self._reject(message, layout, rcode, explanation, events)
                 if not queries:
-                    self._rest(now)
+                    self._restart_idle_timer(now)
                     self._end_if_drained(events)
                 return
             query = _Query.of(message, layout)
@@ -320,20 +320,20 @@ class ServerConnection(Connection):
     def _forget(self, handle: int, now: float) -> None:
         self._octets -= len(self._queries.pop(handle).message)
         if not self._queries:
-            self._rest(now)
+            self._restart_idle_timer(now)
             self._settle(now)
 
     def _discard(self, message: bytes, events: list[Event]) -> None:
         events.append(MessageDiscarded(message, DiscardReason.NOT_A_QUERY, None))
-        self._strays += 1
-        if self._strays > self.configuration.max_strays:
-            self._end_of_strays(self.configuration.max_strays, events)
+        self._unsolicited += 1
+        if self._unsolicited > self.configuration.max_unsolicited:
+            self._end_of_unsolicited(self.configuration.max_unsolicited, events)
 
-    def _last_call(self, now: float) -> None:
+    def _go_away(self, now: float) -> None:
         if self._state is State.OPEN:
-            self._drain(Cause.LAST_CALL, now + self.configuration.close_timeout)
+            self._drain(Cause.GO_AWAY, now + self.configuration.close_timeout)
 
-    def _rest(self, now: float) -> None:
+    def _restart_idle_timer(self, now: float) -> None:
         """Nothing is outstanding: the idle timer starts, with some grace beyond what clients are told."""
         if self._state is State.OPEN:
             self._timers.set(Slot.IDLE, now + self.configuration.idle_timeout + self.configuration.idle_grace)

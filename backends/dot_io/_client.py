@@ -39,7 +39,7 @@ MAX_IN_FLIGHT: Final = 64
 
 _ORDERLY_ENDS: Final = {
     Cause.PEER_CLOSED: "the server closed the connection",
-    Cause.LAST_CALL: "the server takes no more queries on this connection (keepalive timeout 0)",
+    Cause.GO_AWAY: "the server takes no more queries on this connection (keepalive timeout 0)",
     Cause.IDLE: "the connection was closed after its idle timeout",
     Cause.LOCAL_CLOSE: "the connection was closed on this side",
     Cause.CLOSE_TIMEOUT: "the connection was closed before the answer came",
@@ -52,7 +52,7 @@ Outcome = ResponseReceived | QueryTimedOut | QueryLost
 _FATES: Final = (ResponseReceived, QueryTimedOut, QueryLost)
 "As a tuple: to make the union anew for each event would be 4 % of a query."
 
-Sink = Callable[[Outcome], None]
+Waiter = Callable[[Outcome], None]
 "What wants to know a query's fate."
 
 
@@ -100,7 +100,7 @@ class ClientBase:
 
     def __init__(self, session: TLSClient, *, connect_time: float) -> None:
         self._session: Final = session
-        self._sinks: dict[int, Sink] = {}
+        self._waiters: dict[int, Waiter] = {}
         self._end: ConnectionClosed | None = None
         self.handshake: HandshakeCompleted | None = None
         "The TLS session's facts."
@@ -124,20 +124,20 @@ class ClientBase:
     def _handshake_is_over(self) -> bool:
         return self._end is not None or self._session.connection.verdict is not None
 
-    def _note(self, events: list[Event]) -> None:
-        """Take in what a verb has returned; each query's sink gets its fate."""
+    def _process_events(self, events: list[Event]) -> None:
+        """Take in what a verb has returned; each query's waiter gets its fate."""
         for event in events:
             if isinstance(event, _FATES):
-                sink = self._sinks.pop(event.query, None)
-                if sink is not None:
-                    sink(event)
+                waiter = self._waiters.pop(event.query, None)
+                if waiter is not None:
+                    waiter(event)
             elif isinstance(event, ConnectionClosed):
                 self._end = event
                 # The engine has given every query its fate by now. Where a fault of ours has kept one from coming
                 # here, its caller must not wait for ever; whether the query was answered, nobody knows.
-                while self._sinks:
-                    handle, sink = self._sinks.popitem()
-                    sink(QueryLost(handle, safe_to_resend=False, was_sent=True))
+                while self._waiters:
+                    handle, waiter = self._waiters.popitem()
+                    waiter(QueryLost(handle, safe_to_resend=False, was_sent=True))
             elif isinstance(event, HandshakeCompleted):
                 self.handshake = event
 
@@ -146,27 +146,27 @@ class ClientBase:
         waiting: deque[tuple[int, bytes]],
         places: int,
         positions: dict[int, int],
-        sink: Sink,
+        waiter: Waiter,
         *,
         now: float,
         timeout: float | None,
     ) -> None:
         """Queue as many of ``waiting`` as there are ``places`` for, and add their ``positions`` by handle."""
-        send_query, sinks = self._session.connection.send_query, self._sinks
+        send_query, waiters = self._session.connection.send_query, self._waiters
         for _ in range(min(places, len(waiting))):
             position, message = waiting.popleft()
             handle = send_query(message, now=now, timeout=timeout)
             positions[handle] = position
-            sinks[handle] = sink
+            waiters[handle] = waiter
 
-    def _ask_first(self, message: bytes, sink: Sink, *, now: float, timeout: float) -> None:
+    def _ask_first(self, message: bytes, waiter: Waiter, *, now: float, timeout: float) -> None:
         """Queue a query before the server is judged: the engine holds it until then."""
         handle = self._session.connection.send_query(message, now=now, timeout=max(timeout, 0.0))
-        self._sinks[handle] = sink
+        self._waiters[handle] = waiter
 
-    def _give_up(self, handle: int, now: float) -> None:
+    def _cancel_query(self, handle: int, now: float) -> None:
         """A caller does not wait any more: its query is cancelled, and nothing else is touched."""
-        self._sinks.pop(handle, None)
+        self._waiters.pop(handle, None)
         self._session.connection.cancel(handle, now=now)
 
     def _response(self, outcome: Outcome) -> bytes:
@@ -192,7 +192,7 @@ class ClientBase:
         return ConnectionLostError(because, cause=cause, error=error, safe_to_resend=safe_to_resend)
 
 
-def no_first() -> LocalProtocolError:
+def no_first_query() -> LocalProtocolError:
     """What ``first_response()`` raises where there is nothing to wait for."""
     return LocalProtocolError("connect() was given no first query")
 

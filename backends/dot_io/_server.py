@@ -107,7 +107,7 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=1024)
 
 
-def patience(configuration: ServerConfiguration) -> float:
+def send_timeout(configuration: ServerConfiguration) -> float:
     """Seconds after which a client that takes nothing of what it is sent is cut off.
 
     While queries wait to be handled no connection is idle; one that does not read is as good as that.
@@ -115,7 +115,7 @@ def patience(configuration: ServerConfiguration) -> float:
     return max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
 
 
-class Places:
+class ConnectionLimits:
     """How many connections there may be, in all and from one client (RFC 7766, section 6.2.2)."""
 
     def __init__(self, maximum: int, per_host: int) -> None:

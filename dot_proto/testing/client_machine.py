@@ -75,8 +75,8 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     evidence: ClassVar[Mapping[str, Evidence]] = EVIDENCE
     "Of those whom the policy trusts, and does not; whoever overrides one overrides both, under the same names."
     configurations: ClassVar[Sequence[ClientConfiguration]] = (
-        ClientConfiguration(max_in_flight=4, max_strays=1, max_idle_timeout=15.0),
-        ClientConfiguration(max_in_flight=2, max_strays=0, max_idle_timeout=15.0, query_timeout=1.5),
+        ClientConfiguration(max_in_flight=4, max_unsolicited=1, max_idle_timeout=15.0),
+        ClientConfiguration(max_in_flight=2, max_unsolicited=0, max_idle_timeout=15.0, query_timeout=1.5),
         ClientConfiguration(max_in_flight=4, idle_timeout=1.0, keepalive=False, padding_block=None),
         ClientConfiguration(max_in_flight=3, max_idle_timeout=2.0, idle_timeout=0.0, padding_block=None),
     )
@@ -113,7 +113,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     def seen(self) -> tuple[object, ...]:
         """All that can be seen of a client without changing it."""
         client = self.connection
-        places = (client.pending, client.places, client.is_open, client.accepts_queries)
+        places = (client.pending, client.capacity, client.is_open, client.accepts_queries)
         return client.state, client.closing_for, client.verdict, client.next_timeout(), *places
 
     def takes_octets(self) -> bool:
@@ -136,7 +136,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         if not model.is_open:
             self.refused(LocalProtocolError, send, message, now=now, timeout=timeout, multiple=multiple)
             return
-        if not model.places:
+        if not model.capacity:
             self.refused(TooManyQueriesError, send, message, now=now, timeout=timeout, multiple=multiple)
             return
         handle = self.call(send, message, now=now, timeout=timeout, multiple=multiple)
@@ -322,8 +322,8 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         client, model = self.connection, self.model
         self.agree("pending", client.pending, len(model.pending))
         self.agree("is_open", client.is_open, model.is_open)
-        self.agree("places", client.places, model.places)
-        self.agree("accepts_queries", client.accepts_queries, model.places > 0)
+        self.agree("capacity", client.capacity, model.capacity)
+        self.agree("accepts_queries", client.accepts_queries, model.capacity > 0)
 
 
 def _with_opcode(query: bytes, opcode: int) -> bytes:

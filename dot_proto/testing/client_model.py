@@ -120,7 +120,7 @@ class ClientModel(Model):
         return self.state in (State.UNVERIFIED, State.OPEN)
 
     @property
-    def places(self) -> int:
+    def capacity(self) -> int:
         """How many queries would be taken."""
         return self.configuration.max_in_flight - len(self.pending) - len(self.abandoned) if self.is_open else 0
 
@@ -153,7 +153,7 @@ class ClientModel(Model):
         if query.handle not in self.pending:
             return False
         self._give_up(query)
-        self.waiting += self._rest(now)
+        self.waiting += self._restart_idle_timer(now)
         return True
 
     def end_exchange(self, query: Query, now: float) -> bool:
@@ -161,7 +161,7 @@ class ClientModel(Model):
         if query.handle not in self.pending or not query.begun:
             return False
         del self.pending[query.handle]
-        self.waiting += self._rest(now)
+        self.waiting += self._restart_idle_timer(now)
         return True
 
     def close(self, timeout: float | None, now: float) -> None:
@@ -181,7 +181,7 @@ class ClientModel(Model):
         if not verdict.accepted:
             return [PeerRefused(verdict), *self.end(Cause.PEER_REFUSED, Fault.PEER_REFUSED)]
         self.state = State.OPEN
-        return [PeerAuthenticated(verdict), *self._rest(now)]
+        return [PeerAuthenticated(verdict), *self._restart_idle_timer(now)]
 
     def leave(self) -> list[Query]:
         """The queries that may leave now, in the order in which they were asked: none before the verdict."""
@@ -214,7 +214,7 @@ class ClientModel(Model):
             del self.pending[query.handle]
         under_its_own_id = query.message[:2] + answer.octets[2:]
         answered = ResponseReceived(query.handle, under_its_own_id, now - query.asked_at, more)
-        return [answered, *self._hear(answer.keepalive), *self._rest(now)]
+        return [answered, *self._hear(answer.keepalive), *self._restart_idle_timer(now)]
 
     def tick(self, now: float) -> list[Event]:
         """What is due is done, the queries first, the earliest of them before all."""
@@ -225,7 +225,7 @@ class ClientModel(Model):
             self._give_up(query)
             events.append(QueryTimedOut(handle, now - query.asked_at))
         if due:
-            events += self._rest(now)
+            events += self._restart_idle_timer(now)
         if self.idle_at <= now:
             events += self.end(Cause.IDLE)
         if self.close_at <= now:
@@ -253,7 +253,7 @@ class ClientModel(Model):
         if query.wire_id is not None:
             self.abandoned[query.handle] = query
 
-    def _rest(self, now: float) -> list[Event]:
+    def _restart_idle_timer(self, now: float) -> list[Event]:
         """What follows from a fate: the idle time begins, or a graceful close is over."""
         if self.state is State.OPEN and not self.pending:
             patience = self.configuration.idle_timeout
@@ -273,12 +273,12 @@ class ClientModel(Model):
         stated = None if keepalive is None else int.from_bytes(keepalive) / 10
         is_news, self.stated = stated != self.stated, stated
         if stated == 0:
-            self.drain(Cause.LAST_CALL, math.inf)
+            self.drain(Cause.GO_AWAY, math.inf)
         return [KeepaliveReceived(stated)] * is_news
 
     def _stray(self, answer: Answer, reason: DiscardReason, handle: int | None) -> list[Event]:
         self.strays += 1
         events: list[Event] = [MessageDiscarded(answer.octets, reason, handle)]
-        if self.strays > self.configuration.max_strays:
-            events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_STRAYS)
+        if self.strays > self.configuration.max_unsolicited:
+            events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
         return events

@@ -54,11 +54,13 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
     """
 
     configurations: ClassVar[Sequence[ServerConfiguration]] = (
-        ServerConfiguration(max_outstanding=3, hard_outstanding=4, max_strays=1, close_timeout=2.0, padding_block=64),
-        ServerConfiguration(max_outstanding_octets=60, max_duration=8.0, idle_timeout=3.0),
-        ServerConfiguration(max_queries=6, max_strays=0, idle_timeout=0.7, idle_grace=0.0, padding_block=None),
         ServerConfiguration(
-            idle_timeout=0.0, idle_grace=1.0, max_duration=1.0, max_queries=3, max_strays=1, close_timeout=0.0
+            max_outstanding=3, hard_outstanding=4, max_unsolicited=1, close_timeout=2.0, padding_block=64
+        ),
+        ServerConfiguration(max_outstanding_octets=60, max_duration=8.0, idle_timeout=3.0),
+        ServerConfiguration(max_queries=6, max_unsolicited=0, idle_timeout=0.7, idle_grace=0.0, padding_block=None),
+        ServerConfiguration(
+            idle_timeout=0.0, idle_grace=1.0, max_duration=1.0, max_queries=3, max_unsolicited=1, close_timeout=0.0
         ),
     )
     "One of them is drawn at the beginning."

@@ -89,7 +89,7 @@ class ServerModel(Model):
 
     def begin(self, now: float) -> None:
         """The handshake is over."""
-        self._rest(now)
+        self._restart_idle_timer(now)
         if self.configuration.max_duration is not None:
             self.duration_at = now + self.configuration.max_duration
 
@@ -109,7 +109,7 @@ class ServerModel(Model):
         """A query that is outstanding will not be answered any further."""
         del self.outstanding[handle]
         if not self.outstanding:
-            self._rest(now)
+            self._restart_idle_timer(now)
             self.waiting += self.drained()
 
     def close(self, timeout: float | None, now: float) -> None:
@@ -129,14 +129,14 @@ class ServerModel(Model):
         self.strays = 0
         self.queries += 1
         if self.queries == self.configuration.max_queries:
-            self.drain(Cause.LAST_CALL, now + self.configuration.close_timeout)
+            self.drain(Cause.GO_AWAY, now + self.configuration.close_timeout)
         rcode = query.rcode
         if not rcode and len(self.outstanding) >= self.configuration.hard_outstanding:
             rcode = SERVFAIL
         if rcode:
             self.outgoing.append(self._error(query, rcode))
             if not self.outstanding:
-                self._rest(now)
+                self._restart_idle_timer(now)
             return [QueryRejected(query.octets, rcode, "foretold"), *self.drained()]
         handle = next(handles, -1)
         self.outstanding[handle] = query
@@ -156,7 +156,7 @@ class ServerModel(Model):
         if self.duration_at <= now:
             self.duration_at = math.inf
             if self.state is State.OPEN:
-                self.drain(Cause.LAST_CALL, now + self.configuration.close_timeout)
+                self.drain(Cause.GO_AWAY, now + self.configuration.close_timeout)
             events += self.drained()
         if self.close_at <= now:
             events += self.end(Cause.CLOSE_TIMEOUT)
@@ -187,7 +187,7 @@ class ServerModel(Model):
 
     # Consequences
 
-    def _rest(self, now: float) -> None:
+    def _restart_idle_timer(self, now: float) -> None:
         """Nothing is outstanding: the idle time begins, some grace added (RFC 7828, section 3.3.2)."""
         if self.state is State.OPEN:
             self.idle_at = now + self.configuration.idle_timeout + self.configuration.idle_grace
@@ -219,6 +219,6 @@ class ServerModel(Model):
     def _stray(self, query: Query) -> list[Event]:
         self.strays += 1
         events: list[Event] = [MessageDiscarded(query.octets, DiscardReason.NOT_A_QUERY, None)]
-        if self.strays > self.configuration.max_strays:
-            events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_STRAYS)
+        if self.strays > self.configuration.max_unsolicited:
+            events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
         return events

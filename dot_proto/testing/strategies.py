@@ -362,7 +362,7 @@ def client_configurations() -> st.SearchStrategy[ClientConfiguration]:
         max_idle_timeout=_seconds(),
         close_timeout=_seconds(),
         max_in_flight=st.integers(1, 8) | st.integers(1, 65_536),
-        max_strays=st.integers(0, 64),
+        max_unsolicited=st.integers(0, 64),
         padding_block=_blocks(),
         keepalive=st.booleans(),
     )
@@ -380,7 +380,7 @@ def server_configurations() -> st.SearchStrategy[ServerConfiguration]:
         max_outstanding_octets=st.sampled_from([1 << 20, 1, 100]),
         max_queries=st.none() | st.integers(1, 100),
         max_duration=st.none() | _seconds(),
-        max_strays=st.integers(0, 64),
+        max_unsolicited=st.integers(0, 64),
         padding_block=_blocks(),
         opcodes=st.frozensets(st.integers(0, 15)),
     )

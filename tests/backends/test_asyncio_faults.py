@@ -11,7 +11,7 @@ import uvloop
 import dot_io.tls.session
 import dot_proto.client
 from dot_io.asyncio import connect, serve
-from dot_io.asyncio.wire import Wire
+from dot_io.asyncio.driver import Driver
 from dot_io.errors import ConnectionLostError, HandshakeError
 from dot_proto import make_query
 from support.credentials import Credentials
@@ -82,9 +82,9 @@ def test_a_caller_interrupted_as_tcp_comes_up_leaves_nothing_running(
     new_loop: Any, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CON: uvloop then closes the transport beneath the protocol, and neither says so nor has ``is_closing()`` know."""
-    wires: list[Wire] = []
+    drivers: list[Driver] = []
     problems: list[Any] = []
-    connection_made = Wire.connection_made
+    connection_made = Driver.connection_made
 
     async def scenario() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
@@ -93,21 +93,21 @@ def test_a_caller_interrupted_as_tcp_comes_up_leaves_nothing_running(
             async with connect("127.0.0.1", credentials.policy, port=server.port):
                 raise AssertionError("the caller was interrupted before")
 
-        def interrupted(wire: Wire, transport: Any) -> None:
-            connection_made(wire, transport)
-            if not wires and transport.get_extra_info("peername")[1] == server.port:
-                wires.append(wire)
+        def interrupted(driver: Driver, transport: Any) -> None:
+            connection_made(driver, transport)
+            if not drivers and transport.get_extra_info("peername")[1] == server.port:
+                drivers.append(driver)
                 task.cancel()
 
-        monkeypatch.setattr(Wire, "connection_made", interrupted)
+        monkeypatch.setattr(Driver, "connection_made", interrupted)
         async with asyncio.timeout(10.0), serve(answer, credentials.context, port=0) as server:
             task = asyncio.ensure_future(victim())
             with pytest.raises(asyncio.CancelledError):
                 await task
-            [wire] = wires
-            await asyncio.wait([wire.ended])
-            assert wire._timer is None
-            wire._ring()  # as a timer would that was already due
+            [driver] = drivers
+            await asyncio.wait([driver.ended])
+            assert driver._timer is None
+            driver._ring()  # as a timer would that was already due
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(scenario())

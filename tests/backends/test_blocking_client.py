@@ -317,7 +317,7 @@ def test_a_handshake_that_fails_is_a_failed_connection(
 def test_small_messages_do_not_wait(credentials: Credentials) -> None:
     """CON-19: TCP_NODELAY."""
     with connected(answer_all, credentials) as client:
-        assert client._pump._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert client._driver._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # Asking.
@@ -594,7 +594,7 @@ def test_keepalive_zero_ends_the_asking_but_not_the_answers(credentials: Credent
         with pytest.raises(ConnectionLostError) as lost:
             fates.extend(client.query_many(queries(4), max_in_flight=2))
         assert [(position, type(fate)) for position, fate in fates] == [(0, ResponseReceived), (1, ResponseReceived)]
-        assert lost.value.cause is Cause.LAST_CALL
+        assert lost.value.cause is Cause.GO_AWAY
         assert lost.value.safe_to_resend
 
 
@@ -615,7 +615,7 @@ def test_keepalive_zero_is_no_mistake_of_the_next_caller(credentials: Credential
         with pytest.raises(ConnectionLostError) as lost:
             client.query(UPDATE)
         told.set()
-        assert lost.value.cause is Cause.LAST_CALL
+        assert lost.value.cause is Cause.GO_AWAY
         assert lost.value.safe_to_resend
         assert next(outcomes)[0] == 1
 
@@ -912,5 +912,5 @@ def test_when_the_thread_that_waits_goes_another_one_takes_over(credentials: Cre
 def test_no_descriptor_is_inherited(credentials: Credentials) -> None:
     """A program that is started meanwhile does not hold the connection open (PEP 446)."""
     with connected(answer_all, credentials) as client:
-        pump = client._pump
-        assert not any(os.get_inheritable(one.fileno()) for one in (pump._socket, *pump._wakers))
+        driver = client._driver
+        assert not any(os.get_inheritable(one.fileno()) for one in (driver._socket, *driver._wakers))

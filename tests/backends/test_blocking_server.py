@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 import dot_io._server
-import dot_io.blocking.pump
+import dot_io.blocking.driver
 import dot_io.blocking.server
 import dot_io.tls.session
 from dot_io.blocking import Client, Peer, Server, connect, serve
-from dot_io.blocking.pump import Pump
+from dot_io.blocking.driver import Driver
 from dot_io.errors import ConnectionLostError, Failure, HandshakeError, QueryTimeoutError
 from dot_proto import Cause, Event, LocalProtocolError, ResponseReceived, ServerConfiguration, make_query
 from support.credentials import NAME, Credentials
@@ -79,13 +79,13 @@ class Held:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When each wait began, of all connections: a loop that spins fills it by the thousand."""
     begun: list[float] = []
-    wait = Pump.wait
+    wait = Driver.wait
 
-    def noted(self: Pump, *arguments: Any, **options: Any) -> Any:
+    def noted(self: Driver, *arguments: Any, **options: Any) -> Any:
         begun.append(time.monotonic())
         return wait(self, *arguments, **options)
 
-    monkeypatch.setattr(Pump, "wait", noted)
+    monkeypatch.setattr(Driver, "wait", noted)
     return begun
 
 
@@ -394,14 +394,14 @@ def test_what_the_engine_answers_is_not_piled_up_either(
 ) -> None:
     """CON-20: malformed queries, whose errors no handler makes, from a client that never reads."""
     unsent: list[int] = []
-    flush = Pump.flush
+    flush = Driver.flush
 
-    def watched(pump: Pump) -> list[Event]:
-        events = flush(pump)
-        unsent.append(len(pump._unsent))
+    def watched(driver: Driver) -> list[Event]:
+        events = flush(driver)
+        unsent.append(len(driver._unsent))
         return events
 
-    monkeypatch.setattr(Pump, "flush", watched)
+    monkeypatch.setattr(Driver, "flush", watched)
     with serve(answer, credentials.context, port=0) as server, RawClient(server.port, receive_buffer=4096) as client:
         client.socket.settimeout(2.5)
         with pytest.raises(TimeoutError):
@@ -433,7 +433,7 @@ def test_a_client_that_never_reads_does_not_keep_its_place(
     credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CON-20, SRV-17: it is idle, is told goodbye, which it does not read either, and is cut off."""
-    for module in (dot_io.blocking.pump, dot_io._server):
+    for module in (dot_io.blocking.driver, dot_io._server):
         monkeypatch.setattr(module, "FLUSH_TIMEOUT", SHORT)
     monkeypatch.setattr(dot_io.tls.session, "LINGER_TIMEOUT", SHORT)
     configuration = ServerConfiguration(idle_timeout=0.4, idle_grace=0.0)
@@ -528,7 +528,7 @@ def test_answers_of_a_server_that_closes_say_so(credentials: Credentials) -> Non
         with pytest.raises(ConnectionLostError) as lost:
             client.query(make_query(NAME))
         assert lost.value.safe_to_resend
-        assert lost.value.cause is Cause.LAST_CALL
+        assert lost.value.cause is Cause.GO_AWAY
 
 
 def test_a_client_reads_earlier_answers_though_it_asked_once_more(credentials: Credentials) -> None:

@@ -302,7 +302,7 @@ def test_configuration(make_dot_server: MakeServer) -> None:
         ask(client)
         with pytest.raises(ConnectionLostError) as caught:
             ask(client)
-    assert caught.value.cause is Cause.LAST_CALL
+    assert caught.value.cause is Cause.GO_AWAY
 
 
 # What it answers.

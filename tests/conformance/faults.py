@@ -61,10 +61,10 @@ def no_session(failure: Failure, says: str) -> Fate:
 
 CLOSED = lost(Cause.PEER_CLOSED, "the server closed the connection")
 UNSAFE = replace(CLOSED, is_safe=False)
-LAST_CALL = lost(Cause.LAST_CALL, "the server takes no more queries on this connection (keepalive timeout 0)")
+GO_AWAY = lost(Cause.GO_AWAY, "the server takes no more queries on this connection (keepalive timeout 0)")
 TRUNCATED = lost(Cause.PEER_FAULT, "the stream ended inside a message", Code.TRUNCATED)
 SHORT = lost(Cause.PEER_FAULT, "a length prefix below 12, the size of a DNS header", Code.SHORT_FRAME)
-FLOODED = lost(Cause.PEER_FAULT, "more than 64 messages in a row that belong to nothing", Code.TOO_MANY_STRAYS)
+FLOODED = lost(Cause.PEER_FAULT, "more than 64 messages in a row that belong to nothing", Code.TOO_MANY_UNSOLICITED)
 CUT = lost(Cause.TRANSPORT_FAILED, "the peer closed TCP without TLS close_notify", Code.NO_CLOSE_NOTIFY)
 RESET = lost(Cause.TRANSPORT_FAILED, "Connection reset by peer", Code.RESET)
 BROKEN = lost(Cause.TRANSPORT_FAILED, "the TLS session broke: decryption failed or bad record mac", Code.TLS)
@@ -214,7 +214,7 @@ EVERY = (
         "keepalive-0",
         "states a keepalive timeout of 0 in the first of three answers",
         peer.keepalive_0,
-        ((OK, OK, OK), (LAST_CALL,)),
+        ((OK, OK, OK), (GO_AWAY,)),
     ),
     Fault("cut", "closes in mid-message", peer.closes_in_mid_message, ((OK, TRUNCATED), (TRUNCATED,))),
     Fault("no-close-notify", "closes without close_notify", peer.ends_without_close_notify, ((OK, CUT), (CUT,))),

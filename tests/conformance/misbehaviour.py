@@ -16,7 +16,7 @@ from support.peers import GIVE_UP, Caller, answer, name_in
 
 STRAY = answer(make_query("nobody.asked.example", message_id=0x5A5A))
 
-ALLOWED = ClientConfiguration().max_strays
+ALLOWED = ClientConfiguration().max_unsolicited
 "Messages in a row that may belong to nothing."
 
 

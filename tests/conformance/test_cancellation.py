@@ -10,7 +10,7 @@ import pytest
 from conformance.adapters import ASYNC, Backend, Blocking
 from conformance.identities import Identities
 from conformance.interruption import Moment, at_each_suspension
-from dot_io.blocking.pump import Pump
+from dot_io.blocking.driver import Driver
 from dot_proto import ClientConfiguration, make_query
 from support.peers import Caller, answer, name_in, scripted
 
@@ -171,7 +171,7 @@ def test_a_place_that_is_given_up_unsent_is_the_next_ones(api: Backend, identiti
             handle = client._session.connection.send_query(make_query("unsent.example"), now=api.now())
 
             async def give_up() -> None:
-                client._give_up(handle, api.now())
+                client._cancel_query(handle, api.now())
 
             response, _ = await api.gather([client.query(make_query("next.example"), timeout=5.0), give_up()])
             assert name_in(response) == "next"
@@ -203,7 +203,7 @@ def test_an_interrupt_while_waiting_is_the_callers_alone(
     identities: Identities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CON: Ctrl-C in a thread that waits for the socket abandons that thread's query; the next one goes on."""
-    poll, interrupted = Pump._poll, []
+    poll, interrupted = Driver._select, []
 
     def answering_the_others(caller: Caller) -> None:
         while True:
@@ -211,17 +211,17 @@ def test_an_interrupt_while_waiting_is_the_callers_alone(
             if name_in(query) != "victim":  # an answer that is there already is not waited for
                 caller.send(answer(query))
 
-    def interrupt(pump: Pump, reading: bool, writing: bool, timeout: float) -> bool:
+    def interrupt(driver: Driver, reading: bool, writing: bool, timeout: float) -> bool:
         if not interrupted and timeout > 0:  # not a mere look
             interrupted.append(True)
             raise KeyboardInterrupt
-        return poll(pump, reading, writing, timeout)
+        return poll(driver, reading, writing, timeout)
 
     with (
         scripted(answering_the_others, identities.certificate_file) as server,
         Blocking.package.connect("127.0.0.1", identities.policy, port=server.port) as client,
     ):
-        monkeypatch.setattr(Pump, "_poll", interrupt)
+        monkeypatch.setattr(Driver, "_select", interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(client.query_many([make_query("victim.example")] * 3))
         assert interrupted

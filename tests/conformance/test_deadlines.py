@@ -234,7 +234,7 @@ def test_an_idle_day_ends_after_ten_seconds(identities: Identities) -> None:
         async with api.connect("127.0.0.1", identities.policy, port=port) as client:
             await client.query(make_query("example.com"))
             began = api.now()
-            await client._wire.ended.wait()
+            await client._driver.ended.wait()
             assert api.now() - began == pytest.approx(ClientConfiguration().idle_timeout, abs=1e-6)
 
     def script(caller: Caller) -> None:

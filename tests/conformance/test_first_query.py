@@ -101,7 +101,7 @@ def test_it_leaves_with_finished(
 
     async def scenario(api: Backend) -> None:
         for _ in range(TRIES):
-            async with api.connect("127.0.0.1", identities.policy, port=server.port, first=QUERY) as client:
+            async with api.connect("127.0.0.1", identities.policy, port=server.port, first_query=QUERY) as client:
                 assert await client.first_response() == answer(QUERY)
                 assert await client.first_response() == answer(QUERY)
 
@@ -141,7 +141,7 @@ def test_a_refused_server_does_not_see_it(api: Backend, identities: Identities) 
 
     async def scenario(api: Backend) -> None:
         with pytest.raises(AuthenticationError):
-            async with api.connect("127.0.0.1", policy, port=server.port, first=QUERY):
+            async with api.connect("127.0.0.1", policy, port=server.port, first_query=QUERY):
                 pass
 
     received: list[bytes] = []
@@ -156,7 +156,7 @@ def test_it_is_due_with_the_handshake(api: Backend, identities: Identities) -> N
     async def scenario(api: Backend) -> None:
         with takes(api, 0.2):
             async with api.connect(
-                "127.0.0.1", identities.policy, port=server.port, timeout=0.2, first=QUERY
+                "127.0.0.1", identities.policy, port=server.port, timeout=0.2, first_query=QUERY
             ) as client:
                 with pytest.raises(QueryTimeoutError):
                     await client.first_response()
@@ -174,7 +174,7 @@ def test_a_handshake_that_fails_takes_it_along(api: Backend, identities: Identit
 
     async def scenario(api: Backend) -> None:
         with pytest.raises(HandshakeError):
-            async with api.connect("127.0.0.1", identities.policy, port=server.port, first=QUERY):
+            async with api.connect("127.0.0.1", identities.policy, port=server.port, first_query=QUERY):
                 pass
 
     with scripted(hang_up, None) as server:
@@ -186,7 +186,7 @@ def test_what_is_no_query_is_refused(api: Backend, identities: Identities) -> No
 
     async def scenario(api: Backend) -> None:
         with pytest.raises(LocalProtocolError, match="response"):
-            async with api.connect("127.0.0.1", identities.policy, port=server.port, first=answer(QUERY)):
+            async with api.connect("127.0.0.1", identities.policy, port=server.port, first_query=answer(QUERY)):
                 pass
 
     with scripted(Caller.rest, None) as server:

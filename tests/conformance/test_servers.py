@@ -17,7 +17,7 @@ import pytest
 
 from conformance.adapters import Backend
 from conformance.identities import Identities
-from dot_io._server import BATCH, Peer, Places
+from dot_io._server import BATCH, ConnectionLimits, Peer
 from dot_proto import ServerConfiguration, make_query
 from support.messages import KEEPALIVE, opt, option, query_of_length, record, response_to, stream_of
 from support.peers import GIVE_UP, RawClient, answer, happens, name_in
@@ -101,7 +101,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 def test_who_counts_as_one_host() -> None:
     """SRV: an IPv4 address, and an IPv6 network of 64 bits, which one client has for itself (RFC 6177)."""
-    places = Places(maximum=10, per_host=1)
+    places = ConnectionLimits(maximum=10, per_host=1)
     assert places.take(Peer("192.0.2.1", 1))
     assert not places.take(Peer("192.0.2.1", 2))
     assert places.take(Peer("192.0.2.2", 3))

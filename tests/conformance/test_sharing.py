@@ -142,10 +142,7 @@ def test_all_who_wait_for_a_place_are_told_of_the_end(api: Backend, identities: 
 
 def is_stuck(client: Any) -> bool:
     """Whether more is to be sent than the kernel takes."""
-    if hasattr(client, "_pump"):
-        return bool(client._pump.has_unsent)
-    wire = client._wire
-    return bool(wire.is_write_paused if hasattr(wire, "is_write_paused") else wire.is_sending)
+    return bool(client._driver.is_write_paused)
 
 
 LONG = query_of_length(65_000)
@@ -176,10 +173,7 @@ def test_a_server_that_is_slow_to_read(api: Backend, identities: Identities) -> 
 def test_a_server_that_never_reads(api: Backend, identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     """CON-5: each caller's deadline holds, and so does the one of closing."""
     over = threading.Event()
-    if api.name == "blocking":
-        monkeypatch.setattr("dot_io.blocking.pump.FLUSH_TIMEOUT", 0.1)
-    else:
-        monkeypatch.setattr(f"{api.package.__name__}.wire.FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr(f"{api.package.__name__}.driver.FLUSH_TIMEOUT", 0.1)
 
     async def scenario(api: Backend, port: int) -> None:
         async with api.connect("127.0.0.1", identities.policy, port=port) as client:

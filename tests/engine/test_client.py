@@ -294,18 +294,18 @@ def test_all_ids_taken():
 def test_abandoned_queries_count_as_in_flight():
     """``max_in_flight`` bounds the pending and the abandoned together; a late answer makes room (MAT-2, MAT-18)."""
     scene = Scene(max_in_flight=2)
-    assert scene.client.places == 2
+    assert scene.client.capacity == 2
     handle, wire = scene.ask()
     scene.client.cancel(handle, now=scene.now)
-    assert scene.client.places == 1
+    assert scene.client.capacity == 1
     scene.ask()
-    assert scene.client.places == 0
+    assert scene.client.capacity == 0
     before = condition(scene.client)
     with pytest.raises(TooManyQueriesError, match="2 queries are outstanding"):
         scene.client.send_query(QUERY, now=scene.now)
     assert condition(scene.client) == before
     scene.receive(response_to(wire))
-    assert scene.client.places == 1
+    assert scene.client.capacity == 1
     scene.ask()
 
 

@@ -57,7 +57,7 @@ def test_vectors(case):
     answer, *rest = scene.receive(wire[:2] + reply[2:])
     assert answer == ResponseReceived(handle, QUERY[:2] + reply[2:], 0.0, more=False)
     if case["outcome"] == "close-soon":
-        assert outcome(rest) == [KeepaliveReceived(0.0), closed(Cause.LAST_CALL)]
+        assert outcome(rest) == [KeepaliveReceived(0.0), closed(Cause.GO_AWAY)]
         return
     if case["outcome"] == "set":
         seconds = min(case["seconds"], 300.0)
@@ -132,14 +132,14 @@ def test_zero_means_ask_nothing_more():
     second = scene.client.send_query(QUERY, now=scene.now, timeout=4.0)
     assert outcome(scene.receive(saying(wire, timeout_of(0)))) == [first, KeepaliveReceived(0.0)]
     assert scene.client.state is State.DRAINING
-    assert scene.client.closing_for is Cause.LAST_CALL
+    assert scene.client.closing_for is Cause.GO_AWAY
     with pytest.raises(LocalProtocolError, match="draining"):
         scene.client.send_query(QUERY, now=scene.now)
     (other,) = scene.sent()
     assert outcome(scene.receive(saying(other, timeout_of(100)))) == [
         second,
         KeepaliveReceived(10.0),
-        closed(Cause.LAST_CALL),
+        closed(Cause.GO_AWAY),
     ]
 
 
@@ -151,7 +151,7 @@ def test_zero_waits_for_no_answer_longer_than_its_query_does():
     scene.receive(saying(wire, timeout_of(0)))
     due = scene.now + 4.0
     assert scene.client.next_timeout() == due
-    assert outcome(scene.client.handle_timeout(now=due)) == [QueryTimedOut(other, 4.0), closed(Cause.LAST_CALL)]
+    assert outcome(scene.client.handle_timeout(now=due)) == [QueryTimedOut(other, 4.0), closed(Cause.GO_AWAY)]
 
 
 def test_the_first_reason_to_go_is_the_one_reported():
@@ -162,11 +162,11 @@ def test_the_first_reason_to_go_is_the_one_reported():
     scene.receive(saying(wire, timeout_of(0)))
     scene.client.close(now=scene.now)
     assert scene.client.next_timeout() == scene.now + 1.0
-    assert scene.client.closing_for is Cause.LAST_CALL
+    assert scene.client.closing_for is Cause.GO_AWAY
     assert outcome(scene.receive(saying(other, timeout_of(100)))) == [
         last,
         KeepaliveReceived(10.0),
-        closed(Cause.LAST_CALL),
+        closed(Cause.GO_AWAY),
     ]
 
 
@@ -194,7 +194,7 @@ def test_zero_within_a_transfer():
     ]
     assert scene.client.state is State.DRAINING
     scene.client.end_exchange(transfer, now=scene.now)
-    assert outcome(scene.tick()) == [closed(Cause.LAST_CALL)]
+    assert outcome(scene.tick()) == [closed(Cause.GO_AWAY)]
 
 
 @pytest.mark.parametrize("silent", [response_to, saying], ids=["no-opt", "no-option"])

@@ -216,7 +216,7 @@ def test_a_message_before_any_query():
 @pytest.mark.parametrize("limit", [0, 1, 64])
 def test_the_limit_on_strays(limit):
     """So many in a row are borne, one more ends the connection, and nothing behind it is read (MAT-14)."""
-    scene = Scene(max_strays=limit)
+    scene = Scene(max_unsolicited=limit)
     handle, wire = scene.ask()
     stray = response_to(wire, id=int.from_bytes(wire[:2]) ^ 1)
     thrown_away = MessageDiscarded(stray, DiscardReason.UNKNOWN_ID, None)
@@ -224,13 +224,13 @@ def test_the_limit_on_strays(limit):
     assert outcome(scene.receive(stray, response_to(wire))) == [
         thrown_away,
         QueryLost(handle, True, True),
-        closed(Cause.PEER_FAULT, Fault.TOO_MANY_STRAYS),
+        closed(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED),
     ]
 
 
 def test_an_answer_ends_the_row():
     """Strays are counted from the last answer on (MAT-14)."""
-    scene = Scene(max_strays=2)
+    scene = Scene(max_unsolicited=2)
     for _ in range(5):
         handle, wire = scene.ask()
         stray = response_to(wire, id=int.from_bytes(wire[:2]) ^ 0x8000)
@@ -249,10 +249,10 @@ def test_an_answer_ends_the_row():
 )
 def test_every_mismatch_is_a_stray(wrong):
     """A server that only ever says the wrong thing is left (MAT-8, MAT-11, MAT-12, MAT-14)."""
-    scene = Scene(max_strays=3)
+    scene = Scene(max_unsolicited=3)
     _, wire = scene.ask()
     events = scene.receive(*[wrong(wire)] * 9)
-    assert outcome(events)[-1] == closed(Cause.PEER_FAULT, Fault.TOO_MANY_STRAYS)
+    assert outcome(events)[-1] == closed(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
     assert sum(isinstance(event, MessageDiscarded) for event in events) == 4
 
 
@@ -272,7 +272,7 @@ def test_a_late_answer_harms_nobody():
 
 def test_late_answers_are_no_strays():
     """Any number of them: each was asked for (MAT-15)."""
-    scene = Scene(max_strays=0)
+    scene = Scene(max_unsolicited=0)
     asked = [scene.ask(f"n{number}.example", timeout=1.0) for number in range(5)]
     scene.clock.advance(1.0)
     scene.tick()
@@ -408,7 +408,7 @@ def test_an_abandoned_transfer_harms_nobody(received):
 
     No message says that it is the last, so that the id stays taken (MAT-2, MAT-15, XOT-11).
     """
-    scene = Scene(entropy=always(7), max_strays=1)
+    scene = Scene(entropy=always(7), max_unsolicited=1)
     transfer, wire = scene.ask(TRANSFER, multiple=True)
     messages = parts(wire, 6)
     scene.receive(*messages[:received])

@@ -121,7 +121,7 @@ class StaysAsLongAsTheServer(Client):
 
 class AsksOnAfterTheLastCall(Client):
     def _drain(self, cause, deadline):
-        if cause.value != "last-call":
+        if cause.value != "go-away":
             super()._drain(cause, deadline)
 
 
@@ -155,7 +155,7 @@ class ExceedsTheLimit(Client):
 
 class BearsAnyStrays(Client):
     def _match(self, message, wire_id, events):
-        self._strays = 0
+        self._unsolicited = 0
         return super()._match(message, wire_id, events)
 
 
@@ -230,7 +230,7 @@ class CountsMistakesAsStrays(Client):
         try:
             return super().send_query(message, **options)
         except LocalProtocolError:
-            self._strays += 1
+            self._unsolicited += 1
             raise
 
 

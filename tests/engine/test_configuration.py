@@ -21,7 +21,7 @@ CLIENT_EDGES = {
     "max_idle_timeout": ([0, math.inf], [-1]),
     "close_timeout": ([0, math.inf], [-1]),
     "max_in_flight": ([1, 65_536], [0, -1, 65_537]),
-    "max_strays": ([0, 10**9], [-1]),
+    "max_unsolicited": ([0, 10**9], [-1]),
     "padding_block": ([None, 1, 128, 65_535], [0, -128, 65_536]),
 }
 SERVER_EDGES = {
@@ -33,7 +33,7 @@ SERVER_EDGES = {
     "hard_outstanding": ([1024, 10**9], [1023, 0]),
     "max_queries": ([None, 1, 10**9], [0, -1]),
     "max_duration": ([None, 0, math.inf], [-1]),
-    "max_strays": ([0, 10**9], [-1]),
+    "max_unsolicited": ([0, 10**9], [-1]),
     "padding_block": ([None, 1, 468, 65_535], [0, 65_536]),
 }
 EDGES = [
@@ -63,8 +63,8 @@ def test_not_a_number(kind, name):
 
 def test_the_error_says_what_is_allowed():
     """A configuration file is read by people."""
-    with pytest.raises(LocalProtocolError, match=r"^max_strays is -1; it must be at least 0$"):
-        ClientConfiguration(max_strays=-1)
+    with pytest.raises(LocalProtocolError, match=r"^max_unsolicited is -1; it must be at least 0$"):
+        ClientConfiguration(max_unsolicited=-1)
     with pytest.raises(LocalProtocolError, match=r"^max_in_flight is 0; it must be from 1 to 65536$"):
         ClientConfiguration(max_in_flight=0)
 

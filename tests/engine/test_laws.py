@@ -32,7 +32,7 @@ from support.messages import KEEPALIVE, cut_at, message, opt, option, response_t
 from support.scenes import IMPOSTOR, STRICT, TRUSTED, Entropy, Scene, always, seeded
 
 NAMES = ("a.example", "b.example", "c.example")
-CONFIGURATION = ClientConfiguration(max_in_flight=5, max_strays=4, idle_timeout=6.0, query_timeout=3.0)
+CONFIGURATION = ClientConfiguration(max_in_flight=5, max_unsolicited=4, idle_timeout=6.0, query_timeout=3.0)
 
 some_cuts = st.lists(st.integers(0, 700), max_size=12)
 some_octets = st.one_of(
@@ -199,7 +199,7 @@ def test_a_clients_events_do_not_depend_on_the_cuts(answers, rest, offsets):
     """Right answers, wrong ones, and whatever comes behind them (FRM-3, FRM-10)."""
 
     def asked() -> tuple[ClientConnection, list[bytes]]:
-        scene = Scene(entropy=seeded(3), max_strays=4)
+        scene = Scene(entropy=seeded(3), max_unsolicited=4)
         for number in range(6):
             scene.client.send_query(make_query(NAMES[number % 3]), now=scene.now, multiple=number == 5)
         wires = scene.sent()

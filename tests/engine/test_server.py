@@ -361,7 +361,7 @@ streams = st.lists(
 def test_events_and_replies_do_not_depend_on_the_cuts(messages, offsets):
     """FRM-3: the same octets, the same events, the same octets out (design promise 8)."""
     stream = stream_of(messages)
-    whole, cut = Server(max_strays=2), Server(max_strays=2)
+    whole, cut = Server(max_unsolicited=2), Server(max_unsolicited=2)
     events = whole.engine.receive_data(stream, now=NOW)
     pieced = [event for chunk in cut_at(stream, offsets) for event in cut.engine.receive_data(chunk, now=NOW)]
     assert [*map(described, pieced)] == [*map(described, events)]
@@ -392,7 +392,7 @@ actions = st.one_of(
             "max_queries": st.sampled_from([None, 3]),
             "max_duration": st.sampled_from([None, 8.0]),
             "close_timeout": st.sampled_from([0.0, 2.0]),
-            "max_strays": st.just(2),
+            "max_unsolicited": st.just(2),
             "idle_timeout": st.sampled_from([0.0, 3.0]),
             "idle_grace": st.sampled_from([0.0, 1.0]),
         }

@@ -195,13 +195,13 @@ def test_the_limit_on_queries():
     events = server.receive(ASKING, ASKING)
     assert [event.query for event in events] == [1]
     assert server.engine.state is State.DRAINING
-    assert server.engine.closing_for is Cause.LAST_CALL
+    assert server.engine.closing_for is Cause.GO_AWAY
     assert not server.engine.wants_data
     assert server.receive(ASKING) == []
     server.answer(1, response_to(ASKING))
     (response,) = server.sent()
     assert options_of(response) == {KEEPALIVE: GO}
-    assert closed(server.timeout()) == (Cause.LAST_CALL, None)
+    assert closed(server.timeout()) == (Cause.GO_AWAY, None)
 
 
 def test_what_the_engine_answers_counts_too():
@@ -219,7 +219,7 @@ def test_the_limit_on_time_of_a_quiet_connection():
     server = Server(max_duration=5)
     assert server.engine.next_timeout() == NOW + 5
     assert server.engine.handle_timeout(now=just_before(NOW + 5)) == []
-    assert closed(server.engine.handle_timeout(now=NOW + 5)) == (Cause.LAST_CALL, None)
+    assert closed(server.engine.handle_timeout(now=NOW + 5)) == (Cause.GO_AWAY, None)
 
 
 def test_the_limit_on_time_of_a_busy_connection():
@@ -232,7 +232,7 @@ def test_the_limit_on_time_of_a_busy_connection():
     assert server.engine.next_timeout() == NOW + 63
     server.answer(handle, response_to(ASKING))
     assert options_of(server.sent()[0]) == {KEEPALIVE: GO}
-    assert closed(server.timeout()) == (Cause.LAST_CALL, None)
+    assert closed(server.timeout()) == (Cause.GO_AWAY, None)
 
 
 def test_the_limit_on_time_without_any_patience():
@@ -266,22 +266,22 @@ def test_idleness_and_duration_at_one_tick():
 @pytest.mark.parametrize("limit", [0, 3])
 def test_the_limit_on_messages_that_are_no_queries(limit):
     """One more ends the connection, and nothing behind it is read (SRV-5, SRV-12)."""
-    server = Server(max_strays=limit)
+    server = Server(max_unsolicited=limit)
     assert len(server.receive(*[STRAY] * limit)) == limit
     assert server.engine.state is State.OPEN
     events = server.receive(STRAY, BARE)
     assert len(events) == 2
-    assert closed(events) == (Cause.PEER_FAULT, Fault.TOO_MANY_STRAYS)
+    assert closed(events) == (Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
     assert server.engine.state is State.CLOSED
 
 
 def test_strays_are_counted_in_a_row():
     """A query in between forgives them (SRV-5)."""
-    server = Server(max_strays=1)
+    server = Server(max_unsolicited=1)
     for _ in range(5):
         server.receive(STRAY, BARE)
     server.receive(STRAY)
-    assert closed(server.receive(STRAY)) == (Cause.PEER_FAULT, Fault.TOO_MANY_STRAYS)
+    assert closed(server.receive(STRAY)) == (Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
 
 
 # The end.

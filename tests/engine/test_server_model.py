@@ -109,7 +109,7 @@ class ForgetsItsOctets(Server):
 
 class BearsAnyStrays(Server):
     def _discard(self, message, events):
-        self._strays = 0
+        self._unsolicited = 0
         super()._discard(message, events)
 
 
@@ -117,11 +117,11 @@ class NeverForgivesStrays(Server):
     def _receive_query(self, message, now, events):
         strays = self._strays_so_far
         super()._receive_query(message, now, events)
-        self._strays = strays
+        self._unsolicited = strays
 
     def _discard(self, message, events):
         super()._discard(message, events)
-        self._strays_so_far = self._strays
+        self._strays_so_far = self._unsolicited
 
     _strays_so_far = 0
 
@@ -138,14 +138,14 @@ class TakesAnyOpcode(Server):
 
 
 class IsNeverIdle(Server):
-    def _rest(self, now):
+    def _restart_idle_timer(self, now):
         self._timers.stop(Slot.IDLE)
 
 
 class ClosesBeforeItsClient(Server):
     """No grace."""
 
-    def _rest(self, now):
+    def _restart_idle_timer(self, now):
         if self._state is State.OPEN:
             self._timers.set(Slot.IDLE, now + self.configuration.idle_timeout)
 
@@ -153,7 +153,7 @@ class ClosesBeforeItsClient(Server):
 class IdlesWhileItOwes(Server):
     def _receive_query(self, message, now, events):
         super()._receive_query(message, now, events)
-        self._rest(now)
+        self._restart_idle_timer(now)
 
 
 class NeverSaysGo(Server):
@@ -289,7 +289,7 @@ class CountsMistakesAsStrays(Server):
         try:
             return super().send_response(query, message, now=now, more=more)
         except LocalProtocolError:
-            self._strays += 1
+            self._unsolicited += 1
             raise
 
 

@@ -21,11 +21,11 @@ EXPECTED = {
         State.CLOSED: {Cause.PEER_REFUSED, Cause.LOCAL_CLOSE, *FATAL},
     },
     State.OPEN: {
-        State.DRAINING: {Cause.LOCAL_CLOSE, Cause.LAST_CALL, Cause.PEER_FINISHED},
+        State.DRAINING: {Cause.LOCAL_CLOSE, Cause.GO_AWAY, Cause.PEER_FINISHED},
         State.CLOSED: {Cause.IDLE, *FATAL},
     },
     State.DRAINING: {
-        State.DRAINING: {Cause.LOCAL_CLOSE, Cause.LAST_CALL, Cause.PEER_FINISHED},
+        State.DRAINING: {Cause.LOCAL_CLOSE, Cause.GO_AWAY, Cause.PEER_FINISHED},
         State.CLOSED: {Cause.DRAINED, Cause.CLOSE_TIMEOUT, *FATAL},
     },
     State.CLOSED: {},

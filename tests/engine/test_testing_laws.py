@@ -235,7 +235,7 @@ def test_the_client_among_friends():
 
 def test_the_client_at_its_limits():
     """One place, one stray, no patience: it may end the connection, and still loses no query silently."""
-    configuration = ClientConfiguration(max_strays=0, idle_timeout=0.5, padding_block=None, keepalive=False)
+    configuration = ClientConfiguration(max_unsolicited=0, idle_timeout=0.5, padding_block=None, keepalive=False)
     check_client(lambda: open_client(configuration, first_id=0xFFFF))
 
 

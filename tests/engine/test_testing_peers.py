@@ -167,7 +167,7 @@ STORIES = {
     "no question": ([AnswerWithoutQuestion()], [DiscardReason.QUESTION_MISSING, QueryTimedOut]),
     "no question, excused": ([AnswerWithoutQuestion(rcode=2)], [("answered", 2)]),
     "keepalive": ([StateKeepalive(tenths=10)], [("answered", 0), ("keepalive", 1.0), Cause.IDLE]),
-    "no more queries": ([StateKeepalive()], [("answered", 0), ("keepalive", 0.0), Cause.LAST_CALL]),
+    "no more queries": ([StateKeepalive()], [("answered", 0), ("keepalive", 0.0), Cause.GO_AWAY]),
     "bad keepalive": ([StateKeepalive(tenths=None)], [("answered", 0), ("keepalive", None)]),
     "cut answer": ([CutAnswer(size=3), Close()], [QueryLost, Fault.TRUNCATED]),
     "short length": ([ShortLength()], [QueryLost, Fault.SHORT_FRAME]),

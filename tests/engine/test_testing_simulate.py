@@ -198,7 +198,7 @@ def plant_restless_timer(patch):
 
     def handle_timeout(self, *, now):
         events = honest(self, now=now)
-        self._rest(now)
+        self._restart_idle_timer(now)
         return events
 
     patch.setattr(ClientConnection, "handle_timeout", handle_timeout)
@@ -322,7 +322,7 @@ def plant_lost_response(patch):
 
 def plant_no_idle_server(patch):
     """A server never closes an idle connection."""
-    patch.setattr(ServerConnection, "_rest", lambda self, now: None)
+    patch.setattr(ServerConnection, "_restart_idle_timer", lambda self, now: None)
 
 
 def plant_shared_handles(patch):

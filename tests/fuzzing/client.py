@@ -116,7 +116,7 @@ class Player:
     def __init__(self, setting: int, size: int) -> None:
         configuration = ClientConfiguration(
             max_in_flight=4,
-            max_strays=3,
+            max_unsolicited=3,
             idle_timeout=6.0,
             query_timeout=3.0,
             padding_block=(None, 128, 468, 1)[setting & 3],
@@ -169,7 +169,7 @@ class Player:
 
     def ask(self, which: int, timeout: int, multiple: int) -> int:
         query, seconds, has_place = picked(QUERIES, which), picked(TIMEOUTS, timeout), self.client.accepts_queries
-        assert has_place == (self.client.places > 0)
+        assert has_place == (self.client.capacity > 0)
         handle = self.client.send_query(query, now=self.now, timeout=seconds, multiple=bool(multiple & 1))
         assert query in FAIR
         assert has_place

@@ -110,7 +110,7 @@ class Player:
                 idle_timeout=6.0,
                 max_outstanding=3,
                 hard_outstanding=4,
-                max_strays=3,
+                max_unsolicited=3,
                 max_queries=(None, 1, 8, 20)[setting & 3],
                 max_duration=(None, 20.0)[setting >> 2 & 1],
                 padding_block=(None, 468, 128, 1)[setting >> 3 & 3],
@@ -269,7 +269,7 @@ class Player:
                     self.has_ended = True
                     self.open.clear()
                     fault = event.error and event.error.fault
-                    assert (self.strays > 3) == (fault is Fault.TOO_MANY_STRAYS)
+                    assert (self.strays > 3) == (fault is Fault.TOO_MANY_UNSOLICITED)
                     if event.error is not None:
                         self.due.clear()  # nobody is there to hear it (RFC 7766, section 6.2.4)
         reading = read(self.heard)

@@ -130,7 +130,7 @@ def condition(client: ClientConnection) -> tuple[object, ...]:
         client.pending,
         client.is_open,
         client.accepts_queries,
-        client.places,
+        client.capacity,
         client.closing_for,
         client.verdict,
         client.next_timeout(),

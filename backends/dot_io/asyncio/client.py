@@ -24,11 +24,11 @@ from .._client import (
     connect_error,
     context_for,
     context_with_learnt_anchor,
-    no_first,
+    no_first_query,
 )
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
-from .wire import Wire
+from .driver import Driver
 
 
 @asynccontextmanager
@@ -41,14 +41,14 @@ async def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
-    first: bytes | None = None,
+    first_query: bytes | None = None,
 ) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
     the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
-    sessions to resume; it takes the place of ``policy``.  ``first`` is a query that leaves with the last octets of
-    the handshake, once the server is accepted: see :meth:`Client.first_response`.
+    sessions to resume; it takes the place of ``policy``.  ``first_query`` is a query that leaves with the last octets
+    of the handshake, once the server is accepted: see :meth:`Client.first_response`.
 
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
@@ -57,12 +57,12 @@ async def connect(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     try:
-        client = await _connect(host, port, context, configuration, deadline, share_records, first)
+        client = await _connect(host, port, context, configuration, deadline, share_records, first_query)
     except HandshakeError as error:
         learnt = context_with_learnt_anchor(error, context)
         if learnt is None:
             raise
-        client = await _connect(host, port, learnt, configuration, deadline, share_records, first)
+        client = await _connect(host, port, learnt, configuration, deadline, share_records, first_query)
     try:
         yield client
     finally:
@@ -76,13 +76,13 @@ async def _connect(
     configuration: ClientConfiguration | None,
     deadline: float,
     share_records: bool,
-    first: bytes | None,
+    first_query: bytes | None,
 ) -> Client:
     loop = asyncio.get_running_loop()
     started = loop.time()
     clients: list[Client] = []
 
-    def begin(wire: Wire) -> tuple[TLSClient, Callable[[list[Event]], None]]:
+    def begin(driver: Driver) -> tuple[TLSClient, Callable[[list[Event]], None]]:
         now = loop.time()
         session = TLSClient(
             context,
@@ -93,23 +93,23 @@ async def _connect(
             handshake_timeout=max(deadline - now, 0.0),
             share_records=share_records,
         )
-        client = Client(wire, session, connect_time=now - started)
+        client = Client(driver, session, connect_time=now - started)
         clients.append(client)
-        return session, client._note
+        return session, client._process_events
 
-    wire = Wire(loop, begin, quick=True)
+    driver = Driver(loop, begin, quickack=True)
     try:
         async with asyncio.timeout_at(deadline):
             try:
-                await loop.create_connection(lambda: wire, host, port)
+                await loop.create_connection(lambda: driver, host, port)
             except BaseException:
-                wire.abandon()
+                driver.abandon()
                 raise
     except TimeoutError:
         raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
     except (OSError, UnicodeError) as error:  # the latter: no host name at all
         raise connect_error(host, port, error) from error
-    await clients[0]._shake_hands(first, deadline)
+    await clients[0]._shake_hands(first_query, deadline)
     return clients[0]
 
 
@@ -120,23 +120,23 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(self, wire: Wire, session: TLSClient, *, connect_time: float) -> None:
+    def __init__(self, driver: Driver, session: TLSClient, *, connect_time: float) -> None:
         super().__init__(session, connect_time=connect_time)
         self._loop = asyncio.get_running_loop()
-        self._wire = wire
+        self._driver = driver
         self._queue: deque[asyncio.Future[None]] = deque()
         self._called = 0  # from the queue, and not yet awake
         self._shaken: asyncio.Future[None] = self._loop.create_future()
         self._first: asyncio.Future[Outcome] | None = None
 
     async def first_response(self) -> bytes:
-        """Wait for the response to the query that :func:`connect` was given as ``first``.
+        """Wait for the response to the query that :func:`connect` was given as ``first_query``.
 
         It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
         :class:`~dot_proto.LocalProtocolError` where there was no such query.
         """
         if self._first is None:
-            raise no_first()
+            raise no_first_query()
         await asyncio.wait([self._first])
         return self._response(self._first.result())
 
@@ -152,12 +152,12 @@ class Client(ClientBase):
             timeout = await self._wait_for_place(timeout)
         handle = self._session.connection.send_query(message, now=self._loop.time(), timeout=timeout)
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._sinks[handle] = partial(_resolve, future)
-        self._wire.start_flush()
+        self._waiters[handle] = partial(_resolve, future)
+        self._driver.start_flush()
         try:
             outcome = await future
         except asyncio.CancelledError:
-            self._give_up(handle, self._loop.time())
+            self._cancel_query(handle, self._loop.time())
             raise
         return self._response(outcome)
 
@@ -177,7 +177,7 @@ class Client(ClientBase):
         fates: deque[Outcome] = deque()
         waiter: asyncio.Future[None] | None = None
 
-        def sink(outcome: Outcome) -> None:
+        def collect(outcome: Outcome) -> None:
             fates.append(outcome)
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
@@ -187,8 +187,8 @@ class Client(ClientBase):
         try:
             while positions or waiting:
                 left = timeout if positions or self._may_ask() else await self._wait_for_place(timeout)
-                self._ask(waiting, self._places(), positions, sink, now=now(), timeout=left)
-                self._wire.start_flush()
+                self._ask(waiting, self._places(), positions, collect, now=now(), timeout=left)
+                self._driver.start_flush()
                 if not fates:
                     waiter = self._loop.create_future()
                     await waiter
@@ -198,42 +198,42 @@ class Client(ClientBase):
                 waiting.extend(islice(source, max_in_flight - len(positions) - len(waiting)))
         finally:
             for handle in positions:
-                self._give_up(handle, now())
+                self._cancel_query(handle, now())
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         self._session.connection.close(now=self._loop.time(), timeout=timeout)
-        self._wire.flush()
+        self._driver.flush()
         self._call_next()
         try:
-            await asyncio.wait([self._wire.ended], timeout=timeout + CLOSE_GRACE)
+            await asyncio.wait([self._driver.ended], timeout=timeout + CLOSE_GRACE)
         finally:
             await self._abort()
 
-    async def _shake_hands(self, first: bytes | None, deadline: float) -> None:
+    async def _shake_hands(self, first_query: bytes | None, deadline: float) -> None:
         started = self._loop.time()
         try:
-            if first is not None and self._end is None:
+            if first_query is not None and self._end is None:
                 self._first = self._loop.create_future()
-                self._ask_first(first, self._first.set_result, now=started, timeout=deadline - started)
+                self._ask_first(first_query, self._first.set_result, now=started, timeout=deadline - started)
             await self._shaken
             self.handshake_time = self._loop.time() - started
             if self._end is not None:
-                self._wire.flush()  # the alert that says why
-                await asyncio.wait([self._wire.ended])
+                self._driver.flush()  # the alert that says why
+                await asyncio.wait([self._driver.ended])
                 raise self._failure()
         except BaseException:
             await self._abort()
             raise
 
     async def _abort(self) -> None:
-        self._wire.abort()
+        self._driver.abort()
         # Waiting for the future itself would, if cancelled, cancel it for everybody.
-        await asyncio.wait([self._wire.ended])
+        await asyncio.wait([self._driver.ended])
 
     def _places(self) -> int:
         """How many places there are that were not promised to somebody in the queue."""
-        return 0 if self._wire.is_write_paused else self._session.connection.places - self._called
+        return 0 if self._driver.is_write_paused else self._session.connection.capacity - self._called
 
     def _may_ask(self) -> bool:
         return self._places() > 0
@@ -268,17 +268,17 @@ class Client(ClientBase):
             self._called += 1
             self._queue.popleft().set_result(None)
 
-    def _give_up(self, handle: int, now: float) -> None:
-        super()._give_up(handle, now)
+    def _cancel_query(self, handle: int, now: float) -> None:
+        super()._cancel_query(handle, now)
         self._call_next()
-        self._wire.start_flush()
+        self._driver.start_flush()
 
-    def _note(self, events: list[Event]) -> None:
-        super()._note(events)
+    def _process_events(self, events: list[Event]) -> None:
+        super()._process_events(events)
         if not self._shaken.done() and self._handshake_is_over():
             self._shaken.set_result(None)
         # Behind the tasks that this wakes: what they ask leaves with it, the first query with the client's Finished.
-        self._wire.start_flush()
+        self._driver.start_flush()
         self._call_next()
 
 

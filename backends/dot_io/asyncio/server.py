@@ -1,7 +1,7 @@
 """The server: one object for each connection, a task for each query whose handler has to wait.
 
 Theory of operation.  While there are places the loop says when somebody waits to be accepted (``add_reader``,
-which the proactor loop of Windows lacks).  Each connection's :class:`~.wire.Wire` hands events to a
+which the proactor loop of Windows lacks).  Each connection's :class:`~.driver.Driver` hands events to a
 :class:`_Connection`, which calls the handler; all responses to one read leave in one write.  A client that asks
 more than is answered, or does not read, is not read from until it has been served.
 """
@@ -28,16 +28,16 @@ from .._server import (
     MAX_CONNECTIONS_PER_HOST,
     AsyncHandler,
     AsyncOptions,
+    ConnectionLimits,
     Peer,
-    Places,
     check_service,
     listen,
     log,
-    patience,
+    send_timeout,
     take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
-from .wire import Wire
+from .driver import Driver
 
 Handler = AsyncHandler
 
@@ -62,7 +62,7 @@ async def serve(
     """
     check_service(handler, context)
     listener = listen(host, port)
-    places = Places(max_connections, max_connections_per_host)
+    places = ConnectionLimits(max_connections, max_connections_per_host)
     options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)
     server = Server(options, listener, places)
     try:
@@ -74,14 +74,14 @@ async def serve(
 class Server:
     """A listening server, made by :func:`serve`."""
 
-    def __init__(self, options: AsyncOptions, listener: socket.socket, places: Places) -> None:
+    def __init__(self, options: AsyncOptions, listener: socket.socket, places: ConnectionLimits) -> None:
         listener.setblocking(False)
         self._options = options
         self._listener = listener
         self._places = places
         self._loop = asyncio.get_running_loop()
         self._connections: set[_Connection] = set()
-        self._welcomes: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
         self.host: Final[str] = listener.getsockname()[0]
@@ -101,15 +101,15 @@ class Server:
             self._stop_accepting()
             self._listener.close()
         try:
-            while self._welcomes:
-                await asyncio.wait(self._welcomes)
+            while self._starting:
+                await asyncio.wait(self._starting)
             for connection in self._connections:
                 connection.start_close(timeout)
             while self._connections and (left := deadline - self._loop.time()) > 0:
                 await asyncio.wait([connection.gone for connection in self._connections], timeout=left)
         finally:
             for connection in self._connections:
-                connection.wire.abort()
+                connection.driver.abort()
             self._closed.set()
             while self._connections:
                 await asyncio.wait([connection.gone for connection in self._connections])
@@ -143,14 +143,14 @@ class Server:
             return
         if self._places.are_taken:
             self._stop_accepting()
-        welcome = self._loop.create_task(self._welcome(sock, peer))
-        self._welcomes.add(welcome)
-        welcome.add_done_callback(self._welcomes.discard)
+        starting = self._loop.create_task(self._start_connection(sock, peer))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
 
-    async def _welcome(self, sock: socket.socket, peer: Peer) -> None:
+    async def _start_connection(self, sock: socket.socket, peer: Peer) -> None:
         connection = _Connection(self._options, peer, self._loop)
         try:
-            await self._loop.connect_accepted_socket(lambda: connection.wire, sock)
+            await self._loop.connect_accepted_socket(lambda: connection.driver, sock)
         except OSError as error:  # the client was gone before it was welcomed
             log.info("%s cannot be served: %s", peer.host, error)
             sock.close()
@@ -180,15 +180,17 @@ class _Connection:
         self._engine = session.connection
         self._queries: deque[QueryReceived] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.wire = Wire(loop, lambda _: (session, self._note), patience=patience(self._engine.configuration))
+        self.driver = Driver(
+            loop, lambda _: (session, self._process_events), send_timeout=send_timeout(self._engine.configuration)
+        )
         self.gone: Final[asyncio.Future[None]] = loop.create_future()
         "Done when the connection has ended, and with it every handler that worked for it."
-        self.wire.ended.add_done_callback(self._end_handlers)
+        self.driver.ended.add_done_callback(self._end_handlers)
 
     def start_close(self, timeout: float) -> None:
         """End in order: what was asked is answered within ``timeout`` seconds."""
         self._engine.close(now=self._loop.time(), timeout=timeout)
-        self.wire.start_flush()
+        self.driver.start_flush()
 
     def _end_handlers(self, _: object) -> None:
         for task in self._tasks:
@@ -200,22 +202,22 @@ class _Connection:
         self._check_gone()
 
     def _check_gone(self) -> None:
-        if self.wire.ended.done() and not self._tasks and not self.gone.done():
+        if self.driver.ended.done() and not self._tasks and not self.gone.done():
             self.gone.set_result(None)
 
-    def _note(self, events: list[Event]) -> None:
+    def _process_events(self, events: list[Event]) -> None:
         queries = self._queries
         self.peer = take_in(events, queries, self.peer)
         if self._engine.state is State.CLOSED:
             queries.clear()
-        while queries and not self.wire.is_write_paused:
+        while queries and not self.driver.is_write_paused:
             now = self._loop.time()
             for _ in range(min(BATCH, len(queries))):
                 self._ask_handler(queries.popleft(), now)
             if queries:
-                self.wire.flush()
+                self.driver.flush()
         is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
-        self.wire.pause_reading(is_full or self.wire.is_write_paused)
+        self.driver.pause_reading(is_full or self.driver.is_write_paused)
 
     def _ask_handler(self, event: QueryReceived, now: float) -> None:
         try:
@@ -234,13 +236,13 @@ class _Connection:
             answer = await response
             self._answer(event, answer, self._loop.time())
         except asyncio.CancelledError:
-            if self.wire.ended.done():
+            if self.driver.ended.done():
                 raise
             self._fail(event)  # something that it waited for was cancelled
         except Exception:
             self._fail(event)
-        self.wire.start_flush()
-        self._note([])
+        self.driver.start_flush()
+        self._process_events([])
 
     def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
         if response is None:

@@ -30,11 +30,11 @@ from .._client import (
     connect_error,
     context_for,
     context_with_learnt_anchor,
-    no_first,
+    no_first_query,
 )
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
-from .pump import LONGEST_WAIT, Pump
+from .driver import LONGEST_WAIT, Driver
 
 SHORTEST_DIAL: Final = 0.001
 "Seconds; a timeout of 0 would mean that a socket does not wait at all."
@@ -49,14 +49,14 @@ def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
-    first: bytes | None = None,
+    first_query: bytes | None = None,
 ) -> Client:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds.
 
     ``host`` is an address or a name to dial; looking up a name takes as long as the system's resolver does.
     Without ``policy`` the server must have a certificate for ``host`` that the system trusts.  ``context``
     carries the policy and TLS settings from one connection to the next, and the sessions to resume; it takes the
-    place of ``policy``.  ``first`` is a query that leaves with the last octets of the handshake, once the
+    place of ``policy``.  ``first_query`` is a query that leaves with the last octets of the handshake, once the
     server is accepted: see :meth:`Client.first_response`.
 
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
@@ -65,12 +65,12 @@ def connect(
     context = context_for(host, port, policy, context)
     deadline = monotonic() + timeout
     try:
-        return _connect(host, port, context, configuration, deadline, share_records, first)
+        return _connect(host, port, context, configuration, deadline, share_records, first_query)
     except HandshakeError as error:
         learnt = context_with_learnt_anchor(error, context)
         if learnt is None:
             raise
-    return _connect(host, port, learnt, configuration, deadline, share_records, first)
+    return _connect(host, port, learnt, configuration, deadline, share_records, first_query)
 
 
 def _connect(
@@ -80,7 +80,7 @@ def _connect(
     configuration: ClientConfiguration | None,
     deadline: float,
     share_records: bool,
-    first: bytes | None,
+    first_query: bytes | None,
 ) -> Client:
     started = monotonic()
     try:
@@ -100,7 +100,7 @@ def _connect(
             handshake_timeout=max(deadline - now, 0.0),
             share_records=share_records,
         )
-        return Client(sock, session, connect_time=now - started, first=first, timeout=deadline - now)
+        return Client(sock, session, connect_time=now - started, first_query=first_query, timeout=deadline - now)
     except BaseException:
         sock.close()
         raise
@@ -132,30 +132,30 @@ class Client(ClientBase):
     """
 
     def __init__(
-        self, sock: socket.socket, session: TLSClient, *, connect_time: float, first: bytes | None, timeout: float
+        self, sock: socket.socket, session: TLSClient, *, connect_time: float, first_query: bytes | None, timeout: float
     ) -> None:
         super().__init__(session, connect_time=connect_time)
-        self._pump = Pump(sock, session, quick=True)
-        self._changed = threading.Condition(self._pump.lock)
+        self._driver = Driver(sock, session, quickack=True)
+        self._changed = threading.Condition(self._driver.lock)
         self._someone_waits = False
         self._first: deque[Outcome] | None = None
         try:
-            if first is not None:
+            if first_query is not None:
                 self._first = deque()
-                self._ask_first(first, self._first.append, now=monotonic(), timeout=timeout)
+                self._ask_first(first_query, self._first.append, now=monotonic(), timeout=timeout)
             self._shake_hands()
         except BaseException:
-            self._pump.close()
+            self._driver.close()
             raise
 
     def first_response(self) -> bytes:
-        """Wait for the response to the query that :func:`connect` was given as ``first``.
+        """Wait for the response to the query that :func:`connect` was given as ``first_query``.
 
         It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
         :class:`~dot_proto.LocalProtocolError` where there was no such query.
         """
         if self._first is None:
-            raise no_first()
+            raise no_first_query()
         self._wait_for_fate(self._first)
         return self._response(self._first[0])
 
@@ -169,11 +169,11 @@ class Client(ClientBase):
         """
         fates: deque[Outcome] = deque()
         with self._changed:
-            self._look()
+            self._poll_once()
             if not self._may_ask():
                 timeout = self._wait_for_place(timeout)
             handle = self._session.connection.send_query(message, now=monotonic(), timeout=timeout)
-            self._sinks[handle] = fates.append
+            self._waiters[handle] = fates.append
         try:
             self._wait_for_fate(fates)
         except BaseException:
@@ -196,12 +196,12 @@ class Client(ClientBase):
         fates: deque[Outcome] = deque()
         source = enumerate(messages)
         waiting = deque(islice(source, max_in_flight))
-        self._look()
+        self._poll_once()
         try:
             while positions or waiting:
                 with self._changed:
                     left = timeout if positions or self._may_ask() else self._wait_for_place(timeout)
-                    places = self._session.connection.places
+                    places = self._session.connection.capacity
                     self._ask(waiting, places, positions, fates.append, now=monotonic(), timeout=left)
                 self._wait_for_fate(fates)
                 while fates:
@@ -218,16 +218,16 @@ class Client(ClientBase):
         with self._changed:
             self._session.connection.close(now=monotonic(), timeout=timeout)
             try:
-                self._note(self._session.handle_timeout(now=monotonic()))
-                self._note(self._pump.flush())
-                self._stir()
-                while not self._pump.is_finished and monotonic() < deadline:
+                self._process_events(self._session.handle_timeout(now=monotonic()))
+                self._process_events(self._driver.flush())
+                self._wake_all()
+                while not self._driver.is_finished and monotonic() < deadline:
                     self._wait_for_news(deadline)
                 while self._someone_waits:
-                    self._stir()
+                    self._wake_all()
                     self._changed.wait()
             finally:
-                self._pump.close()
+                self._driver.close()
 
     def __enter__(self) -> Client:
         return self
@@ -264,21 +264,21 @@ class Client(ClientBase):
     def _cancel(self, handles: Iterable[int]) -> None:
         with self._changed:
             for handle in handles:
-                self._give_up(handle, monotonic())
-            self._stir()  # there may be places for other threads' queries, and nothing more to wait for
+                self._cancel_query(handle, monotonic())
+            self._wake_all()  # there may be places for other threads' queries, and nothing more to wait for
 
-    def _look(self) -> None:
+    def _poll_once(self) -> None:
         """Notice what happened while nobody waited: a server may have closed an idle connection."""
         with self._changed:
             if not self._someone_waits and self._end is None:
-                self._note(self._pump.look())
+                self._process_events(self._driver.poll())
 
     def _wait_for_fate(self, fates: deque[Outcome]) -> None:
         """Send what is queued, and wait until at least one query has met its fate."""
         with self._changed:
-            self._note(self._pump.flush())
-            if self._pump.has_unsent and self._someone_waits:
-                self._pump.wake()  # to wait until the kernel takes it
+            self._process_events(self._driver.flush())
+            if self._driver.is_write_paused and self._someone_waits:
+                self._driver.wake()  # to wait until the kernel takes it
             while not fates:
                 self._wait_for_news(None)
 
@@ -289,25 +289,25 @@ class Client(ClientBase):
             due = self._session.next_timeout()
             times = [one for one in (due, deadline) if one is not None]
             self._changed.wait(min(max(min(times) - monotonic(), 0.0), LONGEST_WAIT) if times else None)
-            self._note(self._session.handle_timeout(now=monotonic()))
+            self._process_events(self._session.handle_timeout(now=monotonic()))
             return
         self._someone_waits = True
         self._changed.release()
         try:
-            events = self._pump.wait(deadline)
+            events = self._driver.wait(deadline)
         finally:
             self._changed.acquire()
             self._someone_waits = False
             self._changed.notify_all()  # somebody else must wait for the socket now
-        self._note(events)
+        self._process_events(events)
 
-    def _note(self, events: list[Event]) -> None:
-        super()._note(events)
+    def _process_events(self, events: list[Event]) -> None:
+        super()._process_events(events)
         if events:
-            self._stir()
+            self._wake_all()
 
-    def _stir(self) -> None:
+    def _wake_all(self) -> None:
         """Make all threads look again."""
         self._changed.notify_all()
         if self._someone_waits:
-            self._pump.wake()
+            self._driver.wake()

@@ -29,16 +29,16 @@ from .._server import (
     CLOSE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_HOST,
+    ConnectionLimits,
     Peer,
-    Places,
     check_service,
     listen,
     log,
-    patience,
+    send_timeout,
     take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
-from .pump import Pump
+from .driver import Driver
 
 BATCH_TIME: Final = 0.002
 "Seconds after which what is ready is sent all the same; sending costs a hundredth of that."
@@ -71,7 +71,7 @@ def serve(
     listener = listen(host, port)
     pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
     options = _Options(handler, context, configuration, handshake_timeout, share_records, pool)
-    places = Places(max_connections, max_connections_per_host)
+    places = ConnectionLimits(max_connections, max_connections_per_host)
     return Server(partial(_Connection, options), listener, places, pool)
 
 
@@ -94,7 +94,7 @@ class Server:
         self,
         new_connection: Callable[[socket.socket, Peer], Connection],
         listener: socket.socket,
-        places: Places,
+        places: ConnectionLimits,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self._new_connection = new_connection
@@ -130,7 +130,7 @@ class Server:
             thread.join(max(deadline - monotonic(), 0.0))
         for connection, thread in connections:
             if thread.is_alive():
-                connection.pump.abort()
+                connection.driver.abort()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -168,9 +168,9 @@ class Server:
             if self._is_closing.is_set():
                 sock.close()
                 return
-            self._welcome(sock, Peer(address[0], address[1]))
+            self._start_connection(sock, Peer(address[0], address[1]))
 
-    def _welcome(self, sock: socket.socket, peer: Peer) -> None:
+    def _start_connection(self, sock: socket.socket, peer: Peer) -> None:
         with self._changed:
             if not self._places.take(peer):
                 sock.close()
@@ -181,7 +181,7 @@ class Server:
                 try:
                     thread.start()
                 except RuntimeError:  # there can be no more threads
-                    connection.pump.close()
+                    connection.driver.close()
                     raise
             except Exception as error:  # whatever it is, the next client may have better luck
                 log.warning("%s cannot be served: %s", peer.host, error)
@@ -196,7 +196,7 @@ class Server:
         except Exception:
             log.exception("the connection of %s ended by a fault of ours", connection.peer.host)
         finally:
-            connection.pump.close()
+            connection.driver.close()
             with self._changed:
                 del self._connections[connection]
                 self._places.give_back(connection.peer)
@@ -208,7 +208,7 @@ class Connection(ABC):
 
     def __init__(self, sock: socket.socket, peer: Peer, session: TLSServer) -> None:
         self._engine = session.connection
-        self.pump = Pump(sock, session, patience=patience(self._engine.configuration))
+        self.driver = Driver(sock, session, send_timeout=send_timeout(self._engine.configuration))
         self.peer = peer
 
     @abstractmethod
@@ -217,10 +217,10 @@ class Connection(ABC):
 
     def start_close(self, timeout: float) -> None:
         """Ask the connection to end in order within ``timeout`` seconds; called by another thread."""
-        with self.pump.lock:
+        with self.driver.lock:
             self._engine.close(now=monotonic(), timeout=timeout)
-            self.pump.flush()
-        self.pump.wake()
+            self.driver.flush()
+        self.driver.wake()
 
 
 class _Connection(Connection):
@@ -240,13 +240,13 @@ class _Connection(Connection):
         self._queries: deque[QueryReceived] = deque()
 
     def run(self) -> None:
-        while not self.pump.is_finished:
-            can_work = bool(self._queries) and not self.pump.has_unsent
+        while not self.driver.is_finished:
+            can_work = bool(self._queries) and not self.driver.is_write_paused
             # Nothing is read while something waits to be handled or to be sent, so that neither can pile up. But a
             # connection that is about to end is always read from: its client's end must be seen.
-            is_behind = bool(self._queries) or self.pump.has_unsent
+            is_behind = bool(self._queries) or self.driver.is_write_paused
             reading = (self._engine.wants_data and not is_behind) or self._engine.state is not State.OPEN
-            events = self.pump.wait(0.0 if can_work else None, reading=reading)
+            events = self.driver.wait(0.0 if can_work else None, reading=reading)
             self.peer = take_in(events, self._queries, self.peer)
             self._work()
 
@@ -254,7 +254,7 @@ class _Connection(Connection):
         """Handle some queries, and come back to send what is ready."""
         if self._engine.state is State.CLOSED:
             self._queries.clear()
-        if self.pump.has_unsent:
+        if self.driver.is_write_paused:
             return
         until = monotonic() + BATCH_TIME
         for _ in range(min(BATCH, len(self._queries))):
@@ -268,17 +268,17 @@ class _Connection(Connection):
 
     def _answer_and_wake(self, query: QueryReceived) -> None:
         self._answer(query)
-        self.pump.wake()
+        self.driver.wake()
 
     def _answer(self, query: QueryReceived) -> None:
         try:
             response = self._handler(query.message, self.peer)
-            with self.pump.lock:
+            with self.driver.lock:
                 if response is None:
                     self._engine.decline(query.query, now=monotonic())
                 else:
                     self._engine.send_response(query.query, response, now=monotonic())
         except Exception:
             log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
-            with self.pump.lock:
+            with self.driver.lock:
                 self._engine.send_error(query.query, now=monotonic())

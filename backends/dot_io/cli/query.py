@@ -63,7 +63,7 @@ def _ask(arguments: QueryArguments, context: ClientContext, display: _Text | _Js
         timeout=arguments.timeout,
         configuration=configuration,
         context=context,
-        first=_query(arguments),
+        first_query=_query(arguments),
     ) as client:
         assert client.handshake is not None, "connect() returns only after the handshake"
         display.judge(client.verdict)

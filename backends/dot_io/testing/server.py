@@ -36,7 +36,7 @@ from dot_proto import (
     frame,
 )
 
-from .._server import Peer, Places, listen
+from .._server import ConnectionLimits, Peer, listen
 from .._transport import reset_on_close
 from ..blocking.server import Connection, Server
 from ..tls import HandshakeCompleted, ServerContext, TLSServer
@@ -125,7 +125,7 @@ class LoopbackServer:
         self._changed = threading.Condition()
         self._context = ServerContext(identity.chain_file)
         self._configuration = configuration
-        places = Places(MAX_CONNECTIONS, MAX_CONNECTIONS)
+        places = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS)
         self._server = Server(self._accept, listen(host, 0), places)
 
     @property
@@ -249,21 +249,21 @@ class _Connection(Connection):
         self._waiting: list[tuple[float, int, QueryReceived, dns.message.Message | None]] = []
         self._ids: set[bytes] = set()
         self._answered = 0
-        self._is_ours = self._handshake_fault is not None  # the socket, which the pump then leaves alone
+        self._is_ours = self._handshake_fault is not None  # the socket, which the driver then leaves alone
         self._last_words: bytes | None = None
 
     def run(self) -> None:
         if self._handshake_fault is not None:
             self._spoil_handshake(self._handshake_fault)
-        while not (self.pump.is_finished or self._is_ours):
+        while not (self.driver.is_finished or self._is_ours):
             # Where it is about to end, it is read from in any case: the client's end must be seen.
             reading = self._engine.wants_data or self._engine.state is not State.OPEN
-            for event in self.pump.wait(self._waiting[0][0] if self._waiting else None, reading=reading):
+            for event in self.driver.wait(self._waiting[0][0] if self._waiting else None, reading=reading):
                 if isinstance(event, HandshakeCompleted):
                     self._owner._note_handshake()
                 elif isinstance(event, QueryReceived):
                     self._take(event)
-            with self.pump.lock:
+            with self.driver.lock:
                 while self._waiting and self._waiting[0][0] <= monotonic() and self._engine.state is not State.CLOSED:
                     _, _, query, parsed = heapq.heappop(self._waiting)
                     self._act(query, parsed)
@@ -274,12 +274,12 @@ class _Connection(Connection):
 
     def start_close(self, timeout: float) -> None:
         """Say goodbye and end; nothing that is owed is waited for, since it may be owed for ever."""
-        with self.pump.lock:
+        with self.driver.lock:
             if not self._is_ours:
                 self._hang_up()
-                self.pump.flush()
-        self.pump.abort()
-        self.pump.wake()
+                self.driver.flush()
+        self.driver.abort()
+        self.driver.wake()
 
     def _take(self, query: QueryReceived) -> None:
         name, rdtype, parsed = ".", "NONE", None
@@ -303,7 +303,7 @@ class _Connection(Connection):
         if fault is None:
             self._answer(query, response)
         elif fault is not QueryFault.SILENT:  # whose query stays outstanding, so that the connection is never idle
-            self.pump.flush()  # what has been answered leaves before
+            self.driver.flush()  # what has been answered leaves before
             self._misbehave(fault, response)
             if self._engine.state is not State.CLOSED:
                 self._engine.decline(query.query, now=monotonic())
@@ -312,7 +312,7 @@ class _Connection(Connection):
         self._engine.send_response(query.query, response.to_wire(max_size=MAX_MESSAGE), now=monotonic())
         self._answered += 1
         if self._answered == self._owner.close_after:
-            self.pump.flush()  # the engine drops what is still to be sent when it fails
+            self.driver.flush()  # the engine drops what is still to be sent when it fails
             self._hang_up()
 
     def _misbehave(self, fault: QueryFault, response: dns.message.Message) -> None:

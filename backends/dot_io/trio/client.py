@@ -26,12 +26,12 @@ from .._client import (
     connect_error,
     context_for,
     context_with_learnt_anchor,
-    no_first,
+    no_first_query,
 )
 from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
 from ..tls import ClientContext, TLSClient
+from .driver import Driver, plain_socket
 from .nursery import open_plain_nursery
-from .wire import Wire, plain_socket
 
 
 @asynccontextmanager
@@ -44,14 +44,14 @@ async def connect(
     configuration: ClientConfiguration | None = None,
     context: ClientContext | None = None,
     share_records: bool = False,
-    first: bytes | None = None,
+    first_query: bytes | None = None,
 ) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
     the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
-    sessions to resume; it takes the place of ``policy``.  ``first`` is a query that leaves with the last octets of
-    the handshake, once the server is accepted: see :meth:`Client.first_response`.
+    sessions to resume; it takes the place of ``policy``.  ``first_query`` is a query that leaves with the last octets
+    of the handshake, once the server is accepted: see :meth:`Client.first_response`.
 
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
@@ -61,12 +61,12 @@ async def connect(
     deadline = trio.current_time() + timeout
     async with open_plain_nursery() as nursery:
         try:
-            client = await _connect(nursery, host, port, context, configuration, deadline, share_records, first)
+            client = await _connect(nursery, host, port, context, configuration, deadline, share_records, first_query)
         except HandshakeError as error:
             learnt = context_with_learnt_anchor(error, context)
             if learnt is None:
                 raise
-            client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records, first)
+            client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records, first_query)
         try:
             yield client
         finally:
@@ -82,7 +82,7 @@ async def _connect(
     configuration: ClientConfiguration | None,
     deadline: float,
     share_records: bool,
-    first: bytes | None,
+    first_query: bytes | None,
 ) -> Client:
     started = trio.current_time()
     try:
@@ -103,8 +103,8 @@ async def _connect(
         share_records=share_records,
     )
     client = Client(plain_socket(stream.socket), session, connect_time=now - started)
-    nursery.start_soon(client._wire.run)
-    await client._shake_hands(first, deadline)
+    nursery.start_soon(client._driver.run)
+    await client._shake_hands(first_query, deadline)
     return client
 
 
@@ -117,7 +117,7 @@ class Client(ClientBase):
 
     def __init__(self, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
         super().__init__(session, connect_time=connect_time)
-        self._wire = Wire(sock, session, self._note, quick=True)
+        self._driver = Driver(sock, session, self._process_events, quickack=True)
         self._queue = trio.lowlevel.ParkingLot()
         self._called = 0  # from the queue, and not yet awake
         self._shaken = trio.Event()
@@ -125,13 +125,13 @@ class Client(ClientBase):
         self._first_is_known = trio.Event()
 
     async def first_response(self) -> bytes:
-        """Wait for the response to the query that :func:`connect` was given as ``first``.
+        """Wait for the response to the query that :func:`connect` was given as ``first_query``.
 
         It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
         :class:`~dot_proto.LocalProtocolError` where there was no such query.
         """
         if self._first is None:
-            raise no_first()
+            raise no_first_query()
         await self._first_is_known.wait()
         return self._response(self._first[0])
 
@@ -151,11 +151,11 @@ class Client(ClientBase):
             self._call_next()  # a place that we leave unused
             raise
         task = trio.lowlevel.current_task()
-        self._sinks[handle] = lambda fate: trio.lowlevel.reschedule(task, results.Value(fate))
-        self._wire.start_flush()
+        self._waiters[handle] = lambda fate: trio.lowlevel.reschedule(task, results.Value(fate))
+        self._driver.start_flush()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
-            self._give_up(handle, trio.current_time())
+            self._cancel_query(handle, trio.current_time())
             return trio.lowlevel.Abort.SUCCEEDED
 
         fate: Outcome = await trio.lowlevel.wait_task_rescheduled(abandon)
@@ -176,7 +176,7 @@ class Client(ClientBase):
         fates: deque[Outcome] = deque()
         waiter = trio.lowlevel.ParkingLot()
 
-        def sink(fate: Outcome) -> None:
+        def collect(fate: Outcome) -> None:
             if not fates:  # else whoever waited has been called already; to look costs a tenth of a query
                 waiter.unpark()
             fates.append(fate)
@@ -186,8 +186,8 @@ class Client(ClientBase):
         try:
             while positions or waiting:
                 left = timeout if positions or self._may_ask() else await self._wait_for_place(timeout)
-                self._ask(waiting, self._places(), positions, sink, now=trio.current_time(), timeout=left)
-                self._wire.flush()
+                self._ask(waiting, self._places(), positions, collect, now=trio.current_time(), timeout=left)
+                self._driver.flush()
                 if not fates:
                     await waiter.park()
                 while fates:
@@ -197,44 +197,44 @@ class Client(ClientBase):
         finally:
             self._call_next()  # there may be a place that we leave unused
             for handle in positions:
-                self._give_up(handle, trio.current_time())
+                self._cancel_query(handle, trio.current_time())
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         self._session.connection.close(now=trio.current_time(), timeout=timeout)
-        self._wire.flush()
+        self._driver.flush()
         self._call_next()
         try:
             with trio.move_on_after(timeout + CLOSE_GRACE):
-                await self._wire.ended.wait()
+                await self._driver.ended.wait()
         finally:
-            self._wire.abort()
-        await self._wire.ended.wait()
+            self._driver.abort()
+        await self._driver.ended.wait()
 
-    async def _shake_hands(self, first: bytes | None, deadline: float) -> None:
+    async def _shake_hands(self, first_query: bytes | None, deadline: float) -> None:
         started = trio.current_time()
         try:
-            if first is not None:
+            if first_query is not None:
                 self._first = []
-                self._ask_first(first, self._note_first, now=started, timeout=deadline - started)
+                self._ask_first(first_query, self._first_met_its_fate, now=started, timeout=deadline - started)
             await self._shaken.wait()
         except BaseException:
-            self._wire.abort()
+            self._driver.abort()
             raise
         self.handshake_time = trio.current_time() - started
-        self._wire.start_flush()  # behind the caller, whose first query leaves with our Finished
+        self._driver.start_flush()  # behind the caller, whose first query leaves with our Finished
         if self._end is not None:
-            await self._wire.ended.wait()  # the alert that says why has left by then
+            await self._driver.ended.wait()  # the alert that says why has left by then
             raise self._failure()
 
-    def _note_first(self, fate: Outcome) -> None:
+    def _first_met_its_fate(self, fate: Outcome) -> None:
         assert self._first is not None
         self._first.append(fate)
         self._first_is_known.set()
 
     def _places(self) -> int:
         """How many places there are that were not promised to somebody in the queue."""
-        return self._session.connection.places - self._called
+        return self._session.connection.capacity - self._called
 
     def _may_ask(self) -> bool:
         return self._places() > 0
@@ -262,15 +262,15 @@ class Client(ClientBase):
             self._called += 1
             self._queue.unpark()
 
-    def _give_up(self, handle: int, now: float) -> None:
-        super()._give_up(handle, now)
+    def _cancel_query(self, handle: int, now: float) -> None:
+        super()._cancel_query(handle, now)
         self._call_next()
-        self._wire.start_flush()
+        self._driver.start_flush()
 
-    def _note(self, events: list[Event]) -> None:
-        super()._note(events)
+    def _process_events(self, events: list[Event]) -> None:
+        super()._process_events(events)
         if not self._shaken.is_set() and self._handshake_is_over():
             self._shaken.set()
             if self._end is None:
-                self._wire.leave_flush()
+                self._driver.leave_flush()
         self._call_next()

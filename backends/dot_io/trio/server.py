@@ -1,6 +1,6 @@
 """The server: a nursery for each connection, and in it a task for each query whose handler has to wait.
 
-Theory of operation.  A task accepts while there are places.  Each connection's :class:`~.wire.Wire` hands events
+Theory of operation.  A task accepts while there are places.  Each connection's :class:`~.driver.Driver` hands events
 to a :class:`_Connection`, which calls the handler; all responses to one read leave in one write.  A client that
 asks more than is answered, or does not read, is not read from until it has been served.
 """
@@ -27,17 +27,17 @@ from .._server import (
     MAX_CONNECTIONS_PER_HOST,
     AsyncHandler,
     AsyncOptions,
+    ConnectionLimits,
     Peer,
-    Places,
     check_service,
     listen,
     log,
-    patience,
+    send_timeout,
     take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
+from .driver import Driver, plain_socket
 from .nursery import open_plain_nursery
-from .wire import Wire, plain_socket
 
 Handler = AsyncHandler
 
@@ -70,7 +70,7 @@ async def serve(
             nursery,
             options,
             trio.socket.from_stdlib_socket(listening),
-            Places(max_connections, max_connections_per_host),
+            ConnectionLimits(max_connections, max_connections_per_host),
         )
         try:
             yield server
@@ -83,7 +83,7 @@ class Server:
     """A listening server, made by :func:`serve`."""
 
     def __init__(
-        self, nursery: trio.Nursery, options: AsyncOptions, listener: trio.socket.SocketType, places: Places
+        self, nursery: trio.Nursery, options: AsyncOptions, listener: trio.socket.SocketType, places: ConnectionLimits
     ) -> None:
         self._nursery = nursery
         self._options = options
@@ -115,7 +115,7 @@ class Server:
                 await self._all_gone()
         finally:
             for connection in self._connections:
-                connection.wire.abort()
+                connection.driver.abort()
             self._closed.set()
         await self._all_gone()
 
@@ -164,32 +164,32 @@ class _Connection:
         self._engine = session.connection
         self._queries: deque[QueryReceived] = deque()
         self._nursery: trio.Nursery
-        self.wire = Wire(sock, session, self._note, patience=patience(self._engine.configuration))
+        self.driver = Driver(sock, session, self._process_events, send_timeout=send_timeout(self._engine.configuration))
 
     def start_close(self, timeout: float) -> None:
         """End in order: what was asked is answered within ``timeout`` seconds."""
         self._engine.close(now=trio.current_time(), timeout=timeout)
-        self.wire.flush()
+        self.driver.flush()
 
     async def run(self) -> None:
         """Until the connection has ended, and with it every handler that still works for it."""
         async with trio.open_nursery() as self._nursery:
-            await self.wire.run()
+            await self.driver.run()
             self._nursery.cancel_scope.cancel()
 
-    def _note(self, events: list[Event]) -> None:
+    def _process_events(self, events: list[Event]) -> None:
         queries = self._queries
         self.peer = take_in(events, queries, self.peer)
         if self._engine.state is State.CLOSED:
             queries.clear()
-        while queries and not self.wire.is_sending:
+        while queries and not self.driver.is_write_paused:
             now = trio.current_time()
             for _ in range(min(BATCH, len(queries))):
                 self._ask_handler(queries.popleft(), now)
             if queries:
-                self.wire.flush()
+                self.driver.flush()
         is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
-        self.wire.pause_reading(is_full or self.wire.is_sending)
+        self.driver.pause_reading(is_full or self.driver.is_write_paused)
 
     def _ask_handler(self, event: QueryReceived, now: float) -> None:
         try:
@@ -207,8 +207,8 @@ class _Connection:
             self._answer(event, answer, trio.current_time())
         except Exception:
             self._fail(event)
-        self.wire.start_flush()
-        self._note([])
+        self.driver.start_flush()
+        self._process_events([])
 
     def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
         if response is None:

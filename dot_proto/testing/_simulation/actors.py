@@ -107,7 +107,7 @@ class Host:
             hard_outstanding=world.pick([8_192, 2 * max_outstanding, max_outstanding]),
             max_queries=world.pick([None, None, None, 20, 1]),
             max_duration=world.pick([None, None, 600.0, 30.0]),
-            max_strays=world.pick([64, 3]),
+            max_unsolicited=world.pick([64, 3]),
             padding_block=world.pick([468, 468, None]),
         )
         world.now_and_then(self._uptime, self._go_down)
@@ -220,7 +220,7 @@ class Program:
             max_idle_timeout=world.pick([300.0, 5.0]),
             close_timeout=world.pick([2.0, 0.0, 30.0]),
             max_in_flight=world.pick([1_024, 1_024, 16, 4, 1]),
-            max_strays=world.pick([64, 64, 3, 0]),
+            max_unsolicited=world.pick([64, 64, 3, 0]),
             padding_block=world.pick([128, 128, None]),
             keepalive=world.pick([True, True, False]),
         )

@@ -63,7 +63,7 @@ class ClientWatch(Watch):
     """A client connection and its books; ``earns_trust``: whether its policy must accept the peer."""
 
     def __init__(self, world: World, link: Link, client: ClientConnection, *, earns_trust: bool) -> None:
-        super().__init__(world, link, link.down, f"client {link.number}", client, client.configuration.max_strays)
+        super().__init__(world, link, link.down, f"client {link.number}", client, client.configuration.max_unsolicited)
         self.client: Final = client
         self._earns_trust = earns_trust
         self._is_trusted = False
@@ -214,7 +214,7 @@ class ClientWatch(Watch):
                 self._is_trusted = isinstance(event, PeerAuthenticated)
                 world.note(f"{self.name}: {type(event).__name__}")
                 world.require(self._is_trusted == self._earns_trust, "{}: a wrong verdict: {}", self.name, event)
-                self._rest()
+                self._restart_idle_timer()
 
     def _book_response(self, event: ResponseReceived) -> None:
         world, message = self.world, event.message
@@ -229,7 +229,7 @@ class ClientWatch(Watch):
         self._read_statement(asked, message)
         more = asked.multiple and message[3] & 15 == 0
         world.require(event.more == more, "{}: {} ends too early or too late", self.name, asked)
-        self._strays = 0
+        self._unsolicited = 0
         if more:
             asked.deadline = world.now + asked.timeout
         else:
@@ -284,7 +284,7 @@ class ClientWatch(Watch):
             self._held.remove(asked)
         self.world.note(f"{self.name}: {asked} is {fate}")
         self.world.tally[fate] += 1
-        self._rest()
+        self._restart_idle_timer()
         return asked
 
     def _abandon(self, asked: Asked) -> None:
@@ -294,7 +294,7 @@ class ClientWatch(Watch):
     def _free(self, asked: Asked) -> None:
         del self._taken[asked.wire_id]
 
-    def _rest(self) -> None:
+    def _restart_idle_timer(self) -> None:
         self._rests_since = None if self._pending else self.world.now
 
     def _hears(self) -> bool:
@@ -308,7 +308,7 @@ class ClientWatch(Watch):
 
     def _condition(self) -> tuple[object, ...]:
         client = self.client
-        return client.state, client.pending, client.places, client.closing_for, client.next_timeout()
+        return client.state, client.pending, client.capacity, client.closing_for, client.next_timeout()
 
     def _earliest(self) -> float:
         earliest = min((asked.deadline for asked in self._pending.values()), default=math.inf)
@@ -335,7 +335,7 @@ class ClientWatch(Watch):
         taken, limit = len(self._pending) + len(self._abandoned), client.configuration.max_in_flight
         places = limit - taken if client.is_open else 0
         world.require(client.pending == len(self._pending), "{}: pending is {}", self.name, client.pending)
-        world.require(client.places == places, "{}: places are {}, not {}", self.name, client.places, places)
+        world.require(client.capacity == places, "{}: capacity is {}, not {}", self.name, client.capacity, places)
         world.require(client.accepts_queries == (places > 0), "{}: accepts_queries is wrong", self.name)
         world.require(taken <= limit, "{}: {} in flight", self.name, taken)
         world.require(not self._statements, "{}: it does not hear {}", self.name, self._statements)

@@ -66,7 +66,7 @@ class ServerWatch(Watch):
 
     def __init__(self, world: World, link: Link, configuration: ServerConfiguration) -> None:
         self.server: Final = ServerConnection(configuration)
-        super().__init__(world, link, link.up, f"server {link.number}", self.server, configuration.max_strays)
+        super().__init__(world, link, link.up, f"server {link.number}", self.server, configuration.max_unsolicited)
         self._outstanding: dict[int, Received] = {}
         self._replies: deque[tuple[Received, bytes | None, bytes]] = deque()
         "To what, what is said of the idle timeout, and what the handler gave; empty for an error of the engine's."
@@ -98,7 +98,7 @@ class ServerWatch(Watch):
         self.server.decline(handle, now=self.world.now)
         self._outstanding.pop(handle, None)
         self.world.tally["declined"] += 1
-        self._rest()
+        self._restart_idle_timer()
         self.check()
 
     def close(self, timeout: float | None) -> None:
@@ -165,7 +165,7 @@ class ServerWatch(Watch):
                 )
                 query = Received(self._handles, sent, position, has_opt, is_padded, wants_keepalive)
                 self._handles += 1
-                self._strays = 0
+                self._unsolicited = 0
                 is_rejected = isinstance(event, QueryRejected)
                 world.require(is_rejected == self._objects_to(sent, layout), "{}: {}", self.name, event)
                 if isinstance(event, QueryReceived):
@@ -176,7 +176,7 @@ class ServerWatch(Watch):
                     world.note(f"{self.name} rejects {query}: {event.explanation}")
                     world.tally["rejected by the engine"] += 1
                     self._replies.append((query, self._statement_to(query, is_last=self._has_asked_enough()), b""))
-                self._rest()
+                self._restart_idle_timer()
             case _:
                 world.require(isinstance(event, MessageDiscarded) and sent[2] >> 7 == 1, "{}: {}", self.name, event)
                 world.note(f"{self.name} discards a message")
@@ -197,7 +197,7 @@ class ServerWatch(Watch):
             self._replies.append((self._outstanding[handle], statement, given))
             if not more:
                 del self._outstanding[handle]
-                self._rest()
+                self._restart_idle_timer()
         self.check()
         return sent
 
@@ -231,7 +231,7 @@ class ServerWatch(Watch):
     def _hears(self) -> bool:
         return self.server.state is State.OPEN
 
-    def _rest(self) -> None:
+    def _restart_idle_timer(self) -> None:
         self._rests_since = None if self._outstanding else self.world.now
 
     def _may_call_last(self) -> bool:

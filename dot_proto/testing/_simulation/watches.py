@@ -44,7 +44,7 @@ WEIGHED: Final = 1 / 64
 CAUSES: Final = {
     Fault.SHORT_FRAME: Cause.PEER_FAULT,
     Fault.TRUNCATED: Cause.PEER_FAULT,
-    Fault.TOO_MANY_STRAYS: Cause.PEER_FAULT,
+    Fault.TOO_MANY_UNSOLICITED: Cause.PEER_FAULT,
     Fault.NO_CLOSE_NOTIFY: Cause.TRANSPORT_FAILED,
     Fault.PEER_REFUSED: Cause.PEER_REFUSED,
     Fault.TLS: Cause.TRANSPORT_FAILED,
@@ -69,7 +69,7 @@ class Watch(ABC):
         heard: Pipe,
         name: str,
         connection: ClientConnection | ServerConnection,
-        max_strays: int,
+        max_unsolicited: int,
     ) -> None:
         self.ended: Cause | None = None
         "The cause in the terminal event, once that has been delivered."
@@ -81,8 +81,8 @@ class Watch(ABC):
         world.engines += 1
         self._heard = heard
         self._connection = connection
-        self._max_strays = max_strays
-        self._strays = 0
+        self._max_strays = max_unsolicited
+        self._unsolicited = 0
         self._fault: Fault | None = None
         self._messages = 0  # reported
         self._unreported = 0  # octets fed, less those of the messages reported
@@ -204,14 +204,14 @@ class Watch(ABC):
         fits = CAUSES[self._fault] is event.cause if self._fault is not None else not is_fault
         world.require(fits, "{}: the cause is {} and the fault {}", self.name, event.cause, self._fault)
         world.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
-        called = event.cause is not Cause.LAST_CALL or self._may_call_last()
+        called = event.cause is not Cause.GO_AWAY or self._may_call_last()
         world.require(called, "{}: a last call without a reason", self.name)
         rested = self._rests_since is not None and self._may_idle_until(self._rests_since)[0] <= world.now
         world.require(event.cause is not Cause.IDLE or rested, "{}: idle before its time", self.name)
         waited = event.cause is not Cause.CLOSE_TIMEOUT or self._ends_by <= world.now
         world.require(waited, "{}: a graceful close is cut short", self.name)
-        flooded = self._fault is not Fault.TOO_MANY_STRAYS or self._strays > self._max_strays
-        world.require(flooded, "{}: too many strays, it says, of {}", self.name, self._strays)
+        flooded = self._fault is not Fault.TOO_MANY_UNSOLICITED or self._unsolicited > self._max_strays
+        world.require(flooded, "{}: too many strays, it says, of {}", self.name, self._unsolicited)
 
     @abstractmethod
     def _may_idle_until(self, since: float) -> tuple[float, float]:
@@ -230,9 +230,9 @@ class Watch(ABC):
 
     def _stray(self) -> None:
         """A message belongs to nothing: no flood of them goes on for ever."""
-        self._strays += 1
-        endured = self._strays <= self._max_strays + 1
-        self.world.require(endured, "{}: {} strays in a row", self.name, self._strays)
+        self._unsolicited += 1
+        endured = self._unsolicited <= self._max_strays + 1
+        self.world.require(endured, "{}: {} strays in a row", self.name, self._unsolicited)
 
     def _received(self, octets: bytes, sent: Sized, events: list[Event]) -> list[Event]:
         """Octets were received: whole messages were reported, and what can be no message has ended it."""

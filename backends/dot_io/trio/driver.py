@@ -3,7 +3,7 @@
 Theory of operation.  One task reads and keeps the session's timer: its wait for octets ends at the session's next
 deadline, which others may move.  Whoever flushes sends at once, and only what the kernel does not take is left to
 a second task, which also sends, once for all, what several tasks ask in one turn.  Both run under a shield, so that
-a caller's cancellation never tears a record in two; :meth:`Wire.abort` ends them.
+a caller's cancellation never tears a record in two; :meth:`Driver.abort` ends them.
 
 The socket is a plain one that never blocks: trio's own, and its streams, try before they wait and pass a checkpoint
 in each call, which was a quarter of the time of a query (benchmarks/backends.py).
@@ -38,27 +38,27 @@ def plain_socket(sock: trio.socket.SocketType) -> socket.socket:
     return plain
 
 
-class Wire:
-    """One socket and one session.  ``note`` gets the events; ``quick``: acknowledge what is read at once.
+class Driver:
+    """One socket and one session.  ``process_events`` gets the events; ``quickack``: acknowledge what is read at once.
 
-    ``patience`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
+    ``send_timeout`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         session: TLSClient | TLSServer,
-        note: Callable[[list[Event]], None],
+        process_events: Callable[[list[Event]], None],
         *,
-        quick: bool = False,
-        patience: float = math.inf,
+        quickack: bool = False,
+        send_timeout: float = math.inf,
     ) -> None:
         send_at_once(sock)
         self._socket = sock
         self._session = session
-        self._note = note
-        self._is_quick = quick
-        self._patience = patience
+        self._process_events = process_events
+        self._quickack = quickack
+        self._send_timeout = send_timeout
         self._everything = trio.CancelScope(shield=True)
         self._waiting: trio.CancelScope | None = None  # for octets to read
         self._pushing: trio.CancelScope | None = None  # for room to write
@@ -73,7 +73,7 @@ class Wire:
         "Set when the socket is closed."
 
     @property
-    def is_sending(self) -> bool:
+    def is_write_paused(self) -> bool:
         """Whether there is something that the kernel has not taken yet: with a peer that does not read, for long."""
         return bool(self._unsent)
 
@@ -91,7 +91,7 @@ class Wire:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             try:
-                self._note(self._session.receive_eof(now=trio.current_time()))
+                self._process_events(self._session.receive_eof(now=trio.current_time()))
             finally:
                 self.ended.set()
 
@@ -104,9 +104,11 @@ class Wire:
             self._idle_writer.unpark()
 
     def leave_flush(self) -> None:
-        """Called from ``note``, which promises :meth:`start_flush` in the next turn: the reader does not send first.
+        """Called from ``process_events``, which promises :meth:`start_flush` in the next turn.
 
-        Waking the writer from ``note`` would not do: trio runs the tasks of one turn in random order.
+        So the reader does not send first.
+
+        Waking the writer from ``process_events`` would not do: trio runs the tasks of one turn in random order.
         """
         self._is_flush_left = True
 
@@ -142,7 +144,7 @@ class Wire:
 
     def _allowed(self) -> float:
         """Seconds in which a peer must take something of what it is sent; what comes last is not waited for long."""
-        return FLUSH_TIMEOUT if self._session.connection.state is State.CLOSED else self._patience
+        return FLUSH_TIMEOUT if self._session.connection.state is State.CLOSED else self._send_timeout
 
     def _next_deadline(self) -> float:
         deadline = self._session.next_timeout()
@@ -168,7 +170,7 @@ class Wire:
         """Take in what came, octets, the end, or a point in time, and send what follows from it."""
         events = self._take(data, now=trio.current_time())
         if events:
-            self._note(events)
+            self._process_events(events)
         if self._is_flush_left:
             self._is_flush_left = False
         else:
@@ -187,7 +189,7 @@ class Wire:
     def _take(self, data: bytes | None, *, now: float) -> list[Event]:
         """Hand to the session what came: octets, the end, or a point in time."""
         if data:
-            if self._is_quick:
+            if self._quickack:
                 acknowledge_at_once(self._socket)
             return self._session.receive_data(data, now=now)
         self._has_read_all = self._has_read_all or data is not None
@@ -207,12 +209,12 @@ class Wire:
                 await trio.lowlevel.wait_writable(self._socket)
             is_stuck, self._pushing = self._pushing.cancelled_caught, None
             if is_stuck:
-                self._note(self._session.fail(DOES_NOT_READ, now=trio.current_time()))
+                self._process_events(self._session.fail(DOES_NOT_READ, now=trio.current_time()))
                 self.abort()
                 return
             self._send()
             if not self._unsent:
-                self._note([])
+                self._process_events([])
                 self.flush()
 
     def _send(self) -> None:

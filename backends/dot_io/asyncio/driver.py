@@ -41,30 +41,30 @@ class _Buffers(threading.local):
 _BUFFERS: Final = _Buffers()
 
 
-class Wire(asyncio.BufferedProtocol):
+class Driver(asyncio.BufferedProtocol):
     """One transport and one session.
 
     ``begin`` is called when TCP is up, and returns the session and the function that takes its events.
-    ``quick``: acknowledge what is read at once.  ``patience`` is in seconds: a peer that for so long takes nothing
-    of what is sent is cut off.
+    ``quickack``: acknowledge what is read at once.  ``send_timeout`` is in seconds: a peer that takes
+    nothing of what is sent for so long is cut off.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        begin: Callable[[Wire], tuple[TLSClient | TLSServer, Callable[[list[Event]], None]]],
+        begin: Callable[[Driver], tuple[TLSClient | TLSServer, Callable[[list[Event]], None]]],
         *,
-        quick: bool = False,
-        patience: float = math.inf,
+        quickack: bool = False,
+        send_timeout: float = math.inf,
     ) -> None:
         self._loop = loop
         self._begin = begin
-        self._is_quick = quick
-        self._patience = patience
-        self._patience_timer: asyncio.TimerHandle | None = None
+        self._quickack = quickack
+        self._send_timeout = send_timeout
+        self._progress_timer: asyncio.TimerHandle | None = None
         self._buffer = _BUFFERS.get()
         self._session: TLSClient | TLSServer
-        self._note: Callable[[list[Event]], None]
+        self._process_events: Callable[[list[Event]], None]
         self._transport: asyncio.Transport
         self._socket: socket.socket
         self._timer: asyncio.TimerHandle | None = None
@@ -126,7 +126,7 @@ class Wire(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._socket = transport.get_extra_info("socket")
         send_at_once(self._socket)
-        self._session, self._note = self._begin(self)
+        self._session, self._process_events = self._begin(self)
         self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -135,7 +135,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Octets have come."""
-        if self._is_quick:
+        if self._quickack:
             acknowledge_at_once(self._socket)
         self._act(self._session.receive_data(bytes(self._buffer[:nbytes]), now=self._loop.time()))
 
@@ -150,9 +150,9 @@ class Wire(asyncio.BufferedProtocol):
         now = self._loop.time()
         try:
             if exc is None:
-                self._note(self._session.receive_eof(now=now))
+                self._process_events(self._session.receive_eof(now=now))
             else:
-                self._note(self._session.fail(getattr(exc, "strerror", None) or str(exc), now=now))
+                self._process_events(self._session.fail(getattr(exc, "strerror", None) or str(exc), now=now))
         finally:  # whoever waits for the end must not wait for ever, also where a fault of ours has brought it
             if not self.ended.done():
                 self.ended.set_result(None)
@@ -160,42 +160,42 @@ class Wire(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The peer reads too slowly."""
         self.is_write_paused = True
-        if self._patience < math.inf:
+        if self._send_timeout < math.inf:
             self._await_progress(self._transport.get_write_buffer_size())
-        self._note([])
+        self._process_events([])
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self.is_write_paused = False
-        self._stop_patience()
-        self._note([])
+        self._stop_progress_timer()
+        self._process_events([])
         self.flush()
 
     def _await_progress(self, unsent: int) -> None:
-        self._patience_timer = self._loop.call_later(self._patience, self._check_progress, unsent)
+        self._progress_timer = self._loop.call_later(self._send_timeout, self._check_progress, unsent)
 
     def _check_progress(self, before: int) -> None:
         unsent = self._transport.get_write_buffer_size()
         if unsent < before:
             self._await_progress(unsent)
         else:
-            self._note(self._session.fail(DOES_NOT_READ, now=self._loop.time()))
+            self._process_events(self._session.fail(DOES_NOT_READ, now=self._loop.time()))
             self.abort()
 
     def _stop_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._stop_patience()
+        self._stop_progress_timer()
 
-    def _stop_patience(self) -> None:
-        if self._patience_timer is not None:
-            self._patience_timer.cancel()
-            self._patience_timer = None
+    def _stop_progress_timer(self) -> None:
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+            self._progress_timer = None
 
     def _act(self, events: list[Event]) -> None:
         if events:
-            self._note(events)
+            self._process_events(events)
         if not self._will_flush:
             self.flush()
 

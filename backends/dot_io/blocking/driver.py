@@ -1,8 +1,8 @@
 """Moves octets between one connected socket and one TLS session; decides nothing.
 
 Theory of operation.  The socket never blocks: whoever sends tries at once, under the lock, and only what the
-kernel will not take waits for :meth:`Pump.wait`, which polls without the lock.  So several threads may use one
-pump, while the session, which no two threads may enter, is always touched under the lock (an ``SSLObject``
+kernel will not take waits for :meth:`Driver.wait`, which polls without the lock.  So several threads may use one
+driver, while the session, which no two threads may enter, is always touched under the lock (an ``SSLObject``
 used by two threads at a time aborts the process; measured).  One thread waits at a time: of two, the one that
 has nothing to read might sleep on while the other takes its answer.
 """
@@ -26,23 +26,28 @@ LONGEST_WAIT: Final = 86_400.0
 "Seconds to poll for at a time: poll(2) counts milliseconds in 31 bits."
 
 
-class Pump:
+class Driver:
     """One socket and one session; see the module's text for how threads share it."""
 
     def __init__(
-        self, sock: socket.socket, session: TLSClient | TLSServer, *, quick: bool = False, patience: float = math.inf
+        self,
+        sock: socket.socket,
+        session: TLSClient | TLSServer,
+        *,
+        quickack: bool = False,
+        send_timeout: float = math.inf,
     ) -> None:
-        """``quick``: acknowledge what is read at once.
+        """``quickack``: acknowledge what is read at once.
 
-        ``patience`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
+        ``send_timeout`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
         """
         sock.setblocking(False)
         send_at_once(sock)
         self.lock: Final = threading.RLock()
         self.session: Final = session
         self._socket = sock
-        self._is_quick = quick
-        self._patience = patience
+        self._quickack = quickack
+        self._send_timeout = send_timeout
         self._unsent = bytearray()
         self._is_broken = False
         self._has_read_all = False
@@ -89,7 +94,7 @@ class Pump:
             if events or self.is_finished:
                 return events
             due = self.session.next_timeout()
-            writing = self.has_unsent
+            writing = self.is_write_paused
             reading = reading and not self._has_read_all  # the end of a stream can be read for ever
         now = monotonic()
         left = min(LONGEST_WAIT, self._send_deadline - now)
@@ -97,13 +102,13 @@ class Pump:
             left = min(left, due - now)
         if deadline is not None:
             left = min(left, deadline - now)
-        is_readable = self._poll(reading, writing, max(left, 0.0))
+        is_readable = self._select(reading, writing, max(left, 0.0))
         with self.lock:
             if is_readable:
                 events = self._receive() or []
             return events + self._act_on_time() + self.flush()
 
-    def look(self) -> list[Event]:
+    def poll(self) -> list[Event]:
         """Take in what has come, and what is due, without waiting.  Call with the lock held."""
         came = None if self._has_read_all else self._receive()
         return (came or []) + self._act_on_time() + self.flush()
@@ -119,7 +124,7 @@ class Pump:
         return events
 
     @property
-    def has_unsent(self) -> bool:
+    def is_write_paused(self) -> bool:
         """Whether the kernel has not yet taken all that was to be sent."""
         return bool(self._unsent)
 
@@ -147,7 +152,7 @@ class Pump:
             if self.session.is_finished:
                 self._send_deadline = min(self._send_deadline, now + FLUSH_TIMEOUT)
             elif self._send_deadline == math.inf or len(self._unsent) < was_unsent:
-                self._send_deadline = now + self._patience
+                self._send_deadline = now + self._send_timeout
         except OSError as error:
             return self._broke(error)
         else:
@@ -163,7 +168,7 @@ class Pump:
         except OSError as error:
             return self._broke(error)
         if data:
-            if self._is_quick:
+            if self._quickack:
                 acknowledge_at_once(self._socket)
             return self.session.receive_data(data, now=monotonic())
         if self._has_read_all:
@@ -182,7 +187,7 @@ class Pump:
                 events += self.session.receive_data(data, now=monotonic())
         return events + self.session.fail(error.strerror or str(error), now=monotonic())
 
-    def _poll(self, reading: bool, writing: bool, timeout: float) -> bool:
+    def _select(self, reading: bool, writing: bool, timeout: float) -> bool:
         """Wait, at most ``timeout`` seconds, until the socket can be used or :meth:`wake` is called.
 
         Says whether the socket should be read: also when it has failed, since reading tells how.
