@@ -14,7 +14,7 @@ import pytest
 from dot_io._client import CLOSE_GRACE
 from dot_io._transport import FLUSH_TIMEOUT
 from dot_io.blocking import Client, Server, connect, serve
-from dot_io.tls.session import LINGER_TIMEOUT
+from dot_io.tls.server import LINGER_TIMEOUT
 from dot_proto import ClientConfiguration, ServerConfiguration
 from support.credentials import Credentials
 from support.peers import answer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
-import dot_io.tls.session
+import dot_io.tls
 import dot_proto.client
 from dot_io.asyncio import connect, serve
 from dot_io.asyncio.driver import Driver
@@ -36,7 +36,7 @@ def test_a_fault_of_ours_hangs_nobody(
             serve(lambda query, peer: query, credentials.context, port=0) as server,
         ):
             for verb in verbs:
-                monkeypatch.setattr(dot_io.tls.session.TLSServer, verb, broken)
+                monkeypatch.setattr(dot_io.tls.TLSServer, verb, broken)
             with pytest.raises(HandshakeError):
                 async with connect("127.0.0.1", credentials.policy, port=server.port):
                     pass

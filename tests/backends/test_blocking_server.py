@@ -18,10 +18,10 @@ import pytest
 import dot_io._server
 import dot_io.blocking.driver
 import dot_io.blocking.server
-import dot_io.tls.session
 from dot_io.blocking import Client, Peer, Server, connect, serve
 from dot_io.blocking.driver import Driver
 from dot_io.errors import ConnectionLostError, Failure, HandshakeError, QueryTimeoutError
+from dot_io.tls import TLSServer
 from dot_proto import Cause, Event, LocalProtocolError, ResponseReceived, ServerConfiguration, make_query
 from support.credentials import NAME, Credentials
 from support.messages import KEEPALIVE, opt, option, query_of_length, record, response_to, stream_of
@@ -435,7 +435,7 @@ def test_a_client_that_never_reads_does_not_keep_its_place(
     """CON-20, SRV-17: it is idle, is told goodbye, which it does not read either, and is cut off."""
     for module in (dot_io.blocking.driver, dot_io._server):
         monkeypatch.setattr(module, "FLUSH_TIMEOUT", SHORT)
-    monkeypatch.setattr(dot_io.tls.session, "LINGER_TIMEOUT", SHORT)
+    monkeypatch.setattr(TLSServer, "_linger_timeout", SHORT)
     configuration = ServerConfiguration(idle_timeout=0.4, idle_grace=0.0)
     big = record(kind=65_280, data=bytes(60_000))
 
@@ -483,7 +483,7 @@ def test_a_server_that_closes_answers_what_it_was_asked(
 
     CON-23: the server ends once its clients have, and not when it has waited for them long enough.
     """
-    monkeypatch.setattr(dot_io.tls.session, "LINGER_TIMEOUT", GIVE_UP)
+    monkeypatch.setattr(TLSServer, "_linger_timeout", GIVE_UP)
     held = Held()
     with (
         serve(held, credentials.context, port=0, workers=workers) as server,
@@ -553,7 +553,7 @@ def test_a_client_reads_earlier_answers_though_it_asked_once_more(credentials: C
 
 def test_closing_does_not_wait_for_a_place(credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
     """All places are taken, so that nobody accepts; closing is as quick as ever."""
-    monkeypatch.setattr(dot_io.tls.session, "LINGER_TIMEOUT", SHORT)
+    monkeypatch.setattr(TLSServer, "_linger_timeout", SHORT)
     with serve(answer, credentials.context, port=0, max_connections=1) as server, client_of(server, credentials):
         with pytest.raises(HandshakeError):
             client_of(server, credentials, timeout=SHORT)

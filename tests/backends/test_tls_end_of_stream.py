@@ -106,6 +106,7 @@ def ended(wire: Wire, events: list[Event]) -> tuple[Cause, Fault | None]:
     assert isinstance(closed, ConnectionClosed)
     assert all(isinstance(fate, ResponseReceived | QueryLost) for fate in fates)
     assert len(fates) == 2
+    wire.client.data_to_send()
     assert wire.client.is_finished
     assert wire.client.next_timeout() is None
     assert fin(wire) == reset(wire) == wire.client.receive_data(b"more", now=wire.now) == []

@@ -53,7 +53,7 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server waits less long for a client that was told goodbye and stays."""
-    monkeypatch.setattr("dot_io.tls.session.LINGER_TIMEOUT", 0.1)
+    monkeypatch.setattr("dot_io.tls.TLSServer._linger_timeout", 0.1)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,9 @@
 
 ``audit``    what a context that somebody else has made must not say
 ``context``  what is agreed on before a connection: policy, versions, certificates, sessions to resume
-``session``  one connection: :class:`TLSClient` and :class:`TLSServer` speak the verbs of the engine
+``session``  one connection, in either role: it speaks the verbs of the engine; ``_phase`` has its table
+``client``   :class:`TLSClient`: evidence for the verdict, sessions to resume
+``server``   :class:`TLSServer`: ALPN, and who closes first
 ``failures`` what OpenSSL's errors mean
 ``cache``    sessions to resume, each used once
 ``hello``    the few octets of the handshake that Python's ssl does not show
@@ -11,12 +13,12 @@
 from ssl import TLSVersion as TLSVersion
 
 from .cache import SessionCache as SessionCache
+from .client import TLSClient as TLSClient
 from .context import ClientContext as ClientContext
 from .context import ServerContext as ServerContext
+from .server import TLSServer as TLSServer
 from .session import HANDSHAKE_TIMEOUT as HANDSHAKE_TIMEOUT
 from .session import HandshakeCompleted as HandshakeCompleted
-from .session import TLSClient as TLSClient
-from .session import TLSServer as TLSServer
 
 __all__ = [
     "HANDSHAKE_TIMEOUT",

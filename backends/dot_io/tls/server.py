@@ -1,0 +1,64 @@
+"""A server's TLS session: ALPN as its RFC asks for, and a wait for the client to close TCP first."""
+
+from __future__ import annotations
+
+import ssl
+from typing import ClassVar, Final
+
+from dot_proto import Event, ServerConfiguration, ServerConnection
+
+from ..errors import Failure, HandshakeError
+from .context import ALPN, ServerContext
+from .failures import handshake_error
+from .hello import NO_APPLICATION_PROTOCOL, offered_alpn
+from .session import HANDSHAKE_TIMEOUT, Session
+
+LINGER_TIMEOUT: Final = 1.0
+"Seconds that a server which has sent close_notify waits for its client to close first."
+
+
+class TLSServer(Session):
+    """A server's TLS session and the engine inside it: :attr:`connection` takes the responses."""
+
+    _linger_timeout: ClassVar[float] = LINGER_TIMEOUT
+    """Closing TCP at once would reset it if the client's octets are still on their way, and could take the last
+    answers with it.  So the client closes first, and keeps TIME-WAIT (RFC 7858, section 3.4)."""
+
+    def __init__(
+        self,
+        context: ServerContext,
+        configuration: ServerConfiguration | None = None,
+        *,
+        now: float,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        share_records: bool = False,
+    ) -> None:
+        self.connection: Final = ServerConnection(configuration)
+        super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
+        self._tls = context.wrap(self._incoming, self._outgoing)
+        self._has_seen_hello = False
+
+    def _hello_seen(self, now: float) -> list[Event]:
+        # OpenSSL answers once it has the whole ClientHello, however many records and reads that came in.
+        if self._has_seen_hello or not self._outgoing.pending:
+            return []
+        self._has_seen_hello = True
+        offered = offered_alpn(self._first_octets)
+        if not offered or ALPN.encode() in offered:
+            return []
+        # Python's ssl would go on without a protocol; RFC 7301, section 3.2, asks for this alert.
+        self._outgoing.read()
+        self._outgoing.write(NO_APPLICATION_PROTOCOL)
+        names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered)
+        error = HandshakeError(f"the client offers {names}, not {ALPN}", Failure.NO_APPLICATION_PROTOCOL)
+        return self.connection.fail(error, now=now)
+
+    def _handshake_complete(self, now: float) -> list[Event]:
+        self.connection.begin(now=now)
+        return [self._completed()]
+
+    def _handshake_failed(self, error: ssl.SSLError, now: float) -> list[Event]:
+        return self.connection.fail(handshake_error(error, self._first_octets), now=now)
+
+    def _keep_ticket(self, now: float) -> None:
+        """A server has no ticket to wait for."""
