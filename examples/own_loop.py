@@ -39,7 +39,7 @@ def drive(sock: socket.socket, session: TLSClient) -> Iterator[Event]:
                 unsent.clear()
                 yield from session.fail(str(error), now=monotonic())
             if session.is_finished:
-                return  # what the kernel would not take of the goodbye is not worth waiting for
+                return  # what the kernel would not take of the last octets is not worth waiting for
             selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if unsent else 0))
             deadline = session.next_timeout()
             ready = selector.select(None if deadline is None else max(deadline - monotonic(), 0))

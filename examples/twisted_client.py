@@ -25,7 +25,7 @@ from dot_io.tls import ClientContext, TLSClient
 from dot_proto import ConnectionClosed, Event, QueryLost, QueryTimedOut, ResponseReceived, make_query
 
 LAST_WORDS = 1.0
-"Seconds for the goodbye to leave, where a peer does not read."
+"Seconds for close_notify to leave, where a peer does not read."
 
 
 class DoTClient(Protocol):
@@ -68,7 +68,7 @@ class DoTClient(Protocol):
     def act(self, events: list[Event]) -> None:
         """Take in what the session reports, then do what it wants: the whole duty of a driver."""
         for event in events:
-            self.note(event)
+            self.process(event)
         self.transport.writeSequence(self.session.data_to_send())
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
@@ -79,7 +79,7 @@ class DoTClient(Protocol):
         elif deadline is not None:
             self.timer = reactor.callLater(max(deadline - monotonic(), 0), self.ring)
 
-    def note(self, event: Event) -> None:
+    def process(self, event: Event) -> None:
         """What the application makes of an event."""
         if isinstance(event, ResponseReceived):
             print(summary(self.waiting.pop(event.query), event.message))

@@ -11,6 +11,7 @@ from typing import Final
 from dot_proto import (
     AuthenticationPolicy,
     Cause,
+    ClientConfiguration,
     ConnectionClosed,
     Event,
     LocalProtocolError,
@@ -22,6 +23,7 @@ from dot_proto import (
 )
 
 from ._address import check_port, default_policy
+from ._queue import QueryQueue, Ticket
 from .errors import AuthenticationError, ConnectError, ConnectionLostError, HandshakeError, QueryTimeoutError
 from .tls import ClientContext, HandshakeCompleted, TLSClient
 
@@ -32,7 +34,7 @@ CLOSE_TIMEOUT: Final = 2.0
 "Seconds that closing waits for answers still owed, unless told otherwise."
 
 CLOSE_GRACE: Final = 0.5
-"Seconds more for the goodbye itself to leave, where a peer does not read."
+"Seconds more for close_notify itself to leave, where a peer does not read."
 
 MAX_IN_FLIGHT: Final = 64
 "Queries of one ``query_many`` on their way at a time, unless told otherwise; more gains little (benchmarks)."
@@ -53,7 +55,7 @@ _FATES: Final = (ResponseReceived, QueryTimedOut, QueryLost)
 "As a tuple: to make the union anew for each event would be 4 % of a query."
 
 Waiter = Callable[[Outcome], None]
-"What wants to know a query's fate."
+"What is told a query's fate."
 
 
 def context_for(
@@ -80,6 +82,28 @@ def context_with_learnt_anchor(error: HandshakeError, context: ClientContext) ->
     return context.with_learnt_anchor(error.verdict.anchor)
 
 
+def new_session(
+    context: ClientContext,
+    configuration: ClientConfiguration | None,
+    host: str,
+    port: int,
+    *,
+    now: float,
+    deadline: float,
+    share_records: bool,
+) -> TLSClient:
+    """The session of a TCP connection that came up ``now``, whose handshake must be over by ``deadline``."""
+    return TLSClient(
+        context,
+        configuration,
+        server=(host, port),
+        entropy=os.urandom,
+        now=now,
+        handshake_timeout=max(deadline - now, 0.0),
+        share_records=share_records,
+    )
+
+
 def connect_error(host: str, port: int, error: OSError | UnicodeError) -> ConnectError:
     """No TCP connection, and why, in the same words on every backend: the system's."""
     reason: BaseException = error
@@ -100,6 +124,7 @@ class ClientBase:
 
     def __init__(self, session: TLSClient, *, connect_time: float) -> None:
         self._session: Final = session
+        self._queue: Final = QueryQueue(session.connection)
         self._waiters: dict[int, Waiter] = {}
         self._end: ConnectionClosed | None = None
         self.handshake: HandshakeCompleted | None = None
@@ -125,7 +150,7 @@ class ClientBase:
         return self._end is not None or self._session.connection.verdict is not None
 
     def _process_events(self, events: list[Event]) -> None:
-        """Take in what a verb has returned; each query's waiter gets its fate."""
+        """Take in what a verb has returned: each query's waiter gets its fate, and the next in the queue are called."""
         for event in events:
             if isinstance(event, _FATES):
                 waiter = self._waiters.pop(event.query, None)
@@ -140,27 +165,27 @@ class ClientBase:
                     waiter(QueryLost(handle, safe_to_resend=False, was_sent=True))
             elif isinstance(event, HandshakeCompleted):
                 self.handshake = event
+        self._queue.call_next()
 
     def _ask(
         self,
         waiting: deque[tuple[int, bytes]],
-        places: int,
         positions: dict[int, int],
         waiter: Waiter,
         *,
         now: float,
         timeout: float | None,
     ) -> None:
-        """Queue as many of ``waiting`` as there are ``places`` for, and add their ``positions`` by handle."""
+        """Send as many of ``waiting`` as there is capacity for, and add their ``positions`` by handle."""
         send_query, waiters = self._session.connection.send_query, self._waiters
-        for _ in range(min(places, len(waiting))):
+        for _ in range(min(self._queue.capacity, len(waiting))):
             position, message = waiting.popleft()
             handle = send_query(message, now=now, timeout=timeout)
             positions[handle] = position
             waiters[handle] = waiter
 
     def _ask_first(self, message: bytes, waiter: Waiter, *, now: float, timeout: float) -> None:
-        """Queue a query before the server is judged: the engine holds it until then."""
+        """Send a query before the server is judged: the engine holds it until then."""
         handle = self._session.connection.send_query(message, now=now, timeout=max(timeout, 0.0))
         self._waiters[handle] = waiter
 
@@ -168,6 +193,23 @@ class ClientBase:
         """A caller does not wait any more: its query is cancelled, and nothing else is touched."""
         self._waiters.pop(handle, None)
         self._session.connection.cancel(handle, now=now)
+        self._queue.call_next()
+
+    def _time_in_queue(self, timeout: float | None) -> float:
+        """Seconds that a query may wait for its turn and for its answer; raises where its turn can never come."""
+        connection = self._session.connection
+        if not connection.is_open:
+            raise self._lost(safe_to_resend=True)
+        return connection.configuration.query_timeout if timeout is None else timeout
+
+    def _leave_queue(self, ticket: Ticket, timeout: float, left: float) -> float:
+        """The caller's turn has come, or ``timeout`` seconds are over; returns what is left of them."""
+        self._queue.leave(ticket)
+        if not ticket.is_called:
+            raise QueryTimeoutError(f"no capacity for the query within {timeout:.1f} s")
+        if not self._session.connection.is_open:
+            raise self._lost(safe_to_resend=True)
+        return max(left, 0.0)
 
     def _response(self, outcome: Outcome) -> bytes:
         """The response's octets, or the exception that the fate amounts to."""

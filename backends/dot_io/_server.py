@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import socket
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from dot_proto import (
     CertificateError,
@@ -17,6 +19,7 @@ from dot_proto import (
     LocalProtocolError,
     QueryReceived,
     ServerConfiguration,
+    State,
 )
 
 from ._address import check_port
@@ -53,29 +56,154 @@ class Peer:
     "The client's certificate, which its chain vouches for; ``None`` where the context asks for none."
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A client between ``accept()`` and its TLS session: who it is, and what it has sent already.
+
+    Everything that must be known before a session is made goes through here: limits count this peer, logs and
+    handlers name it, and the session is given these octets before any other.  What stands before TLS on the wire,
+    such as the PROXY protocol, changes the two and nothing else.
+    """
+
+    peer: Peer
+    "The client, not what stands between it and us."
+    first_octets: bytes = b""
+    "Octets of TLS that were read together with what came before TLS."
+
+    @classmethod
+    def of(cls, address: tuple[Any, ...]) -> Arrival:
+        """The client as the socket's address names it."""
+        return cls(Peer(address[0], address[1]))
+
+
 AsyncHandler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
 "From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
 
 
-@dataclass(frozen=True, slots=True)
-class AsyncOptions:
-    """What every connection of one asynchronous server shares."""
+class _HandlerOf(Protocol):
+    def __call__(self, query: bytes, peer: Peer, /) -> Any: ...
 
-    handler: AsyncHandler
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What every connection of one server shares."""
+
+    handler: _HandlerOf
     context: ServerContext
     configuration: ServerConfiguration | None
     handshake_timeout: float
     share_records: bool
 
-    def new_session(self, now: float) -> TLSServer:
-        """A session for a client that came at ``now``, in seconds on the loop's clock."""
-        return TLSServer(
+    @property
+    def send_timeout(self) -> float:
+        """Seconds after which a client that takes nothing of what it is sent is given up: as for an idle one.
+
+        While queries wait to be handled no connection is idle, so a client that does not read would never be.
+        """
+        configuration = self.configuration or ServerConfiguration()
+        return max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
+
+    def new_session(self, arrival: Arrival, *, now: float) -> tuple[TLSServer, list[Event]]:
+        """The session of a client that came at ``now``, and what its first octets led to."""
+        session = TLSServer(
             self.context,
             self.configuration,
             now=now,
             handshake_timeout=self.handshake_timeout,
             share_records=self.share_records,
         )
+        events = session.receive_data(arrival.first_octets, now=now) if arrival.first_octets else []
+        return session, events
+
+
+class _Driver(Protocol):
+    """What a connection asks of its driver."""
+
+    @property
+    def is_write_paused(self) -> bool: ...
+    def flush(self) -> None: ...
+    def start_flush(self) -> None: ...
+    def set_reading(self, wanted: bool, /) -> None: ...
+
+
+DriverType = TypeVar("DriverType", bound=_Driver)
+
+
+class AsyncConnection(ABC, Generic[DriverType]):
+    """One client of an asynchronous server: its queries go to the handler, and the answers back."""
+
+    driver: DriverType
+
+    def __init__(self, service: Service, arrival: Arrival, *, now: float) -> None:
+        self.peer = arrival.peer
+        self._session, self._first_events = service.new_session(arrival, now=now)
+        self._engine = self._session.connection
+        self._handler = service.handler
+        self._queries: deque[QueryReceived] = deque()
+
+    @abstractmethod
+    def _now(self) -> float:
+        """The time on the loop's clock, in seconds."""
+
+    @abstractmethod
+    def _start_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
+        """Have a task call :meth:`_await_handler`."""
+
+    def start_close(self, timeout: float) -> None:
+        """End in order: what was asked is answered within ``timeout`` seconds."""
+        self._engine.close(now=self._now(), timeout=timeout)
+        self.driver.start_flush()
+
+    def _process_events(self, events: list[Event]) -> None:
+        self.peer = take_in(events, self._queries, self.peer)
+        self._handle_queries()
+
+    def _handle_queries(self) -> None:
+        """Give queries to the handler as long as their answers can leave; then read on, or let the client wait."""
+        queries = self._queries
+        if self._engine.state is State.CLOSED:
+            queries.clear()
+        while queries and not self.driver.is_write_paused:
+            now = self._now()
+            for _ in range(min(BATCH, len(queries))):
+                self._ask_handler(queries.popleft(), now)
+            if queries:
+                self.driver.flush()
+        is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
+        self.driver.set_reading(not (is_full or self.driver.is_write_paused))
+
+    def _ask_handler(self, event: QueryReceived, now: float) -> None:
+        try:
+            response = self._handler(event.message, self.peer)
+            if response is None or isinstance(response, bytes):
+                self._answer(event, response, now)
+            else:
+                self._start_handler(event, response)
+        except Exception:
+            self._fail(event)
+
+    async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
+        try:
+            answer = await response
+            self._answer(event, answer, self._now())
+        except Exception:
+            self._fail(event)
+        self._handler_is_over()
+
+    def _handler_is_over(self) -> None:
+        self.driver.start_flush()
+        self._handle_queries()
+
+    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
+        if response is None:
+            self._engine.decline(event.query, now=now)
+        else:
+            self._engine.send_response(event.query, response, now=now)
+
+    def _fail(self, event: QueryReceived) -> None:
+        log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
+        with contextlib.suppress(Exception):
+            self._engine.send_error(event.query, now=self._now())
 
 
 def take_in(events: Iterable[Event], queries: deque[QueryReceived], peer: Peer) -> Peer:
@@ -107,14 +235,6 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=1024)
 
 
-def send_timeout(configuration: ServerConfiguration) -> float:
-    """Seconds after which a client that takes nothing of what it is sent is cut off.
-
-    While queries wait to be handled no connection is idle; one that does not read is as good as that.
-    """
-    return max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
-
-
 class ConnectionLimits:
     """How many connections there may be, in all and from one client (RFC 7766, section 6.2.2)."""
 
@@ -124,12 +244,12 @@ class ConnectionLimits:
         self._taken: Counter[str] = Counter()
 
     @property
-    def are_taken(self) -> bool:
-        """Whether there is no place for anybody: then the next client waits in the system's queue."""
+    def are_reached(self) -> bool:
+        """Whether nobody else is served: then the next client waits in the system's queue."""
         return self._taken.total() >= self._maximum
 
     def take(self, peer: Peer) -> bool:
-        """Take a place, if there is one for this client."""
+        """Count one more connection, if this client may have one."""
         network = _network(peer.host)
         if self._taken[network] >= self._per_host:
             log.info("%s has %d connections already: refused", network, self._per_host)

@@ -1,25 +1,62 @@
-"""What the transports of all backends share: sizes, limits, and two socket options."""
+"""What the transports of all backends share: sizes, when a peer that does not read is given up, socket options."""
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 from typing import Final, Protocol
 
 RECEIVE_SIZE: Final = 65_536
-"Octets read at a time: four TLS records; larger reads gain nothing (measured)."
+"Octets read at a time: four TLS records; larger reads gain nothing (benchmarks/backends.py)."
 
 FLUSH_TIMEOUT: Final = 1.0
-"Seconds that a session which has ended may take to send its last octets; then a peer that does not read is cut off."
+"Seconds without progress after which the last octets of a session that has ended are given up."
 
-DOES_NOT_READ: Final = "the peer does not read what it is sent"
-"Why a connection is given up whose peer takes nothing any more."
+NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+"Flag of send(): a connection that has gone is an error, and no SIGPIPE, whatever the program does with signals."
 
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 "struct linger: switched on, for 0 seconds."
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 "Linux only."
+
+
+class SendTimeout:
+    """When a peer that takes nothing of what it is sent is given up; decided here for every backend.
+
+    A driver calls :meth:`update` whenever it has tried to send, and :meth:`is_over` when :attr:`deadline` has come.
+    The peer has ``seconds`` to take something.  Every octet that the kernel takes starts the time anew, so a slow
+    peer is no dead one.  What a session sends last is not worth a long wait: then :data:`FLUSH_TIMEOUT` counts.
+    """
+
+    EXPLANATION: Final = "the peer does not read what it is sent"
+    "The text of the failure that follows."
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._seconds = seconds
+        self._unsent = 0
+        self.deadline = math.inf
+        "On the driver's clock, in seconds; infinity while nothing is unsent."
+
+    def update(self, unsent: int, *, now: float, is_last: bool) -> None:
+        """``unsent`` octets have not been taken by the kernel; ``is_last``: nothing will follow them.
+
+        Octets are added only while none are unsent, so fewer than before always means progress.
+        """
+        before, self._unsent = self._unsent, unsent
+        if not unsent:
+            self.deadline = math.inf
+            return
+        if not before or unsent < before:
+            self.deadline = now + self._seconds
+        if is_last:
+            self.deadline = min(self.deadline, now + FLUSH_TIMEOUT)
+
+    def is_over(self, *, now: float) -> bool:
+        """Whether the peer is to be given up now."""
+        return self.deadline <= now
 
 
 class _HasOptions(Protocol):

@@ -824,7 +824,7 @@ def test_a_full_connection_makes_queries_wait(credentials: Credentials) -> None:
         in_thread(client.query, make_query("first.example"), timeout=GIVE_UP) as first,
     ):
         happens(full)
-        with within(SOON), pytest.raises(QueryTimeoutError, match="place"):
+        with within(SOON), pytest.raises(QueryTimeoutError, match="no capacity"):
             client.query(make_query("hasty.example"), timeout=SHORT)
         with in_thread(client.query, make_query("second.example"), timeout=GIVE_UP) as second:
             release.set()
@@ -899,10 +899,10 @@ def test_when_the_thread_that_waits_goes_another_one_takes_over(credentials: Cre
         with pytest.raises(QueryTimeoutError):
             client.query(make_query("abandoned.example"), timeout=SHORT)
         with in_thread(client.query, make_query("hasty.example"), timeout=0.3) as hasty:
-            while not (client._someone_waits or hasty.done()):
+            while not (client._mover or hasty.done()):
                 pass
             with in_thread(client.query, make_query("patient.example"), timeout=GIVE_UP) as patient:
-                with pytest.raises(QueryTimeoutError, match="place"):
+                with pytest.raises(QueryTimeoutError, match="no capacity"):
                     hasty.result()
                 given_up.set()
                 with within(SOON):
@@ -913,4 +913,5 @@ def test_no_descriptor_is_inherited(credentials: Credentials) -> None:
     """A program that is started meanwhile does not hold the connection open (PEP 446)."""
     with connected(answer_all, credentials) as client:
         driver = client._driver
-        assert not any(os.get_inheritable(one.fileno()) for one in (driver._socket, *driver._wakers))
+        driver._poller.share()
+        assert not any(os.get_inheritable(one.fileno()) for one in (driver._socket, *driver._poller._wakers))

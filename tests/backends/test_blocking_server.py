@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import dot_io._server
-import dot_io.blocking.driver
+import dot_io._transport
 import dot_io.blocking.server
 from dot_io.blocking import Client, Peer, Server, connect, serve
 from dot_io.blocking.driver import Driver
@@ -433,7 +433,7 @@ def test_a_client_that_never_reads_does_not_keep_its_place(
     credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CON-20, SRV-17: it is idle, is told goodbye, which it does not read either, and is cut off."""
-    for module in (dot_io.blocking.driver, dot_io._server):
+    for module in (dot_io._transport, dot_io._server):
         monkeypatch.setattr(module, "FLUSH_TIMEOUT", SHORT)
     monkeypatch.setattr(TLSServer, "_linger_timeout", SHORT)
     configuration = ServerConfiguration(idle_timeout=0.4, idle_grace=0.0)

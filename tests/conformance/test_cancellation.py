@@ -10,9 +10,10 @@ import pytest
 from conformance.adapters import ASYNC, Backend, Blocking
 from conformance.identities import Identities
 from conformance.interruption import Moment, at_each_suspension
-from dot_io.blocking.driver import Driver
-from dot_proto import ClientConfiguration, make_query
-from support.peers import Caller, answer, name_in, scripted
+from dot_io.blocking.driver import Driver, Wait
+from dot_io.errors import ConnectionLostError
+from dot_proto import Cause, ClientConfiguration, make_query
+from support.peers import GIVE_UP, Caller, answer, name_in, scripted
 
 both_moments = pytest.mark.parametrize("moment", Moment, ids=lambda moment: moment.value)
 
@@ -203,7 +204,7 @@ def test_an_interrupt_while_waiting_is_the_callers_alone(
     identities: Identities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CON: Ctrl-C in a thread that waits for the socket abandons that thread's query; the next one goes on."""
-    poll, interrupted = Driver._select, []
+    select, interrupted = Driver.select, []
 
     def answering_the_others(caller: Caller) -> None:
         while True:
@@ -211,20 +212,45 @@ def test_an_interrupt_while_waiting_is_the_callers_alone(
             if name_in(query) != "victim":  # an answer that is there already is not waited for
                 caller.send(answer(query))
 
-    def interrupt(driver: Driver, reading: bool, writing: bool, timeout: float) -> bool:
-        if not interrupted and timeout > 0:  # not a mere look
+    def interrupt(driver: Driver, wait: Wait) -> bool:
+        if not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
-        return poll(driver, reading, writing, timeout)
+        return select(driver, wait)
 
     with (
         scripted(answering_the_others, identities.certificate_file) as server,
         Blocking.package.connect("127.0.0.1", identities.policy, port=server.port) as client,
     ):
-        monkeypatch.setattr(Driver, "_select", interrupt)
+        monkeypatch.setattr(Driver, "select", interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(client.query_many([make_query("victim.example")] * 3))
         assert interrupted
         assert client._session.connection.pending == 0
         assert name_in(client.query(make_query("next.example"))) == "next"
     assert server.accepted == 1
+
+
+@pytest.mark.parametrize("api", ASYNC, ids=repr)
+def test_what_this_side_aborts_is_told_as_ours(api: Backend, identities: Identities) -> None:
+    """The task inside ``close()`` is cancelled: the peer is not accused of having left close_notify out."""
+
+    async def scenario(api: Backend, port: int) -> None:
+        async with api.connect("127.0.0.1", identities.policy, port=port) as client:
+
+            async def ask() -> Any:
+                with pytest.raises(ConnectionLostError) as lost:
+                    await client.query(make_query("never.example"), timeout=GIVE_UP)
+                return lost.value
+
+            async def close() -> None:
+                with pytest.raises(TimeoutError):
+                    async with api.within(0.1):
+                        await client.close(timeout=GIVE_UP)
+
+            lost, _ = await api.gather([ask(), close()])
+            assert (lost.cause, lost.error, lost.safe_to_resend) == (Cause.CLOSE_TIMEOUT, None, True)
+            assert str(lost) == "the connection was closed before the answer came"
+
+    with scripted(lambda caller: caller.rest(), identities.certificate_file) as server:
+        api.run(scenario, server.port)

@@ -173,7 +173,7 @@ def test_a_server_that_is_slow_to_read(api: Backend, identities: Identities) -> 
 def test_a_server_that_never_reads(api: Backend, identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     """CON-5: each caller's deadline holds, and so does the one of closing."""
     over = threading.Event()
-    monkeypatch.setattr(f"{api.package.__name__}.driver.FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr("dot_io._transport.FLUSH_TIMEOUT", 0.1)
 
     async def scenario(api: Backend, port: int) -> None:
         async with api.connect("127.0.0.1", identities.policy, port=port) as client:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import socket
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
 
-from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
+from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
 
 from .._address import PORT
 from .._client import (
@@ -21,13 +21,14 @@ from .._client import (
     ClientBase,
     Outcome,
     check_in_flight,
-    connect_error,
     context_for,
     context_with_learnt_anchor,
+    new_session,
     no_first_query,
 )
-from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
+from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
+from .dial import dial
 from .driver import Driver
 
 
@@ -44,6 +45,9 @@ async def connect(
     first_query: bytes | None = None,
 ) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
+
+    A block that ends in order waits for the answers still owed, as :meth:`Client.close` does; one that is left by an
+    exception closes at once.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
     the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
@@ -65,8 +69,10 @@ async def connect(
         client = await _connect(host, port, learnt, configuration, deadline, share_records, first_query)
     try:
         yield client
-    finally:
-        await client.close()
+    except BaseException:
+        await client.close(timeout=0.0)  # nobody waits for what is still owed
+        raise
+    await client.close()
 
 
 async def _connect(
@@ -80,37 +86,19 @@ async def _connect(
 ) -> Client:
     loop = asyncio.get_running_loop()
     started = loop.time()
-    clients: list[Client] = []
-
-    def begin(driver: Driver) -> tuple[TLSClient, Callable[[list[Event]], None]]:
-        now = loop.time()
-        session = TLSClient(
-            context,
-            configuration,
-            server=(host, port),
-            entropy=os.urandom,
-            now=now,
-            handshake_timeout=max(deadline - now, 0.0),
-            share_records=share_records,
-        )
-        client = Client(driver, session, connect_time=now - started)
-        clients.append(client)
-        return session, client._process_events
-
-    driver = Driver(loop, begin, quickack=True)
+    sock = await dial(host, port, deadline)
     try:
-        async with asyncio.timeout_at(deadline):
-            try:
-                await loop.create_connection(lambda: driver, host, port)
-            except BaseException:
-                driver.abandon()
-                raise
-    except TimeoutError:
-        raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
-    except (OSError, UnicodeError) as error:  # the latter: no host name at all
-        raise connect_error(host, port, error) from error
-    await clients[0]._shake_hands(first_query, deadline)
-    return clients[0]
+        now = loop.time()
+        session = new_session(
+            context, configuration, host, port, now=now, deadline=deadline, share_records=share_records
+        )
+        client = Client(session, connect_time=now - started)
+        await client._start(sock)
+    except BaseException:
+        sock.close()
+        raise
+    await client._shake_hands(first_query, deadline)
+    return client
 
 
 class Client(ClientBase):
@@ -120,13 +108,11 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(self, driver: Driver, session: TLSClient, *, connect_time: float) -> None:
+    def __init__(self, session: TLSClient, *, connect_time: float) -> None:
         super().__init__(session, connect_time=connect_time)
         self._loop = asyncio.get_running_loop()
-        self._driver = driver
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._called = 0  # from the queue, and not yet awake
-        self._shaken: asyncio.Future[None] = self._loop.create_future()
+        self._driver = Driver(self._loop, session, self._process_events, quickack=True)
+        self._is_judged: asyncio.Future[None] = self._loop.create_future()
         self._first: asyncio.Future[Outcome] | None = None
 
     async def first_response(self) -> bytes:
@@ -144,13 +130,17 @@ class Client(ClientBase):
         """Ask, and wait for the response, which comes back under the query's own id.
 
         ``timeout`` is in seconds; the configuration's by default.  While too many queries are on their way this
-        waits for a place.  Cancelling the task abandons this query, and nothing else.  Raises
+        waits for its turn.  Cancelling the task abandons this query, and nothing else.  Raises
         :class:`~dot_io.errors.QueryTimeoutError`, :class:`~dot_io.errors.ConnectionLostError`,
         :class:`~dot_proto.LocalProtocolError` for a message that is no query.
         """
-        if not self._may_ask():
-            timeout = await self._wait_for_place(timeout)
-        handle = self._session.connection.send_query(message, now=self._loop.time(), timeout=timeout)
+        if self._queue.capacity <= 0:
+            timeout = await self._wait_in_queue(timeout)
+        try:
+            handle = self._session.connection.send_query(message, now=self._loop.time(), timeout=timeout)
+        except LocalProtocolError:
+            self._queue.call_next()  # since our turn is not used
+            raise
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._waiters[handle] = partial(_resolve, future)
         self._driver.start_flush()
@@ -163,7 +153,7 @@ class Client(ClientBase):
 
     async def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
-    ) -> AsyncIterator[tuple[int, Outcome]]:
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
         """Ask all of ``messages``, at most ``max_in_flight`` at a time, and yield each one's fate as it comes.
 
         Yields the message's position, from 0, and a :class:`~dot_proto.ResponseReceived`,
@@ -186,8 +176,8 @@ class Client(ClientBase):
         waiting = deque(islice(source, max_in_flight))
         try:
             while positions or waiting:
-                left = timeout if positions or self._may_ask() else await self._wait_for_place(timeout)
-                self._ask(waiting, self._places(), positions, collect, now=now(), timeout=left)
+                left = timeout if positions or self._queue.capacity > 0 else await self._wait_in_queue(timeout)
+                self._ask(waiting, positions, collect, now=now(), timeout=left)
                 self._driver.start_flush()
                 if not fates:
                     waiter = self._loop.create_future()
@@ -197,18 +187,26 @@ class Client(ClientBase):
                     yield positions.pop(outcome.query), outcome
                 waiting.extend(islice(source, max_in_flight - len(positions) - len(waiting)))
         finally:
+            self._queue.call_next()  # it may be that our turn is not used
             for handle in positions:
                 self._cancel_query(handle, now())
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
+        """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         self._session.connection.close(now=self._loop.time(), timeout=timeout)
         self._driver.flush()
-        self._call_next()
+        self._queue.call_next()
         try:
             await asyncio.wait([self._driver.ended], timeout=timeout + CLOSE_GRACE)
         finally:
             await self._abort()
+
+    async def _start(self, sock: socket.socket) -> None:
+        try:
+            await self._loop.create_connection(lambda: self._driver, sock=sock)
+        except BaseException:
+            self._driver.abandon()
+            raise
 
     async def _shake_hands(self, first_query: bytes | None, deadline: float) -> None:
         started = self._loop.time()
@@ -216,7 +214,7 @@ class Client(ClientBase):
             if first_query is not None and self._end is None:
                 self._first = self._loop.create_future()
                 self._ask_first(first_query, self._first.set_result, now=started, timeout=deadline - started)
-            await self._shaken
+            await self._is_judged
             self.handshake_time = self._loop.time() - started
             if self._end is not None:
                 self._driver.flush()  # the alert that says why
@@ -231,55 +229,30 @@ class Client(ClientBase):
         # Waiting for the future itself would, if cancelled, cancel it for everybody.
         await asyncio.wait([self._driver.ended])
 
-    def _places(self) -> int:
-        """How many places there are that were not promised to somebody in the queue."""
-        return 0 if self._driver.is_write_paused else self._session.connection.capacity - self._called
-
-    def _may_ask(self) -> bool:
-        return self._places() > 0
-
-    async def _wait_for_place(self, timeout: float | None) -> float:
+    async def _wait_in_queue(self, timeout: float | None) -> float:
         """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
-        connection = self._session.connection
-        if timeout is None:
-            timeout = connection.configuration.query_timeout
-        if not connection.is_open:
-            raise self._lost(safe_to_resend=True)
+        timeout = self._time_in_queue(timeout)
         deadline = self._loop.time() + timeout
-        place: asyncio.Future[None] = self._loop.create_future()
-        self._queue.append(place)
+        turn: asyncio.Future[None] = self._loop.create_future()
+        ticket = self._queue.enter(partial(turn.set_result, None))
         try:
-            await asyncio.wait([place], timeout=timeout)
-        finally:
-            if place.done():
-                self._called -= 1
-                self._loop.call_soon(self._call_next)  # it may be that we do not use our place
-            else:
-                self._queue.remove(place)
-        if not place.done():
-            raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s")
-        if not connection.is_open:
-            raise self._lost(safe_to_resend=True)
-        return max(deadline - self._loop.time(), 0.0)
-
-    def _call_next(self) -> None:
-        """Wake as many as there are places for; all, where there will be no more."""
-        while self._queue and (self._may_ask() or not self._session.connection.is_open):
-            self._called += 1
-            self._queue.popleft().set_result(None)
+            await asyncio.wait([turn], timeout=timeout)
+        except BaseException:
+            self._queue.leave(ticket)
+            self._queue.call_next()
+            raise
+        return self._leave_queue(ticket, timeout, deadline - self._loop.time())
 
     def _cancel_query(self, handle: int, now: float) -> None:
         super()._cancel_query(handle, now)
-        self._call_next()
         self._driver.start_flush()
 
     def _process_events(self, events: list[Event]) -> None:
         super()._process_events(events)
-        if not self._shaken.done() and self._handshake_is_over():
-            self._shaken.set_result(None)
-        # Behind the tasks that this wakes: what they ask leaves with it, the first query with the client's Finished.
+        if not self._is_judged.done() and self._handshake_is_over():
+            self._is_judged.set_result(None)
+        # After the tasks that this wakes: what they ask leaves with it, the first query with the client's Finished.
         self._driver.start_flush()
-        self._call_next()
 
 
 def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -16,14 +15,7 @@ from typing import Final, cast
 
 from dot_proto import Event
 
-from .._transport import (
-    DOES_NOT_READ,
-    FLUSH_TIMEOUT,
-    RECEIVE_SIZE,
-    acknowledge_at_once,
-    reset_on_close,
-    send_at_once,
-)
+from .._transport import RECEIVE_SIZE, SendTimeout, acknowledge_at_once, reset_on_close, send_at_once
 from ..tls import TLSClient, TLSServer
 
 
@@ -44,31 +36,31 @@ _BUFFERS: Final = _Buffers()
 class Driver(asyncio.BufferedProtocol):
     """One transport and one session.
 
-    ``begin`` is called when TCP is up, and returns the session and the function that takes its events.
-    ``quickack``: acknowledge what is read at once.  ``send_timeout`` is in seconds: a peer that takes
-    nothing of what is sent for so long is cut off.
+    ``process_events`` gets what the session's verbs return, ``on_writability`` is called when the peer has begun or
+    ceased to read too slowly.  ``quickack``: acknowledge what is read at once.  ``send_timeout`` is in seconds: a
+    peer that takes nothing of what it is sent for so long is given up.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        begin: Callable[[Driver], tuple[TLSClient | TLSServer, Callable[[list[Event]], None]]],
+        session: TLSClient | TLSServer,
+        process_events: Callable[[list[Event]], None],
+        on_writability: Callable[[], None] = lambda: None,
         *,
         quickack: bool = False,
         send_timeout: float = math.inf,
     ) -> None:
         self._loop = loop
-        self._begin = begin
+        self._session = session
+        self._process_events = process_events
+        self._on_writability = on_writability
         self._quickack = quickack
-        self._send_timeout = send_timeout
-        self._progress_timer: asyncio.TimerHandle | None = None
+        self._send_timeout = SendTimeout(send_timeout)
         self._buffer = _BUFFERS.get()
-        self._session: TLSClient | TLSServer
-        self._process_events: Callable[[list[Event]], None]
-        self._transport: asyncio.Transport
-        self._socket: socket.socket
+        self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer_at = math.inf
         self._will_flush = False
         self.is_write_paused = False
         "Whether the peer reads too slowly for more to be sent."
@@ -82,42 +74,39 @@ class Driver(asyncio.BufferedProtocol):
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Send what the session has to send, keep its timer, and close when it has ended."""
+        """Send what the session has to send, keep the timer, and close when the session has ended."""
         self._will_flush = False
         transport = self._transport
-        if transport.is_closing() or self.ended.done():
+        if transport is None:
             return
-        chunks = self._session.data_to_send()
-        if chunks:
-            transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        if self._session.is_finished:
-            transport.close()
-            self._set_timer(self._loop.time() + FLUSH_TIMEOUT, self.abort)
-        else:
-            self._keep_timer()
+        if not transport.is_closing():
+            if self.is_write_paused:
+                self._watch_sending()
+            elif chunks := self._session.data_to_send():
+                transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            if self._session.is_finished:
+                # The transport goes on to send what it holds, as long as the peer goes on to take it.
+                self._watch_sending()
+                transport.close()
+        self._keep_timer()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent; the end is told as ours."""
+        self._process_events(self._session.abort(now=self._loop.time()))
+        self._cut_off()
 
     def abandon(self) -> None:
-        """Whoever opened this was interrupted: uvloop closes the transport then, and does not say so."""
-        self._stop_timers()
+        """Whoever opened the transport was interrupted: uvloop then closes it beneath us, and does not say so."""
+        self._transport = None
+        self._stop_timer()
         if not self.ended.done():
             self.ended.set_result(None)
 
-    def abort(self) -> None:
-        """Close at once, whatever is still to be sent."""
-        if self._transport.get_write_buffer_size():
-            reset_on_close(self._socket)
-        self._transport.abort()
-
-    def pause_reading(self, paused: bool) -> None:
-        """Stop or go on taking octets from the peer, whom TCP then slows down."""
+    def set_reading(self, wanted: bool) -> None:
+        """Take octets from the peer, or stop, so that TCP slows the peer down."""
         transport = self._transport
-        if not transport.is_closing() and transport.is_reading() is paused:
-            (transport.pause_reading if paused else transport.resume_reading)()
-
-    def peer_name(self) -> tuple[str, int]:
-        """The peer's address and port."""
-        name = self._transport.get_extra_info("peername")
-        return (name[0], name[1]) if name else ("", 0)
+        if transport is not None and not transport.is_closing() and transport.is_reading() is not wanted:
+            (transport.resume_reading if wanted else transport.pause_reading)()
 
     # What the transport calls.
 
@@ -126,7 +115,6 @@ class Driver(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._socket = transport.get_extra_info("socket")
         send_at_once(self._socket)
-        self._session, self._process_events = self._begin(self)
         self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -145,12 +133,13 @@ class Driver(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is gone, by whichever side."""
-        self._stop_timers()
+        """The transport is gone: it has failed, or this side has closed it."""
+        self._transport = None
+        self._stop_timer()
         now = self._loop.time()
         try:
             if exc is None:
-                self._process_events(self._session.receive_eof(now=now))
+                self._process_events(self._session.abort(now=now))
             else:
                 self._process_events(self._session.fail(getattr(exc, "strerror", None) or str(exc), now=now))
         finally:  # whoever waits for the end must not wait for ever, also where a fault of ours has brought it
@@ -160,38 +149,22 @@ class Driver(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The peer reads too slowly."""
         self.is_write_paused = True
-        if self._send_timeout < math.inf:
-            self._await_progress(self._transport.get_write_buffer_size())
-        self._process_events([])
+        self._watch_sending()
+        self._keep_timer()
+        self._on_writability()
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self.is_write_paused = False
-        self._stop_progress_timer()
-        self._process_events([])
+        transport = self._transport
+        if transport is not None and transport.is_closing():
+            self._watch_sending()  # what is left in the transport is watched to its end
+        else:
+            self._send_timeout.update(0, now=self._loop.time(), is_last=False)
+        self._on_writability()
         self.flush()
 
-    def _await_progress(self, unsent: int) -> None:
-        self._progress_timer = self._loop.call_later(self._send_timeout, self._check_progress, unsent)
-
-    def _check_progress(self, before: int) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent < before:
-            self._await_progress(unsent)
-        else:
-            self._process_events(self._session.fail(DOES_NOT_READ, now=self._loop.time()))
-            self.abort()
-
-    def _stop_timers(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._stop_progress_timer()
-
-    def _stop_progress_timer(self) -> None:
-        if self._progress_timer is not None:
-            self._progress_timer.cancel()
-            self._progress_timer = None
+    # Private methods.
 
     def _act(self, events: list[Event]) -> None:
         if events:
@@ -199,19 +172,55 @@ class Driver(asyncio.BufferedProtocol):
         if not self._will_flush:
             self.flush()
 
+    def _watch_sending(self) -> None:
+        assert self._transport is not None
+        unsent = self._transport.get_write_buffer_size()
+        self._send_timeout.update(unsent, now=self._loop.time(), is_last=self._session.has_ended)
+
+    def _cut_off(self) -> None:
+        transport = self._transport
+        if transport is not None:
+            if transport.get_write_buffer_size():
+                reset_on_close(self._socket)
+            transport.abort()
+
     def _keep_timer(self) -> None:
         """One timer for the connection.  It may ring early, and is moved only to an earlier time."""
-        deadline = self._session.next_timeout()
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
-            return
-        self._set_timer(deadline, self._ring)
+        deadline = self._send_timeout.deadline
+        due = self._session.next_timeout()
+        if due is not None and due < deadline:
+            deadline = due
+        if deadline < self._timer_at:
+            self._stop_timer()
+            self._timer_at = deadline  # uvloop's handles do not always know
+            self._timer = self._loop.call_at(deadline, self._ring)
 
-    def _set_timer(self, deadline: float, act: Callable[[], None]) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = deadline  # uvloop's handles do not always know
-        self._timer = self._loop.call_at(deadline, act)
+            self._timer = None
+        self._timer_at = math.inf
 
     def _ring(self) -> None:
         self._timer = None
+        self._timer_at = math.inf
+        if self._transport is None:
+            return
+        now = self._loop.time()
+        if self._send_timeout.is_over(now=now):
+            self._watch_sending()
+            if self._send_timeout.is_over(now=now):  # no octet was taken meanwhile
+                self._process_events(self._session.fail(SendTimeout.EXPLANATION, now=now))
+                self._cut_off()
+                return
+        due = self._session.next_timeout()
+        if due is not None and due <= now:
+            # Where the process was stopped past the deadline, the answer may be in the kernel, and the loop has not
+            # looked since.  It looks between this turn and the next, and tells what it saw in the next: so the
+            # deadline counts in the turn after that.
+            self._loop.call_soon(self._loop.call_soon, self._time_out)
+        else:
+            self._keep_timer()
+
+    def _time_out(self) -> None:
         self._act(self._session.handle_timeout(now=self._loop.time()))

@@ -9,32 +9,29 @@ more than is answered, or does not read, is not read from until it has been serv
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from dot_proto import Event, QueryReceived, ServerConfiguration, State
+from dot_proto import QueryReceived, ServerConfiguration
 
 from .._address import PORT
 from .._server import (
     ACCEPT_PAUSE,
-    BATCH,
     CLOSE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_HOST,
+    Arrival,
+    AsyncConnection,
     AsyncHandler,
-    AsyncOptions,
     ConnectionLimits,
     Peer,
+    Service,
     check_service,
     listen,
     log,
-    send_timeout,
-    take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .driver import Driver
@@ -62,9 +59,9 @@ async def serve(
     """
     check_service(handler, context)
     listener = listen(host, port)
-    places = ConnectionLimits(max_connections, max_connections_per_host)
-    options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)
-    server = Server(options, listener, places)
+    limits = ConnectionLimits(max_connections, max_connections_per_host)
+    service = Service(handler, context, configuration, handshake_timeout, share_records)
+    server = Server(service, listener, limits)
     try:
         yield server
     finally:
@@ -74,11 +71,11 @@ async def serve(
 class Server:
     """A listening server, made by :func:`serve`."""
 
-    def __init__(self, options: AsyncOptions, listener: socket.socket, places: ConnectionLimits) -> None:
+    def __init__(self, service: Service, listener: socket.socket, limits: ConnectionLimits) -> None:
         listener.setblocking(False)
-        self._options = options
+        self._service = service
         self._listener = listener
-        self._places = places
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._connections: set[_Connection] = set()
         self._starting: set[asyncio.Task[None]] = set()
@@ -116,7 +113,7 @@ class Server:
 
     def _start_accepting(self) -> None:
         self._pause = None
-        if self._listener.fileno() != -1 and not self._places.are_taken:
+        if self._listener.fileno() != -1 and not self._limits.are_reached:
             self._loop.add_reader(self._listener, self._accept)
 
     def _stop_accepting(self) -> None:
@@ -137,24 +134,24 @@ class Server:
             self._pause = self._loop.call_later(ACCEPT_PAUSE, self._start_accepting)
             return
         sock.setblocking(False)
-        peer = Peer(address[0], address[1])
-        if not self._places.take(peer):
+        arrival = Arrival.of(address)
+        if not self._limits.take(arrival.peer):
             sock.close()
             return
-        if self._places.are_taken:
+        if self._limits.are_reached:
             self._stop_accepting()
-        starting = self._loop.create_task(self._start_connection(sock, peer))
+        starting = self._loop.create_task(self._start_connection(sock, arrival))
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
 
-    async def _start_connection(self, sock: socket.socket, peer: Peer) -> None:
-        connection = _Connection(self._options, peer, self._loop)
+    async def _start_connection(self, sock: socket.socket, arrival: Arrival) -> None:
+        connection = _Connection(self._service, arrival, self._loop)
         try:
-            await self._loop.connect_accepted_socket(lambda: connection.driver, sock)
-        except OSError as error:  # the client was gone before it was welcomed
-            log.info("%s cannot be served: %s", peer.host, error)
+            await connection.start(sock)
+        except OSError as error:  # the client was gone before it was served
+            log.info("%s cannot be served: %s", arrival.peer.host, error)
             sock.close()
-            self._give_back(peer)
+            self._give_back(arrival.peer)
         else:
             self._connections.add(connection)
             connection.gone.add_done_callback(partial(self._forget, connection))
@@ -164,33 +161,46 @@ class Server:
         self._give_back(connection.peer)
 
     def _give_back(self, peer: Peer) -> None:
-        self._places.give_back(peer)
+        self._limits.give_back(peer)
         if self._pause is None:
             self._start_accepting()
 
 
-class _Connection:
+class _Connection(AsyncConnection[Driver]):
     """One client."""
 
-    def __init__(self, options: AsyncOptions, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
-        self.peer = peer
-        session = options.new_session(loop.time())
+    def __init__(self, service: Service, arrival: Arrival, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(service, arrival, now=loop.time())
         self._loop = loop
-        self._handler = options.handler
-        self._engine = session.connection
-        self._queries: deque[QueryReceived] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self.driver = Driver(
-            loop, lambda _: (session, self._process_events), send_timeout=send_timeout(self._engine.configuration)
+            loop, self._session, self._process_events, self._handle_queries, send_timeout=service.send_timeout
         )
         self.gone: Final[asyncio.Future[None]] = loop.create_future()
         "Done when the connection has ended, and with it every handler that worked for it."
         self.driver.ended.add_done_callback(self._end_handlers)
 
-    def start_close(self, timeout: float) -> None:
-        """End in order: what was asked is answered within ``timeout`` seconds."""
-        self._engine.close(now=self._loop.time(), timeout=timeout)
-        self.driver.start_flush()
+    async def start(self, sock: socket.socket) -> None:
+        """Move octets from here on."""
+        await self._loop.connect_accepted_socket(lambda: self.driver, sock)
+        self._process_events(self._first_events)
+
+    def _now(self) -> float:
+        return self._loop.time()
+
+    def _start_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
+        task = self._loop.create_task(self._await_handler(event, response))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget_handler)
+
+    async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
+        try:
+            await super()._await_handler(event, response)
+        except asyncio.CancelledError:
+            if self.driver.ended.done():
+                raise
+            self._fail(event)  # something that it waited for was cancelled
+            self._handler_is_over()
 
     def _end_handlers(self, _: object) -> None:
         for task in self._tasks:
@@ -204,53 +214,3 @@ class _Connection:
     def _check_gone(self) -> None:
         if self.driver.ended.done() and not self._tasks and not self.gone.done():
             self.gone.set_result(None)
-
-    def _process_events(self, events: list[Event]) -> None:
-        queries = self._queries
-        self.peer = take_in(events, queries, self.peer)
-        if self._engine.state is State.CLOSED:
-            queries.clear()
-        while queries and not self.driver.is_write_paused:
-            now = self._loop.time()
-            for _ in range(min(BATCH, len(queries))):
-                self._ask_handler(queries.popleft(), now)
-            if queries:
-                self.driver.flush()
-        is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
-        self.driver.pause_reading(is_full or self.driver.is_write_paused)
-
-    def _ask_handler(self, event: QueryReceived, now: float) -> None:
-        try:
-            response = self._handler(event.message, self.peer)
-            if response is None or isinstance(response, bytes):
-                self._answer(event, response, now)
-            else:
-                task = self._loop.create_task(self._await_handler(event, response))
-                self._tasks.add(task)
-                task.add_done_callback(self._forget_handler)
-        except Exception:
-            self._fail(event)
-
-    async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
-        try:
-            answer = await response
-            self._answer(event, answer, self._loop.time())
-        except asyncio.CancelledError:
-            if self.driver.ended.done():
-                raise
-            self._fail(event)  # something that it waited for was cancelled
-        except Exception:
-            self._fail(event)
-        self.driver.start_flush()
-        self._process_events([])
-
-    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
-        if response is None:
-            self._engine.decline(event.query, now=now)
-        else:
-            self._engine.send_response(event.query, response, now=now)
-
-    def _fail(self, event: QueryReceived) -> None:
-        log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
-        with contextlib.suppress(Exception):
-            self._engine.send_error(event.query, now=self._loop.time())

@@ -1,22 +1,38 @@
 """The client: one connection that any number of threads may share.
 
-Theory of operation.  A thread that waits for an answer either waits for the socket, and sorts what comes for
-everybody, or, if another thread does so already, waits for that thread.  Whoever changes what that other thread
-should wait for wakes it.
+Theory of operation.  A thread that waits for an answer either moves octets for everybody, as the *mover*, and sorts
+what comes, or, if there is a mover already, waits for that thread as a *follower*.  Whoever is not the mover and
+changes what the mover should wait for (a query more, an earlier deadline, the end) wakes it.  A mover that has what it
+wanted leaves, and wakes the followers, one of which takes its place.
+
+What must hold when threads are interrupted.  Ctrl-C, or any exception that a signal handler raises, can come between
+any two instructions of the main thread.  Three kinds of places are told apart:
+
+* While a thread waits (``select``, or for a follower's lock) it holds no lock and has nothing of the session's in its
+  hands.  An interruption there is the caller's alone: its query is cancelled, the connection goes on.
+* While a thread works on the session, records may have been encrypted and not yet sent, and the engine may have been
+  told half of something.  TLS counts its records, so the loss of one breaks the stream for good.  Such work is done
+  inside ``with self._lock, self._work``.  ``_work`` notices an exception that is none of ours, and also that a
+  former thread never came out in order: then the connection is broken off, and every waiting caller hears of it.
+* The lock itself is taken by ``with`` alone.  ``threading.RLock`` takes and gives it back in C, where no interruption
+  comes between taking it and being sure to give it back.  ``threading.Condition`` is written in Python and has such
+  places; therefore followers wait for a plain lock of their own, outside of ours.
+
+A mover that is interrupted twice could fail to give its role back.  So a follower never waits longer than
+``FOLLOWER_WAIT`` without a look at the socket of its own: answers then come late, but nobody waits for ever.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from time import monotonic
 from typing import Final
 
-from dot_proto import AuthenticationPolicy, ClientConfiguration, Event
+from dot_proto import AuthenticationPolicy, Cause, ClientConfiguration, ConnectionClosed, DoTError, Event
 
 from .._address import PORT
 from .._client import (
@@ -26,18 +42,21 @@ from .._client import (
     MAX_IN_FLIGHT,
     ClientBase,
     Outcome,
+    Waiter,
     check_in_flight,
-    connect_error,
     context_for,
     context_with_learnt_anchor,
+    new_session,
     no_first_query,
 )
-from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
+from .._queue import Ticket
+from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
-from .driver import LONGEST_WAIT, Driver
+from .dial import dial
+from .driver import Driver, Wait
 
-SHORTEST_DIAL: Final = 0.001
-"Seconds; a timeout of 0 would mean that a socket does not wait at all."
+FOLLOWER_WAIT: Final = 1.0
+"Seconds that a thread relies on the thread that moves octets for it; see the module's text."
 
 
 def connect(
@@ -83,45 +102,18 @@ def _connect(
     first_query: bytes | None,
 ) -> Client:
     started = monotonic()
-    try:
-        sock = _dial(host, port, deadline)
-    except TimeoutError:
-        raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
-    except (OSError, UnicodeError) as error:  # the latter: no host name at all
-        raise connect_error(host, port, error) from error
+    sock = dial(host, port, deadline)
     try:
         now = monotonic()
-        session = TLSClient(
-            context,
-            configuration,
-            server=(host, port),
-            entropy=os.urandom,
-            now=now,
-            handshake_timeout=max(deadline - now, 0.0),
-            share_records=share_records,
+        session = new_session(
+            context, configuration, host, port, now=now, deadline=deadline, share_records=share_records
         )
-        return Client(sock, session, connect_time=now - started, first_query=first_query, timeout=deadline - now)
+        client = Client(sock, session, connect_time=now - started)
     except BaseException:
         sock.close()
         raise
-
-
-def _dial(host: str, port: int, deadline: float) -> socket.socket:
-    """TCP to the first address of ``host`` that takes it; each address has its share of the time that is left."""
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for left in range(len(addresses), 0, -1):
-        family, kind, protocol, _, address = addresses[-left]
-        sock = socket.socket(family, kind, protocol)
-        sock.settimeout(min(max((deadline - monotonic()) / left, SHORTEST_DIAL), LONGEST_WAIT))
-        try:
-            sock.connect(address)
-        except BaseException as error:
-            sock.close()
-            if left == 1 or not isinstance(error, OSError):
-                raise
-        else:
-            return sock
-    raise OSError("it has no address")
+    client._shake_hands(first_query, deadline)
+    return client
 
 
 class Client(ClientBase):
@@ -131,22 +123,14 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(
-        self, sock: socket.socket, session: TLSClient, *, connect_time: float, first_query: bytes | None, timeout: float
-    ) -> None:
+    def __init__(self, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
         super().__init__(session, connect_time=connect_time)
         self._driver = Driver(sock, session, quickack=True)
-        self._changed = threading.Condition(self._driver.lock)
-        self._someone_waits = False
+        self._lock = self._driver.lock
+        self._work = _Work(self._break_off)
+        self._mover: object = None  # the call that moves octets for all
+        self._followers: list[threading.Lock] = []  # locks that are held, to be released when something has happened
         self._first: deque[Outcome] | None = None
-        try:
-            if first_query is not None:
-                self._first = deque()
-                self._ask_first(first_query, self._first.append, now=monotonic(), timeout=timeout)
-            self._shake_hands()
-        except BaseException:
-            self._driver.close()
-            raise
 
     def first_response(self) -> bytes:
         """Wait for the response to the query that :func:`connect` was given as ``first_query``.
@@ -156,34 +140,32 @@ class Client(ClientBase):
         """
         if self._first is None:
             raise no_first_query()
-        self._wait_for_fate(self._first)
-        return self._response(self._first[0])
+        first = self._first
+        self._wait_until(lambda: bool(first))
+        return self._response(first[0])
 
     def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
 
         ``timeout`` is in seconds; the configuration's by default.  While too many queries are on their way this
-        waits for a place.  Raises :class:`~dot_io.errors.QueryTimeoutError`,
+        waits for its turn.  Raises :class:`~dot_io.errors.QueryTimeoutError`,
         :class:`~dot_io.errors.ConnectionLostError`, :class:`~dot_proto.LocalProtocolError` for a message that is
         no query.
         """
         fates: deque[Outcome] = deque()
-        with self._changed:
-            self._poll_once()
-            if not self._may_ask():
-                timeout = self._wait_for_place(timeout)
-            handle = self._session.connection.send_query(message, now=monotonic(), timeout=timeout)
-            self._waiters[handle] = fates.append
+        handles: dict[int, int] = {}
+        waiting = deque([(0, message)])
         try:
-            self._wait_for_fate(fates)
+            self._send(waiting, handles, fates.append, timeout)
+            self._wait_until(lambda: bool(fates))
         except BaseException:
-            self._cancel([handle])
+            self._cancel(handles)
             raise
         return self._response(fates[0])
 
     def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
-    ) -> Iterator[tuple[int, Outcome]]:
+    ) -> Generator[tuple[int, Outcome]]:
         """Ask all of ``messages``, at most ``max_in_flight`` at a time, and yield each one's fate as it comes.
 
         Yields the message's position, from 0, and a :class:`~dot_proto.ResponseReceived`,
@@ -196,14 +178,10 @@ class Client(ClientBase):
         fates: deque[Outcome] = deque()
         source = enumerate(messages)
         waiting = deque(islice(source, max_in_flight))
-        self._poll_once()
         try:
             while positions or waiting:
-                with self._changed:
-                    left = timeout if positions or self._may_ask() else self._wait_for_place(timeout)
-                    places = self._session.connection.capacity
-                    self._ask(waiting, places, positions, fates.append, now=monotonic(), timeout=left)
-                self._wait_for_fate(fates)
+                self._send(waiting, positions, fates.append, timeout)
+                self._wait_until(lambda: bool(fates))
                 while fates:
                     outcome = fates.popleft()
                     yield positions.pop(outcome.query), outcome
@@ -213,101 +191,193 @@ class Client(ClientBase):
                 self._cancel(positions)
 
     def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Say goodbye and close.  Answers still owed to other threads are waited for, ``timeout`` seconds long."""
+        """Close in order.  Answers still owed to other threads are waited for, ``timeout`` seconds long."""
         deadline = monotonic() + timeout + CLOSE_GRACE
-        with self._changed:
-            self._session.connection.close(now=monotonic(), timeout=timeout)
-            try:
-                self._process_events(self._session.handle_timeout(now=monotonic()))
-                self._process_events(self._driver.flush())
+        try:
+            with self._lock, self._work:
+                self._session.connection.close(now=monotonic(), timeout=timeout)
+                self._process_events(self._driver.poll())
                 self._wake_all()
-                while not self._driver.is_finished and monotonic() < deadline:
-                    self._wait_for_news(deadline)
-                while self._someone_waits:
-                    self._wake_all()
-                    self._changed.wait()
-            finally:
-                self._driver.close()
+            self._wait_until(lambda: self._driver.is_finished, deadline)
+        finally:
+            with self._lock, self._work:
+                self._process_events(self._driver.abort())
+                self._wake_all()
+            self._wait_for_movers()
+            self._driver.close()
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A block that is left by an exception waits for nothing that is still owed.
+        self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, first_query: bytes | None, deadline: float) -> None:
         started = monotonic()
-        with self._changed:
-            while not self._handshake_is_over():
-                self._wait_for_news(None)
+        try:
+            if first_query is not None:
+                self._first = deque()
+                with self._lock, self._work:
+                    self._ask_first(first_query, self._first.append, now=started, timeout=deadline - started)
+            self._wait_until(self._handshake_is_over)
+        except BaseException:
+            self._driver.close()
+            raise
         self.handshake_time = monotonic() - started
         if self._end is not None:
+            self._driver.close()
             raise self._failure()
 
-    def _may_ask(self) -> bool:
-        return self._session.connection.accepts_queries
+    def _send(
+        self, waiting: deque[tuple[int, bytes]], positions: dict[int, int], waiter: Waiter, timeout: float | None
+    ) -> None:
+        """Send as many of ``waiting`` as there is capacity for; where it is to be none, wait for our turn first."""
+        ticket = None
+        with self._lock, self._work:
+            if self._mover is None and self._end is None and not positions:
+                # Notice what happened while nobody waited: a server may have closed an idle connection.
+                self._process_events(self._driver.poll())
+            if positions or self._queue.capacity > 0:
+                self._ask(waiting, positions, waiter, now=monotonic(), timeout=timeout)
+            else:
+                timeout = self._time_in_queue(timeout)
+                ticket = self._queue.enter(self._wake_all)
+        if ticket is not None and timeout is not None:
+            self._wait_and_send(ticket, waiting, positions, waiter, timeout)
 
-    def _wait_for_place(self, timeout: float | None) -> float:
-        """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
-        connection = self._session.connection
-        if timeout is None:
-            timeout = connection.configuration.query_timeout
-        deadline = monotonic() + timeout
-        while not self._may_ask():
-            if not connection.is_open:
-                raise self._lost(safe_to_resend=True)
-            if not monotonic() < deadline:
-                raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s")
-            self._wait_for_news(deadline)
-        return max(deadline - monotonic(), 0.0)
+    def _wait_and_send(
+        self,
+        ticket: Ticket,
+        waiting: deque[tuple[int, bytes]],
+        positions: dict[int, int],
+        waiter: Waiter,
+        timeout: float,
+    ) -> None:
+        deadline, is_in_queue = monotonic() + timeout, True
+        try:
+            self._wait_until(lambda: ticket.is_called, deadline)
+            with self._lock, self._work:
+                is_in_queue = False
+                left = self._leave_queue(ticket, timeout, deadline - monotonic())
+                self._ask(waiting, positions, waiter, now=monotonic(), timeout=left)
+        finally:
+            with self._lock, self._work:
+                if is_in_queue:
+                    self._queue.leave(ticket)
+                self._queue.call_next()  # it may be that our turn is not used
 
     def _cancel(self, handles: Iterable[int]) -> None:
-        with self._changed:
+        with self._lock, self._work:
             for handle in handles:
                 self._cancel_query(handle, monotonic())
-            self._wake_all()  # there may be places for other threads' queries, and nothing more to wait for
+            self._wake_all()  # it may be others' turn, and there is less to wait for
 
-    def _poll_once(self) -> None:
-        """Notice what happened while nobody waited: a server may have closed an idle connection."""
-        with self._changed:
-            if not self._someone_waits and self._end is None:
-                self._process_events(self._driver.poll())
+    def _wait_until(self, is_over: Callable[[], bool], deadline: float | None = None) -> None:
+        """Move octets for everybody, or wait for the thread that does, until something is so or ``deadline`` is past.
 
-    def _wait_for_fate(self, fates: deque[Outcome]) -> None:
-        """Send what is queued, and wait until at least one query has met its fate."""
-        with self._changed:
-            self._process_events(self._driver.flush())
-            if self._driver.is_write_paused and self._someone_waits:
-                self._driver.wake()  # to wait until the kernel takes it
-            while not fates:
-                self._wait_for_news(None)
-
-    def _wait_for_news(self, deadline: float | None) -> None:
-        """Wait for the socket on behalf of all threads, or for the thread that does; call with the lock held once."""
-        if self._someone_waits:
-            # Our deadline may be earlier than the one that the other thread waits for.
-            due = self._session.next_timeout()
-            times = [one for one in (due, deadline) if one is not None]
-            self._changed.wait(min(max(min(times) - monotonic(), 0.0), LONGEST_WAIT) if times else None)
-            self._process_events(self._session.handle_timeout(now=monotonic()))
-            return
-        self._someone_waits = True
-        self._changed.release()
+        ``is_over`` is asked with the lock held.
+        """
+        me = object()
         try:
-            events = self._driver.wait(deadline)
+            while True:
+                wait: Wait | None = None
+                follower: threading.Lock | None = None
+                with self._lock, self._work:
+                    if self._mover is None:
+                        self._mover = me
+                    if self._mover is me:
+                        self._process_events(self._driver.prepare())
+                        wait = self._driver.next_wait(deadline)
+                    else:
+                        self._process_events(self._driver.flush())
+                        if self._driver.is_write_paused:
+                            self._driver.wake()  # to wait until the kernel takes more
+                        follower = self._follow()
+                    now = monotonic()
+                    if is_over() or (deadline is not None and deadline <= now):
+                        return
+                    due = self._session.next_timeout()
+                if wait is not None:
+                    is_readable = self._driver.select(wait)
+                    with self._lock, self._work:
+                        self._process_events(self._driver.act(wait, is_readable))
+                        if is_over():
+                            return
+                elif follower is not None:
+                    times = [now + FOLLOWER_WAIT, *(one for one in (due, deadline) if one is not None)]
+                    if not follower.acquire(timeout=max(min(times) - now, 0.0)):
+                        # Our deadline may be earlier than the one that the mover waits for.
+                        with self._lock, self._work:
+                            self._process_events(self._driver.poll())
         finally:
-            self._changed.acquire()
-            self._someone_waits = False
-            self._changed.notify_all()  # somebody else must wait for the socket now
-        self._process_events(events)
+            with self._lock:
+                if self._mover is me:
+                    self._mover = None
+                    self._wake_followers()  # one of them must move octets now
+
+    def _follow(self) -> threading.Lock:
+        """A lock that is held until something has happened."""
+        lock = threading.Lock()
+        lock.acquire()
+        self._followers.append(lock)
+        return lock
+
+    def _wait_for_movers(self) -> None:
+        """Until no thread uses the socket any more, so that it can be closed; all threads have been told to go."""
+        deadline = monotonic() + FOLLOWER_WAIT
+        while monotonic() < deadline:
+            with self._lock:
+                if self._mover is None:
+                    return
+                self._driver.wake()
+                follower = self._follow()
+            follower.acquire(timeout=0.01)
 
     def _process_events(self, events: list[Event]) -> None:
         super()._process_events(events)
-        if events:
-            self._wake_all()
+        if events and self._followers:
+            self._wake_followers()
 
     def _wake_all(self) -> None:
-        """Make all threads look again."""
-        self._changed.notify_all()
-        if self._someone_waits:
+        """Make all threads look again; call with the lock held."""
+        self._wake_followers()
+        if self._mover is not None:
             self._driver.wake()
+
+    def _wake_followers(self) -> None:
+        followers, self._followers = self._followers, []
+        for follower in followers:
+            follower.release()
+
+    def _break_off(self) -> None:
+        """A thread was interrupted amid its work on the session: what is left of it cannot be trusted."""
+        self._driver.cut_off()
+        try:
+            events = self._driver.abort()
+        except Exception:  # whatever an engine that was left halfway says
+            events = []
+        if self._end is None and not any(isinstance(one, ConnectionClosed) for one in events):
+            events.append(ConnectionClosed(Cause.LOCAL_CLOSE, None))
+        self._process_events(events)
+        self._wake_all()
+
+
+class _Work:
+    """Guards work on the session, inside the lock; see the module's text."""
+
+    __slots__ = ("_break_off", "_is_under_way")
+
+    def __init__(self, break_off: Callable[[], None]) -> None:
+        self._break_off = break_off
+        self._is_under_way = False
+
+    def __enter__(self) -> None:
+        if self._is_under_way:  # a former thread never came to its end
+            self._break_off()
+        self._is_under_way = True
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, DoTError):
+            self._break_off()
+        self._is_under_way = False

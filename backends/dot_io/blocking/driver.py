@@ -1,10 +1,14 @@
 """Moves octets between one connected socket and one TLS session; decides nothing.
 
-Theory of operation.  The socket never blocks: whoever sends tries at once, under the lock, and only what the
-kernel will not take waits for :meth:`Driver.wait`, which polls without the lock.  So several threads may use one
-driver, while the session, which no two threads may enter, is always touched under the lock (an ``SSLObject``
-used by two threads at a time aborts the process; measured).  One thread waits at a time: of two, the one that
-has nothing to read might sleep on while the other takes its answer.
+Theory of operation.  The socket never blocks.  Whoever sends tries at once, under the lock, and only what the kernel
+does not take is left for later.  So a wait has three parts: :meth:`Driver.prepare` (with the lock held) sends what is
+there, looks whether something has come, and says what to wait for; :meth:`Driver.select` waits, without the lock;
+:meth:`Driver.act` (with the lock held again) takes in what has come or is due.  A server's thread calls them as one,
+:meth:`Driver.wait`; the client puts its own work between them.
+
+The session is always touched with the lock held: an ``SSLObject`` used by two threads at a time aborts the process.
+Only one thread waits at a time: of two, the one that has nothing to read might sleep on while the other takes its
+answer.
 """
 
 from __future__ import annotations
@@ -15,19 +19,39 @@ import select
 import socket
 import threading
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from dot_proto import Event
 
-from .._transport import FLUSH_TIMEOUT, RECEIVE_SIZE, acknowledge_at_once, reset_on_close, send_at_once
+from .._transport import (
+    NO_SIGNAL,
+    RECEIVE_SIZE,
+    SendTimeout,
+    acknowledge_at_once,
+    reset_on_close,
+    send_at_once,
+)
 from ..tls import TLSClient, TLSServer
 
 LONGEST_WAIT: Final = 86_400.0
-"Seconds to poll for at a time: poll(2) counts milliseconds in 31 bits."
+"Seconds to wait at a time: poll(2) counts milliseconds in 31 bits."
+
+
+class Wait(NamedTuple):
+    """What :meth:`Driver.select` is to wait for."""
+
+    reading: bool
+    writing: bool
+    until: float
+    "On the monotonic clock, in seconds."
 
 
 class Driver:
-    """One socket and one session; see the module's text for how threads share it."""
+    """One socket and one session; see the module's text for how threads share it.
+
+    ``quickack``: acknowledge what is read at once.  ``send_timeout`` is in seconds: a peer that takes nothing of what
+    it is sent for so long is given up.
+    """
 
     def __init__(
         self,
@@ -37,126 +61,149 @@ class Driver:
         quickack: bool = False,
         send_timeout: float = math.inf,
     ) -> None:
-        """``quickack``: acknowledge what is read at once.
-
-        ``send_timeout`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
-        """
         sock.setblocking(False)
         send_at_once(sock)
         self.lock: Final = threading.RLock()
-        self.session: Final = session
         self._socket = sock
+        self._session = session
         self._quickack = quickack
-        self._send_timeout = send_timeout
+        self._send_timeout = SendTimeout(send_timeout)
         self._unsent = bytearray()
+        self._is_reading_wanted = True
         self._is_broken = False
         self._has_read_all = False
-        self._send_deadline = math.inf
-        self.is_finished = False
-        "Whether the session has ended and all its octets are sent, or cannot be sent any more."
-        self._wakers = socket.socketpair()
-        for waker in self._wakers:
-            waker.setblocking(False)
-        self._poller = select.poll()
-        self._poller.register(self._wakers[1], select.POLLIN)
+        self._poller = _Poller()
+        self._poller.share()
+
+    @property
+    def is_write_paused(self) -> bool:
+        """Whether the peer reads too slowly for more to be sent."""
+        return bool(self._unsent) and not self._is_broken
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the session has ended, and all its octets are sent or cannot be sent any more."""
+        return self._session.is_finished and not self.is_write_paused
 
     def flush(self) -> list[Event]:
         """Send what the session has to send, as far as the kernel takes it now.  Call with the lock held."""
         events: list[Event] = []
-        chunks = self.session.data_to_send()
-        if not self._is_broken:
-            self._unsent += b"".join(chunks)
-            events = self._send()
-        # Looked at only here, since a session that has ended may still have something to say.
-        if self.session.is_finished and (self._is_broken or not self._unsent) and not self.is_finished:
-            self.is_finished = True
-            self.abort()
+        if self._is_broken:
+            self._session.data_to_send()
+        else:
+            if not self._unsent:
+                self._unsent += b"".join(self._session.data_to_send())
+            if self._unsent:
+                events = self._send()
+        if self.is_finished:
+            self._shut_down()
         return events
-
-    def wake(self) -> None:
-        """Make the thread inside :meth:`wait` look at the session again."""
-        with contextlib.suppress(OSError):  # closed: nobody waits; or full: it is awake already
-            self._wakers[0].send(b"\0")
-
-    def wait(self, deadline: float | None, *, reading: bool = True) -> list[Event]:
-        """Until octets have come or can go, the session has a deadline, or ``deadline`` is reached; then act.
-
-        ``deadline`` is on the monotonic clock, in seconds; ``None``: no limit but the session's own.  Without
-        ``reading`` no octets are taken from the peer, whom TCP then slows down.
-        """
-        with self.lock:
-            events = self.flush()
-            if reading and not self._has_read_all and not events and not self.is_finished:
-                # Under load the next octets are there already, and looking for them costs less than waiting does.
-                came = self._receive()
-                if came is not None:
-                    events = came + self._act_on_time() + self.flush()
-            if events or self.is_finished:
-                return events
-            due = self.session.next_timeout()
-            writing = self.is_write_paused
-            reading = reading and not self._has_read_all  # the end of a stream can be read for ever
-        now = monotonic()
-        left = min(LONGEST_WAIT, self._send_deadline - now)
-        if due is not None:
-            left = min(left, due - now)
-        if deadline is not None:
-            left = min(left, deadline - now)
-        is_readable = self._select(reading, writing, max(left, 0.0))
-        with self.lock:
-            if is_readable:
-                events = self._receive() or []
-            return events + self._act_on_time() + self.flush()
 
     def poll(self) -> list[Event]:
         """Take in what has come, and what is due, without waiting.  Call with the lock held."""
-        came = None if self._has_read_all else self._receive()
-        return (came or []) + self._act_on_time() + self.flush()
+        came = self._receive() if self._may_read() else None
+        return (came or []) + self._act_on_time(monotonic()) + self.flush()
 
-    def _act_on_time(self) -> list[Event]:
-        events: list[Event] = []
-        now = monotonic()
-        due = self.session.next_timeout()
-        if due is not None and due <= now:
-            events += self.session.handle_timeout(now=now)
-        if self._send_deadline <= now:
-            events += self._broke(TimeoutError("the peer does not read"))
+    def wait(self, deadline: float | None = None) -> list[Event]:
+        """Until octets have come or can go, the session has a deadline, or ``deadline`` is reached; then act.
+
+        ``deadline`` is on the monotonic clock, in seconds; ``None``: no limit but the session's own.
+        """
+        with self.lock:
+            events = self.prepare()
+            if events or self.is_finished:
+                return events
+            wait = self.next_wait(deadline)
+        is_readable = self.select(wait)
+        with self.lock:
+            return self.act(wait, is_readable)
+
+    def prepare(self) -> list[Event]:
+        """Send, and take in what is there already: under load, looking for it costs less than waiting does."""
+        try:
+            self._poller.share()
+        except OSError as error:
+            return self._break(error.strerror or str(error))
+        events = self.flush()
+        if not events and self._may_read() and not self.is_finished:
+            came = self._receive()
+            if came is not None:
+                events = came + self._act_on_time(monotonic()) + self.flush()
         return events
 
-    @property
-    def is_write_paused(self) -> bool:
-        """Whether the kernel has not yet taken all that was to be sent."""
-        return bool(self._unsent)
+    def next_wait(self, deadline: float | None) -> Wait:
+        """What to wait for now, at most until ``deadline``."""
+        until = min(monotonic() + LONGEST_WAIT, self._send_timeout.deadline)
+        due = self._session.next_timeout()
+        if due is not None:
+            until = min(until, due)
+        if deadline is not None:
+            until = min(until, deadline)
+        return Wait(self._may_read(), self.is_write_paused, until)
 
-    def abort(self) -> None:
-        """End TCP at once, whatever is still to be sent; :meth:`wait` will notice."""
-        with contextlib.suppress(OSError):  # it has ended already
-            self._socket.shutdown(socket.SHUT_RDWR)
+    def select(self, wait: Wait) -> bool:
+        """Wait without the lock; says whether the socket should be read."""
+        return self._poller.select(self._socket, wait.reading, wait.writing, max(wait.until - monotonic(), 0.0))
+
+    def act(self, wait: Wait, is_readable: bool) -> list[Event]:
+        """Take in what has come and what is due, and send what follows from it.  Call with the lock held."""
+        events = (self._receive() if is_readable else None) or []
+        return events + self._act_on_time(monotonic()) + self.flush()
+
+    def wake(self) -> None:
+        """Make the thread inside :meth:`select` come back."""
+        self._poller.wake()
+
+    def set_reading(self, wanted: bool) -> None:
+        """Take octets from the peer, or stop, so that TCP slows the peer down."""
+        self._is_reading_wanted = wanted
+
+    def abort(self) -> list[Event]:
+        """End TCP at once, whatever is still to be sent; the end is told as ours.  Call with the lock held."""
+        events = self._session.abort(now=monotonic())
+        self.cut_off()
+        return events
+
+    def cut_off(self) -> None:
+        """Break TCP; no lock is needed, and :meth:`select` notices."""
+        self._is_broken = True
+        self._shut_down()
 
     def close(self) -> None:
         """Close the socket; call when no thread waits any more."""
         if self._unsent and self._socket.fileno() >= 0:
             reset_on_close(self._socket)
         self._socket.close()
-        for waker in self._wakers:
-            waker.close()
+        self._poller.close()
+
+    # Private methods.
+
+    def _may_read(self) -> bool:
+        return self._is_reading_wanted and not self._has_read_all  # the end of a stream could be read for ever
+
+    def _shut_down(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _act_on_time(self, now: float) -> list[Event]:
+        events: list[Event] = []
+        due = self._session.next_timeout()
+        if due is not None and due <= now:
+            events += self._session.handle_timeout(now=now)
+        if self._send_timeout.is_over(now=now):
+            events += self._break(SendTimeout.EXPLANATION)
+        return events
 
     def _send(self) -> list[Event]:
-        was_unsent = len(self._unsent)
         try:
             while self._unsent:
-                sent = self._socket.send(self._unsent)
+                sent = self._socket.send(self._unsent, NO_SIGNAL)
                 del self._unsent[:sent]
         except BlockingIOError:
-            now = monotonic()
-            if self.session.is_finished:
-                self._send_deadline = min(self._send_deadline, now + FLUSH_TIMEOUT)
-            elif self._send_deadline == math.inf or len(self._unsent) < was_unsent:
-                self._send_deadline = now + self._send_timeout
+            pass
         except OSError as error:
-            return self._broke(error)
-        else:
-            self._send_deadline = math.inf
+            return self._break(error.strerror or str(error))
+        self._send_timeout.update(len(self._unsent), now=monotonic(), is_last=self._session.has_ended)
         return []
 
     def _receive(self) -> list[Event] | None:
@@ -166,36 +213,76 @@ class Driver:
         except BlockingIOError:
             return None
         except OSError as error:
-            return self._broke(error)
+            return self._break(error.strerror or str(error))
         if data:
             if self._quickack:
                 acknowledge_at_once(self._socket)
-            return self.session.receive_data(data, now=monotonic())
+            return self._session.receive_data(data, now=monotonic())
         if self._has_read_all:
-            # The kernel has more to say than the end that we know of: there is no way to send any more either.
-            return self._broke(ConnectionResetError("the peer has gone"))
+            # EOF was read before.  poll() reports more: TCP is gone in both directions.
+            return self._break("the peer has gone")
         self._has_read_all = True
-        return self.session.receive_eof(now=monotonic())
+        return self._session.receive_eof(now=monotonic())
 
-    def _broke(self, error: OSError) -> list[Event]:
+    def _break(self, explanation: str) -> list[Event]:
         """TCP has failed.  What came before that still counts, also where it was sending that failed."""
         self._is_broken = True
-        self._send_deadline = math.inf
+        self._send_timeout.update(0, now=monotonic(), is_last=True)
         events: list[Event] = []
         with contextlib.suppress(OSError):
             while data := self._socket.recv(RECEIVE_SIZE):
-                events += self.session.receive_data(data, now=monotonic())
-        return events + self.session.fail(error.strerror or str(error), now=monotonic())
+                events += self._session.receive_data(data, now=monotonic())
+        return events + self._session.fail(explanation, now=monotonic())
 
-    def _select(self, reading: bool, writing: bool, timeout: float) -> bool:
+
+class _Poller:
+    """Waits for a socket, or for another thread.
+
+    The other thread's way in takes two file descriptors.  While this is the program's only thread, nobody can come
+    that way, so no descriptor is spent on it.
+    """
+
+    def __init__(self) -> None:
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        # Windows and some cooperative threads (eventlet) have no poll().
+        self._poll = select.poll() if hasattr(select, "poll") else None
+
+    def share(self) -> None:
+        """Prepare to be woken, where there are threads that could; raises :class:`OSError` for want of descriptors."""
+        if self._wakers is None and threading.active_count() > 1:
+            wakers = socket.socketpair()
+            for end in wakers:
+                end.setblocking(False)
+            if self._poll is not None:
+                self._poll.register(wakers[1], select.POLLIN)
+            self._wakers = wakers
+
+    def wake(self) -> None:
+        if self._wakers is not None:
+            with contextlib.suppress(OSError):  # closed: nobody waits; or full: it is awake already
+                self._wakers[0].send(b"\0")
+
+    def close(self) -> None:
+        for end in self._wakers or ():
+            end.close()
+
+    def select(self, sock: socket.socket, reading: bool, writing: bool, timeout: float) -> bool:
         """Wait, at most ``timeout`` seconds, until the socket can be used or :meth:`wake` is called.
 
         Says whether the socket should be read: also when it has failed, since reading tells how.
         """
-        waker = self._wakers[1]
-        self._poller.register(self._socket, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
-        # Rounded up to whole milliseconds: rounding down would spin through the last one.
-        ready = dict(self._poller.poll(math.ceil(timeout * 1000)))
-        if waker.fileno() in ready:
+        waker = None if self._wakers is None else self._wakers[1]
+        if self._poll is not None:
+            self._poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
+            # Rounded up to whole milliseconds: rounding down would spin through the last one.
+            ready = dict(self._poll.poll(math.ceil(timeout * 1000)))
+            is_woken = waker is not None and waker.fileno() in ready
+            is_readable = bool(ready.get(sock.fileno(), 0) & ~select.POLLOUT)
+        else:
+            watched = [one for one in (sock if reading else None, waker) if one is not None]
+            readable, _, failed = select.select(watched, [sock] if writing else [], [sock], timeout)
+            is_woken = waker in readable
+            is_readable = sock in readable or sock in failed
+        if is_woken and waker is not None:
             waker.recv(4096)
-        return bool(ready.get(self._socket.fileno(), 0) & ~select.POLLOUT)
+        return is_readable

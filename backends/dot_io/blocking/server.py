@@ -9,18 +9,18 @@ been served.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Final
 
-from dot_proto import QueryReceived, ServerConfiguration, State
+from dot_proto import Event, QueryReceived, ServerConfiguration, State
 
 from .._address import PORT
 from .._server import (
@@ -29,12 +29,13 @@ from .._server import (
     CLOSE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_HOST,
+    Arrival,
     ConnectionLimits,
     Peer,
+    Service,
     check_service,
     listen,
     log,
-    send_timeout,
     take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
@@ -70,21 +71,9 @@ def serve(
     check_service(handler, context)
     listener = listen(host, port)
     pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
-    options = _Options(handler, context, configuration, handshake_timeout, share_records, pool)
-    places = ConnectionLimits(max_connections, max_connections_per_host)
-    return Server(partial(_Connection, options), listener, places, pool)
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What every connection of one server shares."""
-
-    handler: Handler
-    context: ServerContext
-    configuration: ServerConfiguration | None
-    handshake_timeout: float
-    share_records: bool
-    pool: ThreadPoolExecutor | None
+    service = Service(handler, context, configuration, handshake_timeout, share_records)
+    limits = ConnectionLimits(max_connections, max_connections_per_host)
+    return Server(partial(_Connection, service, pool), listener, limits, pool)
 
 
 class Server:
@@ -92,14 +81,14 @@ class Server:
 
     def __init__(
         self,
-        new_connection: Callable[[socket.socket, Peer], Connection],
+        new_connection: Callable[[socket.socket, Arrival], Connection],
         listener: socket.socket,
-        places: ConnectionLimits,
+        limits: ConnectionLimits,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self._new_connection = new_connection
         self._listener = listener
-        self._places = places
+        self._limits = limits
         self._pool = pool
         self._connections: dict[Connection, threading.Thread] = {}
         self._changed = threading.Condition()
@@ -130,7 +119,8 @@ class Server:
             thread.join(max(deadline - monotonic(), 0.0))
         for connection, thread in connections:
             if thread.is_alive():
-                connection.driver.abort()
+                with connection.driver.lock:
+                    connection.driver.abort()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -154,7 +144,7 @@ class Server:
     def _accept(self) -> None:
         while True:
             with self._changed:
-                while self._places.are_taken and not self._is_closing.is_set():
+                while self._limits.are_reached and not self._is_closing.is_set():
                     self._changed.wait()
             if self._is_closing.is_set():
                 return
@@ -168,15 +158,16 @@ class Server:
             if self._is_closing.is_set():
                 sock.close()
                 return
-            self._start_connection(sock, Peer(address[0], address[1]))
+            self._start_connection(sock, Arrival.of(address))
 
-    def _start_connection(self, sock: socket.socket, peer: Peer) -> None:
+    def _start_connection(self, sock: socket.socket, arrival: Arrival) -> None:
+        peer = arrival.peer
         with self._changed:
-            if not self._places.take(peer):
+            if not self._limits.take(peer):
                 sock.close()
                 return
             try:
-                connection = self._new_connection(sock, peer)
+                connection = self._new_connection(sock, arrival)
                 thread = threading.Thread(target=self._run, args=(connection,), name=f"dot-{peer.port}", daemon=True)
                 try:
                     thread.start()
@@ -186,7 +177,7 @@ class Server:
             except Exception as error:  # whatever it is, the next client may have better luck
                 log.warning("%s cannot be served: %s", peer.host, error)
                 sock.close()
-                self._places.give_back(peer)
+                self._limits.give_back(peer)
                 return
             self._connections[connection] = thread
 
@@ -199,16 +190,16 @@ class Server:
             connection.driver.close()
             with self._changed:
                 del self._connections[connection]
-                self._places.give_back(connection.peer)
+                self._limits.give_back(connection.peer)
                 self._changed.notify_all()
 
 
 class Connection(ABC):
     """One client, and its thread's work."""
 
-    def __init__(self, sock: socket.socket, peer: Peer, session: TLSServer) -> None:
+    def __init__(self, sock: socket.socket, peer: Peer, session: TLSServer, *, send_timeout: float = math.inf) -> None:
         self._engine = session.connection
-        self.driver = Driver(sock, session, send_timeout=send_timeout(self._engine.configuration))
+        self.driver = Driver(sock, session, send_timeout=send_timeout)
         self.peer = peer
 
     @abstractmethod
@@ -226,29 +217,28 @@ class Connection(ABC):
 class _Connection(Connection):
     """One client, whose queries a handler answers."""
 
-    def __init__(self, options: _Options, sock: socket.socket, peer: Peer) -> None:
-        session = TLSServer(
-            options.context,
-            options.configuration,
-            now=monotonic(),
-            handshake_timeout=options.handshake_timeout,
-            share_records=options.share_records,
-        )
-        super().__init__(sock, peer, session)
-        self._handler = options.handler
-        self._pool = options.pool
+    def __init__(
+        self, service: Service, pool: ThreadPoolExecutor | None, sock: socket.socket, arrival: Arrival
+    ) -> None:
+        session, self._first_events = service.new_session(arrival, now=monotonic())
+        super().__init__(sock, arrival.peer, session, send_timeout=service.send_timeout)
+        self._handler = service.handler
+        self._pool = pool
         self._queries: deque[QueryReceived] = deque()
 
     def run(self) -> None:
+        self._take(self._first_events)
         while not self.driver.is_finished:
             can_work = bool(self._queries) and not self.driver.is_write_paused
             # Nothing is read while something waits to be handled or to be sent, so that neither can pile up. But a
             # connection that is about to end is always read from: its client's end must be seen.
             is_behind = bool(self._queries) or self.driver.is_write_paused
-            reading = (self._engine.wants_data and not is_behind) or self._engine.state is not State.OPEN
-            events = self.driver.wait(0.0 if can_work else None, reading=reading)
-            self.peer = take_in(events, self._queries, self.peer)
-            self._work()
+            self.driver.set_reading((self._engine.wants_data and not is_behind) or self._engine.state is not State.OPEN)
+            self._take(self.driver.wait(monotonic() if can_work else None))
+
+    def _take(self, events: list[Event]) -> None:
+        self.peer = take_in(events, self._queries, self.peer)
+        self._work()
 
     def _work(self) -> None:
         """Handle some queries, and come back to send what is ready."""

@@ -36,7 +36,7 @@ from dot_proto import (
     frame,
 )
 
-from .._server import ConnectionLimits, Peer, listen
+from .._server import Arrival, ConnectionLimits, Peer, listen
 from .._transport import reset_on_close
 from ..blocking.server import Connection, Server
 from ..tls import HandshakeCompleted, ServerContext, TLSServer
@@ -125,8 +125,8 @@ class LoopbackServer:
         self._changed = threading.Condition()
         self._context = ServerContext(identity.chain_file)
         self._configuration = configuration
-        places = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS)
-        self._server = Server(self._accept, listen(host, 0), places)
+        limits = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS)
+        self._server = Server(self._accept, listen(host, 0), limits)
 
     @property
     def host(self) -> str:
@@ -209,12 +209,12 @@ class LoopbackServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, sock: socket.socket, peer: Peer) -> Connection:
+    def _accept(self, sock: socket.socket, arrival: Arrival) -> Connection:
         with self._changed:
             self.connections += 1
             number = self.connections
         session = _Session(self._context, self._configuration, now=monotonic(), handshake_timeout=math.inf)
-        return _Connection(self, sock, peer, session, number)
+        return _Connection(self, sock, arrival.peer, session, number)
 
     def _note_handshake(self) -> None:
         """A handshake came through."""
@@ -257,8 +257,8 @@ class _Connection(Connection):
             self._spoil_handshake(self._handshake_fault)
         while not (self.driver.is_finished or self._is_ours):
             # Where it is about to end, it is read from in any case: the client's end must be seen.
-            reading = self._engine.wants_data or self._engine.state is not State.OPEN
-            for event in self.driver.wait(self._waiting[0][0] if self._waiting else None, reading=reading):
+            self.driver.set_reading(self._engine.wants_data or self._engine.state is not State.OPEN)
+            for event in self.driver.wait(self._waiting[0][0] if self._waiting else None):
                 if isinstance(event, HandshakeCompleted):
                     self._owner._note_handshake()
                 elif isinstance(event, QueryReceived):
@@ -273,12 +273,12 @@ class _Connection(Connection):
             self._end_tcp(self._last_words)
 
     def start_close(self, timeout: float) -> None:
-        """Say goodbye and end; nothing that is owed is waited for, since it may be owed for ever."""
+        """Leave close_notify and end; nothing that is owed is waited for, since it may be owed for ever."""
         with self.driver.lock:
             if not self._is_ours:
                 self._hang_up()
                 self.driver.flush()
-        self.driver.abort()
+        self.driver.cut_off()
         self.driver.wake()
 
     def _take(self, query: QueryReceived) -> None:

@@ -98,6 +98,11 @@ class Session(ABC):
         """Whether everything was told and all was handed out: there is nothing left to do but to close TCP."""
         return self._phase is Phase.DONE and not self._outgoing.pending
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is closed: what is still handed out is the last of it."""
+        return self._engine.state is _CLOSED
+
     # The verbs of a driver.
 
     def data_to_send(self) -> list[bytes]:

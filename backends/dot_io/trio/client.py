@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from itertools import islice
 
@@ -23,14 +22,15 @@ from .._client import (
     ClientBase,
     Outcome,
     check_in_flight,
-    connect_error,
     context_for,
     context_with_learnt_anchor,
+    new_session,
     no_first_query,
 )
-from ..errors import ConnectTimeoutError, HandshakeError, QueryTimeoutError
+from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
-from .driver import Driver, plain_socket
+from .dial import dial
+from .driver import Driver
 from .nursery import open_plain_nursery
 
 
@@ -47,6 +47,9 @@ async def connect(
     first_query: bytes | None = None,
 ) -> AsyncGenerator[Client]:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
+
+    A block that ends in order waits for the answers still owed, as :meth:`Client.close` does; one that is left by an
+    exception closes at once.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
     the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
@@ -69,9 +72,12 @@ async def connect(
             client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records, first_query)
         try:
             yield client
-        finally:
+        except BaseException:
             with trio.CancelScope(shield=True):
-                await client.close()
+                await client.close(timeout=0.0)  # nobody waits for what is still owed
+            raise
+        with trio.CancelScope(shield=True):
+            await client.close()
 
 
 async def _connect(
@@ -85,24 +91,16 @@ async def _connect(
     first_query: bytes | None,
 ) -> Client:
     started = trio.current_time()
+    sock = await dial(host, port, deadline)
     try:
-        with trio.fail_at(deadline):
-            stream = await trio.open_tcp_stream(host, port)
-    except trio.TooSlowError:
-        raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
-    except (OSError, UnicodeError) as error:  # the latter: no host name at all
-        raise connect_error(host, port, error) from error
-    now = trio.current_time()
-    session = TLSClient(
-        context,
-        configuration,
-        server=(host, port),
-        entropy=os.urandom,
-        now=now,
-        handshake_timeout=max(deadline - now, 0.0),
-        share_records=share_records,
-    )
-    client = Client(plain_socket(stream.socket), session, connect_time=now - started)
+        now = trio.current_time()
+        session = new_session(
+            context, configuration, host, port, now=now, deadline=deadline, share_records=share_records
+        )
+        client = Client(sock, session, connect_time=now - started)
+    except BaseException:
+        sock.close()
+        raise
     nursery.start_soon(client._driver.run)
     await client._shake_hands(first_query, deadline)
     return client
@@ -118,9 +116,7 @@ class Client(ClientBase):
     def __init__(self, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
         super().__init__(session, connect_time=connect_time)
         self._driver = Driver(sock, session, self._process_events, quickack=True)
-        self._queue = trio.lowlevel.ParkingLot()
-        self._called = 0  # from the queue, and not yet awake
-        self._shaken = trio.Event()
+        self._is_judged = trio.Event()
         self._first: list[Outcome] | None = None
         self._first_is_known = trio.Event()
 
@@ -139,16 +135,16 @@ class Client(ClientBase):
         """Ask, and wait for the response, which comes back under the query's own id.
 
         ``timeout`` is in seconds; the configuration's by default.  While too many queries are on their way this
-        waits for a place.  Cancelling abandons this query, and nothing else.  Raises
+        waits for its turn.  Cancelling abandons this query, and nothing else.  Raises
         :class:`~dot_io.errors.QueryTimeoutError`, :class:`~dot_io.errors.ConnectionLostError`,
         :class:`~dot_proto.LocalProtocolError` for a message that is no query.
         """
-        if not self._may_ask():
-            timeout = await self._wait_for_place(timeout)
+        if self._queue.capacity <= 0:
+            timeout = await self._wait_in_queue(timeout)
         try:
             handle = self._session.connection.send_query(message, now=trio.current_time(), timeout=timeout)
         except LocalProtocolError:
-            self._call_next()  # a place that we leave unused
+            self._queue.call_next()  # since our turn is not used
             raise
         task = trio.lowlevel.current_task()
         self._waiters[handle] = lambda fate: trio.lowlevel.reschedule(task, results.Value(fate))
@@ -163,7 +159,7 @@ class Client(ClientBase):
 
     async def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
-    ) -> AsyncIterator[tuple[int, Outcome]]:
+    ) -> AsyncGenerator[tuple[int, Outcome]]:
         """Ask all of ``messages``, at most ``max_in_flight`` at a time, and yield each one's fate as it comes.
 
         Yields the message's position, from 0, and a :class:`~dot_proto.ResponseReceived`,
@@ -185,8 +181,8 @@ class Client(ClientBase):
         waiting = deque(islice(source, max_in_flight))
         try:
             while positions or waiting:
-                left = timeout if positions or self._may_ask() else await self._wait_for_place(timeout)
-                self._ask(waiting, self._places(), positions, collect, now=trio.current_time(), timeout=left)
+                left = timeout if positions or self._queue.capacity > 0 else await self._wait_in_queue(timeout)
+                self._ask(waiting, positions, collect, now=trio.current_time(), timeout=left)
                 self._driver.flush()
                 if not fates:
                     await waiter.park()
@@ -195,15 +191,15 @@ class Client(ClientBase):
                     yield positions.pop(fate.query), fate
                 waiting.extend(islice(source, max_in_flight - len(positions) - len(waiting)))
         finally:
-            self._call_next()  # there may be a place that we leave unused
+            self._queue.call_next()  # it may be that our turn is not used
             for handle in positions:
                 self._cancel_query(handle, trio.current_time())
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Say goodbye and close.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
+        """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         self._session.connection.close(now=trio.current_time(), timeout=timeout)
         self._driver.flush()
-        self._call_next()
+        self._queue.call_next()
         try:
             with trio.move_on_after(timeout + CLOSE_GRACE):
                 await self._driver.ended.wait()
@@ -217,7 +213,7 @@ class Client(ClientBase):
             if first_query is not None:
                 self._first = []
                 self._ask_first(first_query, self._first_met_its_fate, now=started, timeout=deadline - started)
-            await self._shaken.wait()
+            await self._is_judged.wait()
         except BaseException:
             self._driver.abort()
             raise
@@ -232,45 +228,28 @@ class Client(ClientBase):
         self._first.append(fate)
         self._first_is_known.set()
 
-    def _places(self) -> int:
-        """How many places there are that were not promised to somebody in the queue."""
-        return self._session.connection.capacity - self._called
-
-    def _may_ask(self) -> bool:
-        return self._places() > 0
-
-    async def _wait_for_place(self, timeout: float | None) -> float:
+    async def _wait_in_queue(self, timeout: float | None) -> float:
         """Wait until a query can be sent; returns what is left of ``timeout``, in seconds."""
-        connection = self._session.connection
-        if timeout is None:
-            timeout = connection.configuration.query_timeout
-        if not connection.is_open:
-            raise self._lost(safe_to_resend=True)
+        timeout = self._time_in_queue(timeout)
         deadline = trio.current_time() + timeout
-        with trio.move_on_at(deadline) as scope:
-            await self._queue.park()
-        if scope.cancelled_caught:
-            raise QueryTimeoutError(f"no place for the query within {timeout:.1f} s")
-        self._called -= 1
-        if not connection.is_open:
-            raise self._lost(safe_to_resend=True)
-        return max(deadline - trio.current_time(), 0.0)
-
-    def _call_next(self) -> None:
-        """Wake as many as there are places for; all, where there will be no more."""
-        while self._queue and (self._may_ask() or not self._session.connection.is_open):
-            self._called += 1
-            self._queue.unpark()
+        turn = trio.Event()
+        ticket = self._queue.enter(turn.set)
+        try:
+            with trio.move_on_at(deadline):
+                await turn.wait()
+        except BaseException:
+            self._queue.leave(ticket)
+            self._queue.call_next()
+            raise
+        return self._leave_queue(ticket, timeout, deadline - trio.current_time())
 
     def _cancel_query(self, handle: int, now: float) -> None:
         super()._cancel_query(handle, now)
-        self._call_next()
         self._driver.start_flush()
 
     def _process_events(self, events: list[Event]) -> None:
         super()._process_events(events)
-        if not self._shaken.is_set() and self._handshake_is_over():
-            self._shaken.set()
+        if not self._is_judged.is_set() and self._handshake_is_over():
+            self._is_judged.set()
             if self._end is None:
-                self._driver.leave_flush()
-        self._call_next()
+                self._driver.defer_flush()

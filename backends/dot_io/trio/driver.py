@@ -1,12 +1,26 @@
 """Moves octets between one socket and one TLS session; decides nothing.
 
-Theory of operation.  One task reads and keeps the session's timer: its wait for octets ends at the session's next
-deadline, which others may move.  Whoever flushes sends at once, and only what the kernel does not take is left to
-a second task, which also sends, once for all, what several tasks ask in one turn.  Both run under a shield, so that
-a caller's cancellation never tears a record in two; :meth:`Driver.abort` ends them.
+Why the socket is a plain one.  trio's own sockets, and its streams, try before they wait and pass a checkpoint in
+each call.  That was a quarter of the time of a query (benchmarks/backends.py, rows of trio).  So the socket never
+blocks, and this module calls trio only where it really has to wait.
 
-The socket is a plain one that never blocks: trio's own, and its streams, try before they wait and pass a checkpoint
-in each call, which was a quarter of the time of a query (benchmarks/backends.py).
+Who reads.  One task, ``run``, waits until the socket can be read, or until the session's next deadline.  A cancel
+scope is what makes such a wait end, and to make one costs as much as waiting and reading do.  So one scope is kept
+for many reads.  Others move its deadline to an earlier time when the session gets an earlier deadline; they never
+move it to a later time, since a wait that ends early only costs a look.  To make the reader look again at once, the
+scope is cancelled, and the reader makes a new one.
+
+Who sends.  Whoever has something to send calls ``flush``, which sends at once, as far as the kernel takes it.  Two
+things are left to a second task, ``_write``: what the kernel did not take, and what several tasks ask in one turn of
+the loop (``start_flush``), so that it leaves in one write.  There is one case more.  When the handshake completes,
+the task that waits for it will ask its first query in the next turn, and this query should leave together with
+the last octets of the handshake.  The reader must not send those octets before, and the writer cannot be called
+either, since trio runs the tasks of one turn in random order.  So ``defer_flush`` tells the reader to leave its
+flush to the task that was woken, and that task calls ``start_flush``.
+
+Why both tasks are shielded.  A caller's cancellation must never tear a record in two.  The tasks end when the session
+has ended, or when ``abort`` ends them.  Ctrl-C is kept from them for the same reason: trio then raises
+KeyboardInterrupt in the program's main task, where it comes out as it is.
 """
 
 from __future__ import annotations
@@ -18,12 +32,12 @@ from typing import Final
 
 import trio
 
-from dot_proto import Event, State
+from dot_proto import Event
 
 from .._transport import (
-    DOES_NOT_READ,
-    FLUSH_TIMEOUT,
+    NO_SIGNAL,
     RECEIVE_SIZE,
+    SendTimeout,
     acknowledge_at_once,
     reset_on_close,
     send_at_once,
@@ -31,17 +45,12 @@ from .._transport import (
 from ..tls import TLSClient, TLSServer
 
 
-def plain_socket(sock: trio.socket.SocketType) -> socket.socket:
-    """The socket without trio's wrapping, which is left without one."""
-    plain = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-    plain.setblocking(False)
-    return plain
-
-
 class Driver:
-    """One socket and one session.  ``process_events`` gets the events; ``quickack``: acknowledge what is read at once.
+    """One socket, which must not block, and one session.
 
-    ``send_timeout`` is in seconds: a peer that for so long takes nothing of what is sent is cut off.
+    ``process_events`` gets what the session's verbs return, ``on_writability`` is called when the peer has ceased to
+    read too slowly.  ``quickack``: acknowledge what is read at once.  ``send_timeout`` is in seconds: a peer that
+    takes nothing of what it is sent for so long is given up.
     """
 
     def __init__(
@@ -49,6 +58,7 @@ class Driver:
         sock: socket.socket,
         session: TLSClient | TLSServer,
         process_events: Callable[[list[Event]], None],
+        on_writability: Callable[[], None] = lambda: None,
         *,
         quickack: bool = False,
         send_timeout: float = math.inf,
@@ -57,15 +67,16 @@ class Driver:
         self._socket = sock
         self._session = session
         self._process_events = process_events
+        self._on_writability = on_writability
         self._quickack = quickack
-        self._send_timeout = send_timeout
+        self._send_timeout = SendTimeout(send_timeout)
         self._everything = trio.CancelScope(shield=True)
-        self._waiting: trio.CancelScope | None = None  # for octets to read
-        self._pushing: trio.CancelScope | None = None  # for room to write
+        self._waiting: trio.CancelScope | None = None  # the reader's, for octets
+        self._pushing: trio.CancelScope | None = None  # the writer's, for room
         self._idle_writer = trio.lowlevel.ParkingLot()
         self._unsent = b""
-        self._is_reading_paused = False
-        self._is_flush_left = False
+        self._is_reading_wanted = True
+        self._is_flush_deferred = False
         self._will_flush = False
         self._has_read_all = False
         self._failure: str | None = None
@@ -74,9 +85,10 @@ class Driver:
 
     @property
     def is_write_paused(self) -> bool:
-        """Whether there is something that the kernel has not taken yet: with a peer that does not read, for long."""
+        """Whether the peer reads too slowly for more to be sent."""
         return bool(self._unsent)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Move octets until the session has ended; then close the socket."""
         try:
@@ -91,7 +103,7 @@ class Driver:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             try:
-                self._process_events(self._session.receive_eof(now=trio.current_time()))
+                self._process_events(self._session.abort(now=trio.current_time()))
             finally:
                 self.ended.set()
 
@@ -99,29 +111,24 @@ class Driver:
         """Flush once every task that runs in this turn has run: what they ask leaves together."""
         if self._unsent:
             self.flush()  # which sends nothing, but keeps the timer
-        elif not self._will_flush:  # to wake the writer again would be 5 % of a query
+        elif not self._will_flush:
             self._will_flush = True
             self._idle_writer.unpark()
 
-    def leave_flush(self) -> None:
-        """Called from ``process_events``, which promises :meth:`start_flush` in the next turn.
-
-        So the reader does not send first.
-
-        Waking the writer from ``process_events`` would not do: trio runs the tasks of one turn in random order.
-        """
-        self._is_flush_left = True
+    def defer_flush(self) -> None:
+        """Called from ``process_events``: whoever that wakes calls :meth:`start_flush`, and the reader does not."""
+        self._is_flush_deferred = True
 
     def flush(self) -> None:
-        """Send what the session has to send, as far as the kernel takes it, and keep the session's timer."""
+        """Send what the session has to send, as far as the kernel takes it, and keep the timers."""
         self._will_flush = False
         if not self._unsent:
             self._unsent = b"".join(self._session.data_to_send())
             self._send()
             if self._unsent:
                 self._idle_writer.unpark()
-        if self._unsent and self._pushing is not None:
-            self._pushing.deadline = min(self._pushing.deadline, trio.current_time() + self._allowed())
+        if self._unsent:
+            self._watch_sending()
         if self._waiting is not None:
             if self._is_over():
                 self._waiting.cancel()
@@ -129,50 +136,51 @@ class Driver:
                 self._waiting.deadline = deadline
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be sent."""
+        """Close at once, whatever is still to be sent; the end is told as ours."""
+        self._process_events(self._session.abort(now=trio.current_time()))
         self._everything.cancel()
 
-    def pause_reading(self, paused: bool) -> None:
-        """Stop or go on taking octets from the peer, whom TCP then slows down."""
-        if self._is_reading_paused and not paused and self._waiting is not None:
+    def set_reading(self, wanted: bool) -> None:
+        """Take octets from the peer, or stop, so that TCP slows the peer down."""
+        if wanted and not self._is_reading_wanted and self._waiting is not None:
             self._waiting.cancel()
-        self._is_reading_paused = paused
+        self._is_reading_wanted = wanted
+
+    # Private methods.
 
     def _is_over(self) -> bool:
-        # While octets are unsent the session is not drained, and may not have said goodbye yet.
         return not self._unsent and self._session.is_finished
-
-    def _allowed(self) -> float:
-        """Seconds in which a peer must take something of what it is sent; what comes last is not waited for long."""
-        return FLUSH_TIMEOUT if self._session.connection.state is State.CLOSED else self._send_timeout
 
     def _next_deadline(self) -> float:
         deadline = self._session.next_timeout()
         return math.inf if deadline is None else deadline
 
     async def _read(self) -> None:
+        data: bytes | None = None
         while not self._is_over():
-            # A scope costs as much as to wait and to read do; so one is kept until it is cancelled or due.
             with trio.CancelScope() as self._waiting:
-                self._act(None)  # its flush() gives the scope its deadline
+                self._act(data)  # its flush() gives the scope its deadline
                 while not self._is_over():
                     if not self._may_read():
                         await trio.sleep_forever()
                     await trio.lowlevel.wait_readable(self._socket)
                     self._act(self._receive())
             self._waiting = None
+            # Where the process was stopped past a deadline, trio ends the wait without another look at the socket,
+            # and the answer may be there.
+            data = self._receive() if self._may_read() else None
 
     def _may_read(self) -> bool:
         # The end of a stream could be read for ever; where sending has failed, what has come still counts.
-        return not self._has_read_all and (self._failure is not None or not self._is_reading_paused)
+        return not self._has_read_all and (self._failure is not None or self._is_reading_wanted)
 
     def _act(self, data: bytes | None) -> None:
         """Take in what came, octets, the end, or a point in time, and send what follows from it."""
         events = self._take(data, now=trio.current_time())
         if events:
             self._process_events(events)
-        if self._is_flush_left:
-            self._is_flush_left = False
+        if self._is_flush_deferred:
+            self._is_flush_deferred = False
         else:
             self.flush()
 
@@ -197,6 +205,7 @@ class Driver:
             return self._session.fail(self._failure, now=now)
         return self._session.handle_timeout(now=now) if data is None else self._session.receive_eof(now=now)
 
+    @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
         """Flush when asked to, and send what the kernel did not take, until the session has ended."""
         while not self._is_over():
@@ -205,27 +214,34 @@ class Driver:
                     await self._idle_writer.park()
                 self.flush()
                 continue
-            with trio.CancelScope(deadline=trio.current_time() + self._allowed()) as self._pushing:
+            with trio.CancelScope(deadline=self._send_timeout.deadline) as self._pushing:
                 await trio.lowlevel.wait_writable(self._socket)
-            is_stuck, self._pushing = self._pushing.cancelled_caught, None
-            if is_stuck:
-                self._process_events(self._session.fail(DOES_NOT_READ, now=trio.current_time()))
-                self.abort()
-                return
+            self._pushing = None
             self._send()
-            if not self._unsent:
-                self._process_events([])
+            self._watch_sending()
+            now = trio.current_time()
+            if self._send_timeout.is_over(now=now):
+                self._process_events(self._session.fail(SendTimeout.EXPLANATION, now=now))
+                self._everything.cancel()
+            elif not self._unsent:
+                self._on_writability()
                 self.flush()
 
     def _send(self) -> None:
         try:
             while self._unsent:
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+                self._unsent = self._unsent[self._socket.send(self._unsent, NO_SIGNAL) :]
         except BlockingIOError:
             pass
         except OSError as error:
             self._unsent = b""
             self._fail(error)
+
+    def _watch_sending(self) -> None:
+        is_last = self._session.has_ended
+        self._send_timeout.update(len(self._unsent), now=trio.current_time(), is_last=is_last)
+        if self._pushing is not None and self._send_timeout.deadline < self._pushing.deadline:
+            self._pushing.deadline = self._send_timeout.deadline
 
     def _fail(self, error: OSError) -> None:
         """TCP has failed; the reader will tell, behind what has come before."""

@@ -7,36 +7,33 @@ asks more than is answered, or does not read, is not read from until it has been
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
-from dot_proto import Event, QueryReceived, ServerConfiguration, State
+from dot_proto import QueryReceived, ServerConfiguration
 
 from .._address import PORT
 from .._server import (
     ACCEPT_PAUSE,
-    BATCH,
     CLOSE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_HOST,
+    Arrival,
+    AsyncConnection,
     AsyncHandler,
-    AsyncOptions,
     ConnectionLimits,
-    Peer,
+    Service,
     check_service,
     listen,
     log,
-    send_timeout,
-    take_in,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
-from .driver import Driver, plain_socket
+from .dial import plain_socket
+from .driver import Driver
 from .nursery import open_plain_nursery
 
 Handler = AsyncHandler
@@ -64,11 +61,11 @@ async def serve(
     check_service(handler, context)
     listening = listen(host, port)
     listening.setblocking(False)
-    options = AsyncOptions(handler, context, configuration, handshake_timeout, share_records)
+    service = Service(handler, context, configuration, handshake_timeout, share_records)
     async with open_plain_nursery() as nursery:
         server = Server(
             nursery,
-            options,
+            service,
             trio.socket.from_stdlib_socket(listening),
             ConnectionLimits(max_connections, max_connections_per_host),
         )
@@ -83,12 +80,12 @@ class Server:
     """A listening server, made by :func:`serve`."""
 
     def __init__(
-        self, nursery: trio.Nursery, options: AsyncOptions, listener: trio.socket.SocketType, places: ConnectionLimits
+        self, nursery: trio.Nursery, service: Service, listener: trio.socket.SocketType, limits: ConnectionLimits
     ) -> None:
         self._nursery = nursery
-        self._options = options
+        self._service = service
         self._listener = listener
-        self._places = places
+        self._limits = limits
         self._connections: set[_Connection] = set()
         self._changed = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope(shield=True)
@@ -126,7 +123,7 @@ class Server:
     async def _accept(self) -> None:
         with self._accepting:
             while True:
-                while self._places.are_taken:
+                while self._limits.are_reached:
                     await self._changed.park()
                 try:
                     sock, address = await self._listener.accept()
@@ -134,11 +131,11 @@ class Server:
                     log.warning("accept failed, trying again: %s", error)
                     await trio.sleep(ACCEPT_PAUSE)
                     continue
-                peer = Peer(address[0], address[1])
-                if not self._places.take(peer):
+                arrival = Arrival.of(address)
+                if not self._limits.take(arrival.peer):
                     sock.close()
                     continue
-                connection = _Connection(self._options, plain_socket(sock), peer)
+                connection = _Connection(self._service, arrival, plain_socket(sock))
                 self._connections.add(connection)
                 self._nursery.start_soon(self._run, connection)
 
@@ -150,73 +147,29 @@ class Server:
             log.exception("the connection of %s ended by a fault of ours", connection.peer.host)
         finally:
             self._connections.discard(connection)
-            self._places.give_back(connection.peer)
+            self._limits.give_back(connection.peer)
             self._changed.unpark_all()
 
 
-class _Connection:
+class _Connection(AsyncConnection[Driver]):
     """One client."""
 
-    def __init__(self, options: AsyncOptions, sock: socket.socket, peer: Peer) -> None:
-        self.peer = peer
-        session = options.new_session(trio.current_time())
-        self._handler = options.handler
-        self._engine = session.connection
-        self._queries: deque[QueryReceived] = deque()
+    def __init__(self, service: Service, arrival: Arrival, sock: socket.socket) -> None:
+        super().__init__(service, arrival, now=trio.current_time())
         self._nursery: trio.Nursery
-        self.driver = Driver(sock, session, self._process_events, send_timeout=send_timeout(self._engine.configuration))
-
-    def start_close(self, timeout: float) -> None:
-        """End in order: what was asked is answered within ``timeout`` seconds."""
-        self._engine.close(now=trio.current_time(), timeout=timeout)
-        self.driver.flush()
+        self.driver = Driver(
+            sock, self._session, self._process_events, self._handle_queries, send_timeout=service.send_timeout
+        )
 
     async def run(self) -> None:
         """Until the connection has ended, and with it every handler that still works for it."""
         async with trio.open_nursery() as self._nursery:
+            self._process_events(self._first_events)
             await self.driver.run()
             self._nursery.cancel_scope.cancel()
 
-    def _process_events(self, events: list[Event]) -> None:
-        queries = self._queries
-        self.peer = take_in(events, queries, self.peer)
-        if self._engine.state is State.CLOSED:
-            queries.clear()
-        while queries and not self.driver.is_write_paused:
-            now = trio.current_time()
-            for _ in range(min(BATCH, len(queries))):
-                self._ask_handler(queries.popleft(), now)
-            if queries:
-                self.driver.flush()
-        is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
-        self.driver.pause_reading(is_full or self.driver.is_write_paused)
+    def _now(self) -> float:
+        return trio.current_time()
 
-    def _ask_handler(self, event: QueryReceived, now: float) -> None:
-        try:
-            response = self._handler(event.message, self.peer)
-            if response is None or isinstance(response, bytes):
-                self._answer(event, response, now)
-            else:
-                self._nursery.start_soon(self._await_handler, event, response)
-        except Exception:
-            self._fail(event)
-
-    async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
-        try:
-            answer = await response
-            self._answer(event, answer, trio.current_time())
-        except Exception:
-            self._fail(event)
-        self.driver.start_flush()
-        self._process_events([])
-
-    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
-        if response is None:
-            self._engine.decline(event.query, now=now)
-        else:
-            self._engine.send_response(event.query, response, now=now)
-
-    def _fail(self, event: QueryReceived) -> None:
-        log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")
-        with contextlib.suppress(Exception):
-            self._engine.send_error(event.query, now=trio.current_time())
+    def _start_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
+        self._nursery.start_soon(self._await_handler, event, response)
