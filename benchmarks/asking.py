@@ -3,7 +3,7 @@
     python asking.py DRIVE PORT CA.pem < jobs.json
 
 Each job has a connection of its own and a warm-up on it; then the process's CPU time, user and system, is read
-before and after the queries: imports, handshake and goodbye do not count, except where a connection for each query
+before and after the queries: imports, handshake and close do not count, except where a connection for each query
 is what is measured.
 """
 

@@ -16,7 +16,7 @@ Nagle's algorithm on, and hold their answer back until the session tickets befor
 
 Where the figures mislead.  No round trip, no loss: on a real path the handshake's round trips are nearly all of it, and
 the certificate's checks, where we do more than ssl does, are nothing.  A resumed connection saves the server's
-signature and the chain; on loopback that is a tenth of a millisecond.  Goodbyes are not measured.
+signature and the chain; on loopback that is a tenth of a millisecond.  The close is not measured.
 
 Tried and lost.  Leaving Nagle's algorithm on at the client: kresd then stalls instead.  TCP_QUICKACK once at connect:
 the kernel forgets it with the first read.

@@ -192,7 +192,7 @@ CLIENTS: dict[str, tuple[Command, Callable[[str], int | None]]] = {
 
 
 def slope(site: Site, server: Server, client: str, few: int, many: int) -> Spent:
-    """What each query costs ``client`` and ``server``, without start, handshake and goodbye."""
+    """What each query costs ``client`` and ``server``, without start, handshake and close."""
     short, long = (_spent(site, server, client, count) for count in (few, many))
     more = many - few
     return Spent(*((b - a) / more for a, b in zip(_fields(short), _fields(long), strict=True)))

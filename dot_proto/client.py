@@ -337,7 +337,7 @@ class ClientConnection(Connection):
             del self._outgoing[query.wire_id]
 
     def _match(self, message: bytes, wire_id: int, events: list[Event]) -> Query | None:
-        """The pending query that ``message`` answers; otherwise report it, and mind the limit on strays."""
+        """The pending query that ``message`` answers; otherwise report it as discarded, and count it."""
         query = self._outstanding.pending.get(wire_id) or self._outstanding.abandoned.get(wire_id)
         if query is None or not self._was_sent(query):
             is_response = message[2] & 0x80

@@ -139,7 +139,7 @@ def test_bare_interpreter_imports_the_engine_without_io() -> None:
         ("messages", set[str]()),
         ("registration", {"hypothesis"}),
         ("strategies", {"hypothesis"}),
-        ("playing", {"hypothesis"}),
+        ("runner", {"hypothesis"}),
         ("laws", {"hypothesis"}),
         ("machines", {"hypothesis"}),
         ("chains", {"hypothesis", "cryptography"}),

@@ -6,9 +6,9 @@ module             what is in it
 ``messages``       DNS messages built octet by octet, and the reference framer; needs nothing but Python
 ``strategies``     Hypothesis strategies: names, messages, streams, how they are cut, how they are broken
 ``peers``          scripts of what a server does, well or badly, step by step
-``playing``        who puts a client through such a script, and what came of it
+``runner``         runs a client through such a script, and returns a trace of what it did
 ``laws``           ``check_framer``, ``check_client``, ``check_server``: for any implementation
-``books``          what those laws require of a client and of a server, entry by entry
+``checkers``       what those laws require of a client and of a server, checked call by call
 ``machines``       state machines: every call on a client or a server in any order, against a model
 ``recording``      the calls on a connection, as a script in Python, and their replay
 ``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``

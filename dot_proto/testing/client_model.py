@@ -109,7 +109,7 @@ class ClientModel(Model):
     "Without a fate, in the order in which they were asked."
     abandoned: dict[int, Query] = field(default_factory=dict[int, Query])
     "Sent, and given up: the id stays taken until the late answer comes (RFC 7766, section 6.2.1)."
-    strays: int = 0
+    unsolicited: int = 0
     stated: float | None = None
     "Seconds: the server's idle timeout, as it stated it last."
     has_reported_bad_keepalive: bool = False
@@ -197,17 +197,17 @@ class ClientModel(Model):
         query = next((query for query in in_flight if query.wire_id == answer.wire_id), None)
         if query is None:
             unknown = DiscardReason.UNKNOWN_ID if answer.is_response else DiscardReason.NOT_A_RESPONSE
-            return self._stray(answer, unknown, None)
+            return self._discard_unsolicited(answer, unknown, None)
         objection = answer.objection(query)
         if objection is not None:
-            return self._stray(answer, objection, query.handle)
+            return self._discard_unsolicited(answer, objection, query.handle)
         more = query.multiple and answer.rcode == 0
         query.begun = more
         if query.handle in self.abandoned:
             if not more:
                 del self.abandoned[query.handle]
             return [MessageDiscarded(answer.octets, DiscardReason.LATE, query.handle)]
-        self.strays = 0
+        self.unsolicited = 0
         if more:
             query.deadline = now + query.timeout
         else:
@@ -256,11 +256,11 @@ class ClientModel(Model):
     def _restart_idle_timer(self, now: float) -> list[Event]:
         """What follows from a fate: the idle time begins, or a graceful close is over."""
         if self.state is State.OPEN and not self.pending:
-            patience = self.configuration.idle_timeout
+            timeout = self.configuration.idle_timeout
             if self.stated is not None:
                 capped = min(self.stated, self.configuration.max_idle_timeout)
-                patience = capped - min(1.0, capped / 10)  # the client goes first (RFC 7828, section 3.2.2)
-            self.idle_at = now + patience
+                timeout = capped - min(1.0, capped / 10)  # the client goes first (RFC 7828, section 3.2.2)
+            self.idle_at = now + timeout
         return self.drained()
 
     def _hear(self, keepalive: bytes | None) -> list[Event]:
@@ -276,9 +276,9 @@ class ClientModel(Model):
             self.drain(Cause.GO_AWAY, math.inf)
         return [KeepaliveReceived(stated)] * is_news
 
-    def _stray(self, answer: Answer, reason: DiscardReason, handle: int | None) -> list[Event]:
-        self.strays += 1
+    def _discard_unsolicited(self, answer: Answer, reason: DiscardReason, handle: int | None) -> list[Event]:
+        self.unsolicited += 1
         events: list[Event] = [MessageDiscarded(answer.octets, reason, handle)]
-        if self.strays > self.configuration.max_unsolicited:
+        if self.unsolicited > self.configuration.max_unsolicited:
             events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
         return events

@@ -5,7 +5,7 @@ smallest example found.  ``framer_law(make)`` is the law itself, a Hypothesis te
 ``hypothesis.fuzz_one_input`` to a fuzzer that is guided by coverage.
 
 What is right is said here once more, as plainly as can be: by :func:`~dot_proto.testing.messages.read` for the framing,
-by :func:`~dot_proto.testing.books.answers` for what answers what.  Of the engine's own reading there is only where a
+by :func:`~dot_proto.testing.checkers.answers` for what answers what.  Of the engine's own reading there is only where a
 question ends, and the RCODE.
 """
 
@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from . import strategies
-from .books import ClientBook, Server, ServerBook
+from .checkers import ClientChecker, Server, ServerChecker
 from .messages import read, stream_of
 from .peers import Script, peer_scripts
-from .playing import Client, play
+from .runner import Client, run_script
 
 SHOWN = 100
 "Octets of a message that are printed."
@@ -133,15 +133,15 @@ def client_law(make: Callable[[], Client], *, misbehaving_peers: bool = True) ->
     """Whatever the peer does, every query meets one fate, and only the right answer is one.
 
     ``make`` makes a client with the verbs of :class:`~dot_proto.ClientConnection` whose peer has been accepted already,
-    and which reports this package's events.  What is required is in :class:`~dot_proto.testing.books.ClientBook`.
+    and which reports this package's events.  What is required is in :class:`~dot_proto.testing.checkers.ClientChecker`.
     """
 
     @given(peer_scripts(misbehaves=misbehaving_peers))
     def law(script: Script) -> None:
-        book = ClientBook()
-        for moment in play(make(), script):
-            book.enter(moment)
-        book.close()
+        checker = ClientChecker()
+        for entry in run_script(make(), script):
+            checker.check(entry)
+        checker.finish()
 
     return law_of(law)
 
@@ -159,20 +159,20 @@ def server_law(make: Callable[[], Server]) -> Law:
 
     ``make`` makes a server with the verbs of :class:`~dot_proto.ServerConnection`, which reports this package's
     events.  Queries come, and other messages between them; they are answered in any order.  What is required is in
-    :class:`~dot_proto.testing.books.ServerBook`.
+    :class:`~dot_proto.testing.checkers.ServerChecker`.
     """
     cut = st.lists(_labelled_messages(), max_size=6).flatmap(_and_cut)
 
     @given(cut, st.integers(0, 5), st.integers(0, 5), st.sampled_from([0, 2, 3, 15]))
     def law(drawn: tuple[frozenset[bytes], list[bytes]], backlog: int, which: int, rcode: int) -> None:
         fair, chunks = drawn
-        book = ServerBook(make(), fair)
+        checker = ServerChecker(make(), fair)
         for chunk in chunks:
-            book.receive(chunk)
-            while len(book.open) > backlog:
-                book.answer(which, rcode)
-        while book.open:
-            book.answer(which, rcode)
+            checker.receive(chunk)
+            while len(checker.open) > backlog:
+                checker.answer(which, rcode)
+        while checker.open:
+            checker.answer(which, rcode)
 
     return law_of(law)
 

@@ -1,7 +1,7 @@
 """Scripts of what a server does, well or badly, step by step.
 
 A *script* is a list of steps.  Nearly all are the peer's; :class:`Ask` is the client's only one.
-:func:`dot_proto.testing.playing.play` puts a client through a script; a server of one's own that is to misbehave
+:func:`dot_proto.testing.runner.run_script` puts a client through a script; a server of one's own that is to misbehave
 on a real socket sends what :meth:`Step.octets` returns.
 
 Steps compose: an answer that comes late is ``Stall(6.0), Answer(0)``, one that comes twice ``Answer(0), Answer(0)``.

@@ -134,7 +134,7 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
 
     @precondition(lambda self: len(self.model.outstanding) > 1)
     @rule()
-    def hear_goodbye(self) -> None:
+    def receive_close_notify(self) -> None:
         """The client asks nothing more, and waits for what it has asked (RFC 8446, section 6.1)."""
         self.end("eof", orderly=True)
 

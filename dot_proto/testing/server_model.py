@@ -56,7 +56,7 @@ class ServerModel(Model):
     "Responses, octet for octet, that have not left."
     queries: int = 0
     "How many have come."
-    strays: int = 0
+    unsolicited: int = 0
     duration_at: float = math.inf
     client_has_finished: bool = False
     framing_has_failed: bool = False
@@ -125,8 +125,8 @@ class ServerModel(Model):
         if self.state is not State.OPEN:
             return []
         if not query.is_query:
-            return self._stray(query)
-        self.strays = 0
+            return self._discard_unsolicited(query)
+        self.unsolicited = 0
         self.queries += 1
         if self.queries == self.configuration.max_queries:
             self.drain(Cause.GO_AWAY, now + self.configuration.close_timeout)
@@ -216,9 +216,9 @@ class ServerModel(Model):
             options.append(option(PADDING, bytes(-size % self.configuration.padding_block)))
         return response + opt(*options, rcode=extended_rcode)
 
-    def _stray(self, query: Query) -> list[Event]:
-        self.strays += 1
+    def _discard_unsolicited(self, query: Query) -> list[Event]:
+        self.unsolicited += 1
         events: list[Event] = [MessageDiscarded(query.octets, DiscardReason.NOT_A_QUERY, None)]
-        if self.strays > self.configuration.max_unsolicited:
+        if self.unsolicited > self.configuration.max_unsolicited:
             events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
         return events

@@ -5,9 +5,9 @@ latency, calls in any order, cuts, resets, stalls, peers that restart.  At every
 that each query has exactly one fate, that no query octet leaves before the verdict, that deadlines are met, and that
 ids are never confused; at one call in 64, and at each end, that memory is bounded.
 
-One seed is one history of :data:`HISTORY_HOURS`, with about five queries an hour, most of them in bursts: between these
-connections idle, and end.  A history that fails ends the run: its seed and its last steps are printed, with the
-command that plays it again.
+One seed is one run of :data:`RUN_HOURS`, with about five queries an hour, most of them in bursts.  Between these,
+connections idle and end.  The command does one run after another and stops at the first that fails: it prints the
+seed and the last steps of that run, and the command that repeats it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from random import SystemRandom
 from time import monotonic
 from typing import Final, TextIO
 
-from ._simulation.actors import Host, Listener, Network, Program
 from ._simulation.credentials import Identities
-from ._simulation.network import START, TRACE_LINES, SimulationError, World
-from ._simulation.rogues import RogueClient, RogueHost
+from ._simulation.hostile_peers import HostileClient, HostileHost
+from ._simulation.network import START, TRACE_LINES, Scheduler, SimulationError
+from ._simulation.workload import Host, Listener, Network, Program
 
-__all__ = ["HISTORY_HOURS", "SimulationError", "Summary", "histories", "main", "simulate"]
+__all__ = ["RUN_HOURS", "SimulationError", "Summary", "main", "runs", "simulate"]
 
-HISTORY_HOURS: Final = 100
-"Simulated hours of one history; then nobody asks any more, and everything must come to its end."
+RUN_HOURS: Final = 100
+"Simulated hours of one run; then nobody asks any more, and everything must come to its end."
 
 FRESH_SEEDS: Final = 1_000_000
-"A seed that is not given is drawn below this; the seeds of one run follow each other."
+"A seed that is not given is drawn below this; the runs of one command have consecutive seeds."
 
 COLUMNS: Final = 79
 "Characters of the progress line: one that a narrow terminal wraps could not be written over."
@@ -45,35 +45,37 @@ INTERRUPTED: Final = 130
 
 @dataclass(slots=True)
 class Summary:
-    """What one history, or several, came to."""
+    """The result of one run, or of several."""
 
     hours: float = 0.0
     "Simulated."
-    tally: Counter[str] = field(default_factory=Counter[str])
+    counters: Counter[str] = field(default_factory=Counter[str])
     "How often things happened: queries, connections, fates, ends, and others."
     digest: str = ""
     "Of all that happened, in hexadecimal; the same seed gives the same one. Of several, the last one's."
 
     def __add__(self, other: Summary) -> Summary:
-        return Summary(self.hours + other.hours, self.tally + other.tally, other.digest)
+        return Summary(self.hours + other.hours, self.counters + other.counters, other.digest)
 
 
 def simulate(seed: int) -> Summary:
-    """Play the history of a seed, 0 or more; raises :class:`SimulationError` where an invariant does not hold."""
-    world = World(seed, HISTORY_HOURS)
-    network, identities = Network(world), Identities()
-    hosts: list[Listener] = [Host(world, network) for _ in range(world.number(2, 4))]
-    for _ in range(world.number(1, 4)):
-        Program(world, network, [*hosts, *hosts, RogueHost(world)], identities)
-    for _ in range(world.number(0, 3)):
-        RogueClient(world, network, hosts)
-    world.run()
-    fates = sum(world.tally[fate] for fate in ("answered", "timed out", "cancelled", "lost"))
-    world.require(fates == world.tally["queries"], "{} fates of {} queries", fates, world.tally["queries"])
-    return Summary(HISTORY_HOURS, world.tally, world.digest())
+    """Do the run of a seed, 0 or more; raises :class:`SimulationError` where an invariant does not hold."""
+    scheduler = Scheduler(seed, RUN_HOURS)
+    network, identities = Network(scheduler), Identities()
+    hosts: list[Listener] = [Host(scheduler, network) for _ in range(scheduler.number(2, 4))]
+    for _ in range(scheduler.number(1, 4)):
+        Program(scheduler, network, [*hosts, *hosts, HostileHost(scheduler)], identities)
+    for _ in range(scheduler.number(0, 3)):
+        HostileClient(scheduler, network, hosts)
+    scheduler.run()
+    fates = sum(scheduler.counters[fate] for fate in ("answered", "timed out", "cancelled", "lost"))
+    scheduler.require(
+        fates == scheduler.counters["queries"], "{} fates of {} queries", fates, scheduler.counters["queries"]
+    )
+    return Summary(RUN_HOURS, scheduler.counters, scheduler.digest())
 
 
-def histories(hours: float, seed: int) -> Iterator[Summary]:
+def runs(hours: float, seed: int) -> Iterator[Summary]:
     """Histories of at least so many hours in all, with the seeds ``seed``, ``seed`` + 1, and so on."""
     done = 0.0
     while done < hours:
@@ -86,25 +88,25 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, 1 where an invariant does not hold, or 130 when interrupted."""
     arguments = _parser().parse_args(argv)
     seed = SystemRandom().randrange(FRESH_SEEDS) if arguments.seed is None else arguments.seed
-    run = _Run(arguments.hours, seed, sys.stderr)
+    progress = _Progress(arguments.hours, seed, sys.stderr)
     try:
-        for summary in histories(arguments.hours, seed):
-            run.add(summary)
+        for summary in runs(arguments.hours, seed):
+            progress.add(summary)
     except SimulationError as error:
-        run.clear()
+        progress.clear()
         _report(error, arguments.trace)
         return 1
     except KeyboardInterrupt:
-        run.clear()
-        print(f"interrupted: {run.text()}; nothing found")
+        progress.clear()
+        print(f"interrupted: {progress.text()}; nothing found")
         return INTERRUPTED
-    run.clear()
-    counts = (f"{count:12,}  {what}" for what, count in sorted(run.total.tally.items()))
-    print("\n".join([f"{run.text()}; nothing found", *counts]))
+    progress.clear()
+    counts = (f"{count:12,}  {what}" for what, count in sorted(progress.total.counters.items()))
+    print("\n".join([f"{progress.text()}; nothing found", *counts]))
     return 0
 
 
-class _Run:
+class _Progress:
     """How far it is, told on a terminal in a line that is written over."""
 
     def __init__(self, hours: float, seed: int, terminal: TextIO) -> None:
@@ -115,11 +117,11 @@ class _Run:
         self._began = monotonic()
 
     def add(self, summary: Summary) -> None:
-        """One more history is over."""
+        """One more run is over."""
         self.total = self.total + summary
         percent = 100 * self.total.hours / max(self._hours, self.total.hours)
         seconds = max(monotonic() - self._began, 0.001)
-        rate = f"{self.total.hours / seconds:,.0f} h/s, {self.total.tally['queries'] / seconds:,.0f} queries/s"
+        rate = f"{self.total.hours / seconds:,.0f} h/s, {self.total.counters['queries'] / seconds:,.0f} queries/s"
         self._show(f"{percent:3.0f} %  {self.text()}, {rate}"[:COLUMNS])
 
     def clear(self) -> None:
@@ -128,8 +130,8 @@ class _Run:
 
     def text(self) -> str:
         """What was done so far; the same for the same seed."""
-        last = self._seed + max(0, int(self.total.hours / HISTORY_HOURS) - 1)
-        queries = self.total.tally["queries"]
+        last = self._seed + max(0, int(self.total.hours / RUN_HOURS) - 1)
+        queries = self.total.counters["queries"]
         return f"{self.total.hours:,.0f} hours, seeds {self._seed} to {last}, {queries:,} queries"
 
     def _show(self, line: str) -> None:
@@ -144,7 +146,7 @@ def _report(error: SimulationError, steps: int) -> None:
     if error.__cause__ is not None:
         place = traceback.extract_tb(error.__cause__.__traceback__)[-1]
         lines += ["", f"Raised by {place.name}, {place.filename}:{place.lineno}"]
-    lines += ["", f"Again: python -m dot_proto.testing.simulate --hours {HISTORY_HOURS} --seed {error.seed}"]
+    lines += ["", f"Again: python -m dot_proto.testing.simulate --hours {RUN_HOURS} --seed {error.seed}"]
     print("\n".join(lines))
 
 
@@ -154,9 +156,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Play simulated hours of DNS over TLS on a virtual network, and check every invariant.",
     )
     parser.add_argument(
-        "--hours", type=_hours, default=1_000.0, help=f"default 1000; made up to whole histories of {HISTORY_HOURS}"
+        "--hours", type=_hours, default=1_000.0, help=f"default 1000; made up to whole runs of {RUN_HOURS}"
     )
-    parser.add_argument("--seed", type=_whole, help="of the first history; by default a fresh one, which is printed")
+    parser.add_argument("--seed", type=_whole, help="of the first run; by default a fresh one, which is printed")
     parser.add_argument(
         "--trace",
         type=_lines,
@@ -185,7 +187,7 @@ def _whole(text: str) -> int:
 
 def _lines(text: str) -> int:
     if (lines := _whole(text)) > TRACE_LINES:
-        raise argparse.ArgumentTypeError(f"a history keeps its last {TRACE_LINES} steps: {lines} cannot be shown")
+        raise argparse.ArgumentTypeError(f"a run keeps its last {TRACE_LINES} steps: {lines} cannot be shown")
     return lines
 
 

@@ -208,7 +208,7 @@ def chunkings(draw: st.DrawFn, stream: bytes) -> list[bytes]:
     """Ways in which TCP and TLS may cut a stream; the pieces, put together, are the stream.
 
     Everything at once; at any offsets, so that pieces may be empty; inside each length prefix; in pieces of
-    one size; one octet at a time, where the stream has no more than 2000 octets, so that it is no matter of patience.
+    one size; one octet at a time, where the stream has no more than 2000 octets, so that it does not take long.
     """
     cut = draw(st.sampled_from(["nowhere", "anywhere", "inside each length", "evenly"]))
     if cut == "nowhere":

@@ -455,7 +455,7 @@ def test_a_message_that_is_no_query_is_refused_and_changes_nothing(credentials: 
 
 
 def ends_with_close_notify(caller: Caller) -> None:
-    caller.say_goodbye()
+    caller.send_close_notify()
     caller.socket.close()
 
 
@@ -548,7 +548,7 @@ def test_a_server_may_close_an_idle_connection(credentials: Credentials) -> None
     def script(caller: Caller) -> None:
         caller.send(answer(caller.query()))
         happens(answered)
-        caller.say_goodbye()
+        caller.send_close_notify()
         closed.set()
         heard.append(caller.rest())
 
@@ -565,7 +565,7 @@ def test_a_server_may_close_an_idle_connection(credentials: Credentials) -> None
 
 
 def test_a_server_may_close_just_as_it_is_asked(credentials: Credentials) -> None:
-    """CON-6: the query crosses the server's goodbye."""
+    """CON-6: the query crosses the server's close_notify."""
 
     def script(caller: Caller) -> None:
         caller.send(answer(caller.query()))
@@ -621,7 +621,7 @@ def test_keepalive_zero_is_no_mistake_of_the_next_caller(credentials: Credential
 
 
 def test_a_connection_that_has_ended_is_not_kept_until_it_is_closed(credentials: Credentials) -> None:
-    """KAL-5: nothing is owed, so the server sees the client's goodbye and its FIN, whatever the program does next."""
+    """KAL-5: nothing is owed, so the server gets close_notify and FIN, whatever the program does next."""
     gone = threading.Event()
 
     def script(caller: Caller) -> None:
@@ -638,7 +638,7 @@ def test_a_connection_that_has_ended_is_not_kept_until_it_is_closed(credentials:
         assert client.is_closed
 
 
-def test_an_idle_client_says_goodbye(credentials: Credentials) -> None:
+def test_an_idle_client_sends_close_notify(credentials: Credentials) -> None:
     """CON-4: nobody watches an idle connection, but the next call notices that its time is up."""
     overdue = threading.Event()
 
@@ -656,7 +656,7 @@ def test_an_idle_client_says_goodbye(credentials: Credentials) -> None:
         assert lost.value.cause is Cause.IDLE
 
 
-def test_closing_says_goodbye(credentials: Credentials) -> None:
+def test_closing_sends_close_notify(credentials: Credentials) -> None:
     """CON-11: close_notify, then FIN; closing twice does no harm, and asking after it is an error of its own."""
     orderly: list[bool] = []
 
@@ -699,7 +699,7 @@ def test_closing_is_bounded_where_the_server_never_answers(credentials: Credenti
 
 
 def test_closing_is_bounded_where_the_server_never_reads(credentials: Credentials) -> None:
-    """CON-11: not even the goodbye can leave."""
+    """CON-11: not even close_notify can leave."""
     begun, over = threading.Event(), threading.Event()
 
     def script(caller: Caller) -> None:
@@ -745,7 +745,7 @@ def test_fifty_threads_share_one_connection(credentials: Credentials) -> None:
     assert (server.accepted, server.handshakes) == (1, 1)
 
 
-def test_a_thread_with_less_patience_is_timed_out_on_time(credentials: Credentials) -> None:
+def test_a_thread_with_a_shorter_timeout_is_timed_out_on_time(credentials: Credentials) -> None:
     """CON-17: another thread waits for the socket, and for longer; neither keeps the other."""
     asked, timed_out = threading.Event(), threading.Event()
 

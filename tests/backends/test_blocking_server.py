@@ -204,7 +204,7 @@ def test_what_was_asked_before_the_clients_end_is_answered(
         serve(held, credentials.context, port=0, workers=workers) as server,
         RawClient(server.port, maximum_version=version) as client,
     ):
-        client.send(*(make_query(f"slow-{number}.example") for number in range(3)), goodbye=True)
+        client.send(*(make_query(f"slow-{number}.example") for number in range(3)), close_notify=True)
         client.socket.shutdown(socket.SHUT_WR)
         happens(held.is_asked)
         assert not held.release.wait(SHORT), "the server has time to see FIN"
@@ -432,7 +432,7 @@ def test_a_client_that_asks_too_much_is_not_read_from(credentials: Credentials) 
 def test_a_client_that_never_reads_does_not_keep_its_place(
     credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CON-20, SRV-17: it is idle, is told goodbye, which it does not read either, and is cut off."""
+    """CON-20, SRV-17: it is idle, is sent close_notify, which it does not read either, and is cut off."""
     for module in (dot_io._transport, dot_io._server):
         monkeypatch.setattr(module, "FLUSH_TIMEOUT", SHORT)
     monkeypatch.setattr(TLSServer, "_linger_timeout", SHORT)
@@ -453,7 +453,7 @@ def test_a_client_that_never_reads_does_not_keep_its_place(
 # Closing.
 
 
-def test_an_idle_client_is_told_goodbye(credentials: Credentials) -> None:
+def test_an_idle_client_is_sent_close_notify(credentials: Credentials) -> None:
     """SRV-10, SRV-13: in order."""
     configuration = ServerConfiguration(idle_timeout=SHORT, idle_grace=0.0)
     with (
@@ -479,7 +479,7 @@ def closing(server: Server, **options: Any) -> Iterator[Any]:
 def test_a_server_that_closes_answers_what_it_was_asked(
     credentials: Credentials, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CON-16, KAL-8: answers owed are delivered, and tell the client to go; idle clients are told goodbye.
+    """CON-16, KAL-8: answers owed are delivered, and tell the client to go; idle clients are sent close_notify.
 
     CON-23: the server ends once its clients have, and not when it has waited for them long enough.
     """
@@ -532,7 +532,7 @@ def test_answers_of_a_server_that_closes_say_so(credentials: Credentials) -> Non
 
 
 def test_a_client_reads_earlier_answers_though_it_asked_once_more(credentials: Credentials) -> None:
-    """CON-23: a query crosses the server's goodbye.  TCP is not reset, which could take the answers with it."""
+    """CON-23: a query crosses the server's close_notify.  TCP is not reset, which could take the answers with it."""
     with serve(answer, credentials.context, port=0) as server, RawClient(server.port) as client:
         client.send(make_query("one.example"))
         assert name_in(client.message()) == "one"
@@ -574,7 +574,7 @@ def test_closing_is_bounded_where_a_handler_hangs(credentials: Credentials) -> N
 
 
 def test_closing_is_bounded_where_a_client_stays(credentials: Credentials) -> None:
-    """CON-11: it has been told goodbye, and does not go."""
+    """CON-11: it has been sent close_notify, and does not go."""
     with serve(answer, credentials.context, port=0) as server, RawClient(server.port) as client:
         client.send(make_query(NAME))
         assert client.message()

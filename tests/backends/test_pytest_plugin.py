@@ -736,11 +736,11 @@ def test_close_after(knowing: LoopbackServer) -> None:
         assert [ask(client) for _ in range(3)] == [["192.0.2.1"]] * 3
 
 
-def test_a_client_that_has_said_goodbye_still_gets_what_it_asked(knowing: LoopbackServer) -> None:
+def test_a_client_that_has_sent_close_notify_still_gets_what_it_asked(knowing: LoopbackServer) -> None:
     """RFC 8446, section 6.1: close_notify ends one direction only."""
     knowing.delay = 0.01
     with RawClient(knowing.port) as client:
-        client.send(dns.message.make_query("example.com", "A", id=7).to_wire(), goodbye=True)
+        client.send(dns.message.make_query("example.com", "A", id=7).to_wire(), close_notify=True)
         assert client.message()[:2] == b"\x00\x07"
 
 

@@ -184,7 +184,7 @@ def test_data_behind_close_notify(wire: Wire, keylog: Path, in_one_read: bool) -
 
 
 @pytest.mark.parametrize("end", ["close_notify", "fin"])
-def test_the_client_says_goodbye_too(wire: Wire, end: str) -> None:
+def test_the_client_sends_close_notify_too(wire: Wire, end: str) -> None:
     """CON-11: close_notify leaves, once, before TCP is closed."""
     ENDS[end][0](wire)
     assert b"".join(wire.client.data_to_send()) != b""

@@ -280,7 +280,7 @@ def test_data_behind_close_notify(pki: Pki, version: ssl.TLSVersion, tmp_path_fa
     assert answered(wire) == [1]
 
 
-def has_said_goodbye(wire: Wire, events: list[Event]) -> Cause:
+def has_sent_close_notify(wire: Wire, events: list[Event]) -> Cause:
     """Why the server has ended, after a check that it lingers for its client."""
     wire.flow()
     assert wire.client.has_close_notify
@@ -300,7 +300,7 @@ def test_a_server_that_closes_lets_its_client_go_first(pki: Pki, version: ssl.TL
     wire.answer()
     wire.flow_to_client()
     events = wire.server.handle_timeout(now=wire.now)
-    assert has_said_goodbye(wire, events) is Cause.LOCAL_CLOSE
+    assert has_sent_close_notify(wire, events) is Cause.LOCAL_CLOSE
     assert answered(wire) == [1]
     deadline = wire.now + LINGER_TIMEOUT
     assert wire.server.next_timeout() == deadline
@@ -317,7 +317,7 @@ def test_a_server_does_not_linger_for_ever(pki: Pki) -> None:
     """CON-11, CON-23: for a client that never closes there is a limit."""
     wire = met(pki)
     wire.server.connection.close(now=wire.now)
-    assert has_said_goodbye(wire, wire.server.handle_timeout(now=wire.now)) is Cause.LOCAL_CLOSE
+    assert has_sent_close_notify(wire, wire.server.handle_timeout(now=wire.now)) is Cause.LOCAL_CLOSE
     assert wire.server.handle_timeout(now=wire.now + LINGER_TIMEOUT) == []
     assert wire.server.is_finished
     assert wire.server.next_timeout() is None
@@ -341,7 +341,7 @@ def test_close_notify_is_not_yet_the_end_of_tcp(pki: Pki, version: ssl.TLSVersio
     wire = met(pki, version)
     wire.client.close()
     wire.flow()
-    assert has_said_goodbye(wire, wire.server_events) is Cause.PEER_CLOSED
+    assert has_sent_close_notify(wire, wire.server_events) is Cause.PEER_CLOSED
     assert wire.server.next_timeout() == wire.now + LINGER_TIMEOUT
     assert wire.server.receive_eof(now=wire.now) == []
     assert wire.server.is_finished
@@ -353,7 +353,7 @@ def test_an_idle_client_is_closed_in_order(pki: Pki) -> None:
     deadline = wire.server.next_timeout()
     assert deadline == 1000.0 + 10.0 + 2.0
     events = wire.server.handle_timeout(now=deadline)
-    assert has_said_goodbye(wire, events) is Cause.IDLE
+    assert has_sent_close_notify(wire, events) is Cause.IDLE
     assert wire.server.next_timeout() == deadline + LINGER_TIMEOUT
 
 
@@ -372,7 +372,7 @@ def test_a_fault_of_the_clients_ends_the_session_in_order(pki: Pki, version: ssl
     wire = met(pki, version)
     wire.client.say(b"\0\0")
     wire.flow()
-    assert has_said_goodbye(wire, wire.server_events) is Cause.PEER_FAULT
+    assert has_sent_close_notify(wire, wire.server_events) is Cause.PEER_FAULT
     assert wire.client.error is None
 
 

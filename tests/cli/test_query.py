@@ -388,7 +388,7 @@ def test_connection_is_reset_inside_the_handshake(run: Run, rogue: Starts) -> No
     assert run(f"query @127.0.0.1 -p {rogue(behave)} example.com").code == ExitCode.NO_REPLY
 
 
-def _say_goodbye(tls: ssl.SSLSocket, asked: bytes) -> None:
+def _send_close_notify(tls: ssl.SSLSocket, asked: bytes) -> None:
     tls.unwrap()
 
 
@@ -400,7 +400,7 @@ def _tear_down(tls: ssl.SSLSocket, asked: bytes) -> None:
     _reset(tls)
 
 
-@pytest.mark.parametrize("behave", [_say_goodbye, _hang_up, _tear_down])
+@pytest.mark.parametrize("behave", [_send_close_notify, _hang_up, _tear_down])
 def test_server_closes_before_the_answer(
     behave: Callable[[ssl.SSLSocket, bytes], None], run: Run, tls_rogue: Starts, certificates: Certificates
 ) -> None:
@@ -438,14 +438,14 @@ def _half_an_answer(tls: ssl.SSLSocket, asked: bytes) -> None:
     tls.unwrap()
 
 
-def _strays(tls: ssl.SSLSocket, asked: bytes) -> None:
+def _unsolicited(tls: ssl.SSLSocket, asked: bytes) -> None:
     strange = bytearray(asked)
     strange[2] ^= 0xFF
     tls.sendall(bytes(strange) * 100)
     _wait_for_the_end(tls)
 
 
-@pytest.mark.parametrize("behave", [_short_frame, _half_an_answer, _strays])
+@pytest.mark.parametrize("behave", [_short_frame, _half_an_answer, _unsolicited])
 def test_server_breaks_the_protocol(
     behave: Callable[[ssl.SSLSocket, bytes], None], run: Run, tls_rogue: Starts, certificates: Certificates
 ) -> None:

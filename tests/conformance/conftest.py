@@ -51,8 +51,8 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
 
 
 @pytest.fixture(autouse=True)
-def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server waits less long for a client that was told goodbye and stays."""
+def _short_linger_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server waits less long for a client that has close_notify and does not close."""
     monkeypatch.setattr("dot_io.tls.TLSServer._linger_timeout", 0.1)
 
 

@@ -183,9 +183,12 @@ EVERY = (
     Fault("backwards", "answers in the opposite order", peer.answers_backwards, ((OK,) * 4, (OK,))),
     Fault("longest", "answers with 65535 octets", peer.answers_at_length, ((OK,), (OK,))),
     Fault("twice", "answers everything twice", peer.answers_twice, ((OK, OK), (OK,))),
-    Fault("stray", "sends a response that nobody asked for", peer.one_stray, ((OK,), (OK,))),
+    Fault("unsolicited", "sends a response that nobody asked for", peer.one_unsolicited_response, ((OK,), (OK,))),
     Fault(
-        "strays", "sends 64 responses in a row that nobody asked for", peer.as_many_strays_as_allowed, ((OK,), (OK,))
+        "many-unsolicited",
+        "sends 64 responses in a row that nobody asked for",
+        peer.as_many_unsolicited_as_allowed,
+        ((OK,), (OK,)),
     ),
     Fault("no-answer-to-close", "never answers close_notify", peer.never_answers_close_notify, ((OK,),)),
     # What costs a query its answer, and no other.

@@ -14,7 +14,7 @@ from dot_proto import MAX_MESSAGE, ClientConfiguration, make_query
 from support.messages import KEEPALIVE, opt, option, record, response_to, stream_of
 from support.peers import GIVE_UP, Caller, answer, name_in
 
-STRAY = answer(make_query("nobody.asked.example", message_id=0x5A5A))
+UNSOLICITED = answer(make_query("nobody.asked.example", message_id=0x5A5A))
 
 ALLOWED = ClientConfiguration().max_unsolicited
 "Messages in a row that may belong to nothing."
@@ -40,7 +40,7 @@ def end(caller: Caller) -> None:
 
 def close(caller: Caller) -> None:
     """close_notify and FIN."""
-    caller.say_goodbye()
+    caller.send_close_notify()
     end(caller)
 
 
@@ -69,7 +69,7 @@ def closes_when_idle(caller: Caller) -> None:
 def closes_as_it_is_asked(caller: Caller) -> None:
     caller.send(answer(caller.query()))
     select.select([caller.socket], [], [], GIVE_UP)  # the next query is here, and stays unread
-    caller.say_goodbye()
+    caller.send_close_notify()
 
 
 def closes_in_mid_message(caller: Caller) -> None:
@@ -148,7 +148,7 @@ def wrong_id(caller: Caller) -> None:
 
 def wrong_question(caller: Caller) -> None:
     first, second = asked(caller, 2)
-    caller.send(first[:2] + STRAY[2:], answer(second))
+    caller.send(first[:2] + UNSOLICITED[2:], answer(second))
     serve(caller)
 
 
@@ -158,19 +158,19 @@ def echoes(caller: Caller) -> None:
     serve(caller)
 
 
-def one_stray(caller: Caller) -> None:
-    caller.send(STRAY, answer(caller.query()))
+def one_unsolicited_response(caller: Caller) -> None:
+    caller.send(UNSOLICITED, answer(caller.query()))
     serve(caller)
 
 
-def as_many_strays_as_allowed(caller: Caller) -> None:
-    caller.send(*[STRAY] * ALLOWED, answer(caller.query()))
+def as_many_unsolicited_as_allowed(caller: Caller) -> None:
+    caller.send(*[UNSOLICITED] * ALLOWED, answer(caller.query()))
     serve(caller)
 
 
 def flood(caller: Caller) -> None:
     first, second = map(answer, asked(caller, 2))
-    caller.send(first, *[STRAY] * (ALLOWED + 1), second)
+    caller.send(first, *[UNSOLICITED] * (ALLOWED + 1), second)
     caller.rest()
 
 
@@ -182,7 +182,7 @@ def length_0(caller: Caller) -> None:
 
 def length_11(caller: Caller) -> None:
     first, second = map(answer, asked(caller, 2))
-    caller.socket.sendall(stream_of([first, STRAY[:11], second]))
+    caller.socket.sendall(stream_of([first, UNSOLICITED[:11], second]))
     caller.rest()
 
 
@@ -206,7 +206,7 @@ def resets_tcp(caller: Caller) -> None:
 
 
 def plain_dns(caller: Caller) -> None:
-    caller.socket.sendall(stream_of([STRAY]))
+    caller.socket.sendall(stream_of([UNSOLICITED]))
     caller.rest()
 
 

@@ -130,7 +130,7 @@ def test_connect_cancelled_at_each_await(async_api: Backend, identities: Identit
 
 @both_moments
 def test_close_cancelled_at_each_await(async_api: Backend, identities: Identities, moment: Moment) -> None:
-    """CON: an impatient close is a close all the same, also for whoever closes at the same time."""
+    """CON: a cancelled close is a close all the same, also for whoever closes at the same time."""
     ended = []
 
     def script(caller: Caller) -> None:

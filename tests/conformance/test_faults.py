@@ -36,7 +36,7 @@ EARLY = 0.005
 "Seconds: the clock of uvloop has milliseconds, and poll(2) counts in them."
 
 CLOSING = 1.0
-"Seconds that the goodbye to any server may take."
+"Seconds that close_notify to any server may take."
 
 VOLATILE = {
     r"\d+\.\d s\b": "TIME s",

@@ -42,7 +42,7 @@ class _Flights:
         with suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()
-                with sock, suppress(ConnectionError):  # it need not wait for our goodbye
+                with sock, suppress(ConnectionError):  # it need not wait for our close_notify
                     self._serve(sock)
 
     def _serve(self, sock: socket.socket) -> None:

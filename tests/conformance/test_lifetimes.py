@@ -64,7 +64,7 @@ def test_what_the_block_of_connect_raises_leaves_as_it_is(
 def test_what_the_block_of_serve_raises_leaves_as_it_is(
     api: Backend, identities: Identities, kind: type[BaseException]
 ) -> None:
-    """API: the same object, in no group; the clients are told goodbye."""
+    """API: the same object, in no group; the clients are sent close_notify."""
     trouble = _made(kind)
 
     async def scenario(api: Backend) -> None:

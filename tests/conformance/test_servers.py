@@ -368,7 +368,7 @@ def test_a_client_that_has_finished_asking_is_still_answered(api: Backend, ident
     with api.serving(handler, identities.server) as server, RawClient(server.port) as client:
         assert is_served(client)  # with which the TLS tickets have been read too
         asked.clear()
-        client.send(make_query("slow.example"), goodbye=True)
+        client.send(make_query("slow.example"), close_notify=True)
         client.socket.shutdown(socket.SHUT_WR)
         happens(asked)
         before = time.process_time()

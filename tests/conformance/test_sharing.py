@@ -116,7 +116,7 @@ def test_all_who_wait_for_a_place_are_told_of_the_end(api: Backend, identities: 
         caller.query()
         happens(waiting)
         if how == "by the server":
-            caller.say_goodbye()
+            caller.send_close_notify()
         caller.rest()
 
     async def scenario(api: Backend, port: int) -> None:
@@ -192,12 +192,12 @@ def test_a_server_that_never_reads(api: Backend, identities: Identities, monkeyp
 
 
 def test_each_caller_has_its_own_deadline(api: Backend, identities: Identities) -> None:
-    """QRY: the impatient go first, whoever asked first; the patient get their answers."""
-    impatient = threading.Event()
+    """QRY: those with a short timeout end first, whoever asked first; the others get their answers."""
+    timed_out = threading.Event()
 
     def script(caller: Caller) -> None:
         asked = caller.queries(4)
-        happens(impatient)
+        happens(timed_out)
         caller.send(*map(answer, asked))
         answering(caller)
 
@@ -211,7 +211,7 @@ def test_each_caller_has_its_own_deadline(api: Backend, identities: Identities) 
                 except QueryTimeoutError:
                     order.append(timeout)
                     if len(order) == 3:
-                        impatient.set()
+                        timed_out.set()
                     raise
                 return response
 
@@ -260,7 +260,7 @@ def test_query_many_reports_each_fate(api: Backend, identities: Identities) -> N
         asked = caller.queries(3)
         caller.send(answer(asked[0]))
         caller.query()
-        caller.say_goodbye()
+        caller.send_close_notify()
         caller.rest()
 
     async def scenario(api: Backend, port: int) -> None:

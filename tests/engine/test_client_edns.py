@@ -274,12 +274,12 @@ def test_the_octets_of_the_option_elsewhere_are_no_option():
 
 
 def test_an_option_in_what_is_discarded_is_not_believed():
-    """Neither in a late answer nor in a stray."""
+    """Neither in a late answer nor in an unsolicited message."""
     scene = Scene(idle_timeout=5.0)
     handle, wire = scene.ask()
     scene.client.cancel(handle, now=scene.now)
-    stray = saying(wire[:1] + bytes([wire[1] ^ 1]) + wire[2:], timeout_of(0))
-    assert len(scene.receive(saying(wire, timeout_of(0)), stray)) == 2
+    unsolicited = saying(wire[:1] + bytes([wire[1] ^ 1]) + wire[2:], timeout_of(0))
+    assert len(scene.receive(saying(wire, timeout_of(0)), unsolicited)) == 2
     assert scene.client.state is State.OPEN
     assert scene.client.next_timeout() == scene.now + 5.0
 

@@ -159,7 +159,7 @@ def test_idleness_begins_with_any_fate(how):
     assert scene.client.next_timeout() == scene.now + 4.0
 
 
-def test_a_stray_message_is_no_activity():
+def test_an_unsolicited_message_is_no_activity():
     """Only what answers keeps a connection (CON-5, SRV-10's mirror)."""
     scene = Scene(idle_timeout=4.0)
     due = scene.client.next_timeout()
@@ -176,7 +176,7 @@ def test_no_idle_time_before_the_verdict():
     assert scene.client.next_timeout() == scene.now + 2.0
 
 
-def test_no_patience_at_all():
+def test_an_idle_timeout_of_zero():
     """An idle timeout of zero: one answer, and the end at the same tick."""
     scene = Scene(idle_timeout=0.0)
     handle, wire = scene.ask(timeout=1.0)
@@ -435,14 +435,14 @@ def test_a_graceful_close_ends_with_the_last_fate_of_any_kind(how):
         assert outcome(scene.tick()) == [QueryTimedOut(handle, 1.0), closed(Cause.LOCAL_CLOSE)]
 
 
-def test_strays_do_not_keep_a_closing_connection():
+def test_unsolicited_messages_do_not_keep_a_closing_connection():
     """Nor do they end it: only the answer does (CON-16)."""
     scene = Scene()
     handle, wire = scene.ask()
     scene.client.close(now=scene.now)
-    stray = response_to(wire, id=id_of(wire) ^ 1)
-    assert scene.receive(stray) == [MessageDiscarded(stray, DiscardReason.UNKNOWN_ID, None)]
-    assert outcome(scene.receive(response_to(wire), stray)) == [handle, closed(Cause.LOCAL_CLOSE)]
+    unsolicited = response_to(wire, id=id_of(wire) ^ 1)
+    assert scene.receive(unsolicited) == [MessageDiscarded(unsolicited, DiscardReason.UNKNOWN_ID, None)]
+    assert outcome(scene.receive(response_to(wire), unsolicited)) == [handle, closed(Cause.LOCAL_CLOSE)]
 
 
 @pytest.mark.parametrize("state", State)

@@ -176,7 +176,7 @@ def test_every_octet_of_a_name(octet):
     assert event.query == handle
 
 
-# Duplicates, strays, late answers
+# Duplicates, unsolicited messages, late answers
 
 
 def test_a_duplicate_answers_nothing_newer():
@@ -205,23 +205,23 @@ def test_a_query_that_was_not_handed_out_cannot_be_answered():
 def test_a_message_before_any_query():
     """Discarded, and the connection lives (MAT-14, DSO-1)."""
     scene = Scene()
-    stray, request = response_to(ASKED), message(id=0, flags=6 << 11)
-    assert scene.receive(stray, request) == [
-        MessageDiscarded(stray, DiscardReason.UNKNOWN_ID, None),
+    unsolicited, request = response_to(ASKED), message(id=0, flags=6 << 11)
+    assert scene.receive(unsolicited, request) == [
+        MessageDiscarded(unsolicited, DiscardReason.UNKNOWN_ID, None),
         MessageDiscarded(request, DiscardReason.NOT_A_RESPONSE, None),
     ]
     scene.ask()
 
 
 @pytest.mark.parametrize("limit", [0, 1, 64])
-def test_the_limit_on_strays(limit):
+def test_the_limit_on_unsolicited_messages(limit):
     """So many in a row are borne, one more ends the connection, and nothing behind it is read (MAT-14)."""
     scene = Scene(max_unsolicited=limit)
     handle, wire = scene.ask()
-    stray = response_to(wire, id=int.from_bytes(wire[:2]) ^ 1)
-    thrown_away = MessageDiscarded(stray, DiscardReason.UNKNOWN_ID, None)
-    assert scene.receive(*[stray] * limit) == [thrown_away] * limit
-    assert outcome(scene.receive(stray, response_to(wire))) == [
+    unsolicited = response_to(wire, id=int.from_bytes(wire[:2]) ^ 1)
+    thrown_away = MessageDiscarded(unsolicited, DiscardReason.UNKNOWN_ID, None)
+    assert scene.receive(*[unsolicited] * limit) == [thrown_away] * limit
+    assert outcome(scene.receive(unsolicited, response_to(wire))) == [
         thrown_away,
         QueryLost(handle, True, True),
         closed(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED),
@@ -229,12 +229,12 @@ def test_the_limit_on_strays(limit):
 
 
 def test_an_answer_ends_the_row():
-    """Strays are counted from the last answer on (MAT-14)."""
+    """Unsolicited messages are counted from the last answer on (MAT-14)."""
     scene = Scene(max_unsolicited=2)
     for _ in range(5):
         handle, wire = scene.ask()
-        stray = response_to(wire, id=int.from_bytes(wire[:2]) ^ 0x8000)
-        assert outcome(scene.receive(stray, stray, response_to(wire)))[2:] == [handle]
+        unsolicited = response_to(wire, id=int.from_bytes(wire[:2]) ^ 0x8000)
+        assert outcome(scene.receive(unsolicited, unsolicited, response_to(wire)))[2:] == [handle]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_an_answer_ends_the_row():
     ],
     ids=["question", "echo", "opcode", "no-question"],
 )
-def test_every_mismatch_is_a_stray(wrong):
+def test_every_mismatch_is_unsolicited(wrong):
     """A server that only ever says the wrong thing is left (MAT-8, MAT-11, MAT-12, MAT-14)."""
     scene = Scene(max_unsolicited=3)
     _, wire = scene.ask()
@@ -270,7 +270,7 @@ def test_a_late_answer_harms_nobody():
     assert outcome(events) == [handles[0], MessageDiscarded(late, DiscardReason.LATE, slow), *handles[1:]]
 
 
-def test_late_answers_are_no_strays():
+def test_late_answers_are_not_unsolicited():
     """Any number of them: each was asked for (MAT-15)."""
     scene = Scene(max_unsolicited=0)
     asked = [scene.ask(f"n{number}.example", timeout=1.0) for number in range(5)]
@@ -404,7 +404,7 @@ def test_each_message_of_a_transfer_renews_its_deadline():
 
 @pytest.mark.parametrize("received", [0, 2])
 def test_an_abandoned_transfer_harms_nobody(received):
-    """Only closing the connection stops it (RFC 5936, section 4.1.1): what still comes is late, and no stray.
+    """Only closing the connection stops it (RFC 5936, section 4.1.1): what still comes is late, and not unsolicited.
 
     No message says that it is the last, so that the id stays taken (MAT-2, MAT-15, XOT-11).
     """

@@ -153,7 +153,7 @@ class ExceedsTheLimit(Client):
         super().__init__(policy, more, entropy=entropy)
 
 
-class BearsAnyStrays(Client):
+class AllowsAnyNumberOfUnsolicited(Client):
     def _match(self, message, wire_id, events):
         self._unsolicited = 0
         return super()._match(message, wire_id, events)
@@ -223,7 +223,7 @@ class DrawsIdsFromElsewhere(Client):
         super().__init__(policy, configuration, entropy=lambda size: next(self.elsewhere).to_bytes(2) * (size // 2))
 
 
-class CountsMistakesAsStrays(Client):
+class CountsMistakesAsUnsolicited(Client):
     """Which shows only when a message comes that is one."""
 
     def send_query(self, message, **options):
@@ -250,7 +250,7 @@ def test_a_planted_bug_is_found(bug):
 
 
 def begun(configuration: int = 3, *, verified: bool = True) -> ClientMachine:
-    """A machine at its beginning; the third configuration allows for many strays."""
+    """A machine at its beginning; the third configuration allows for many unsolicited messages."""
     machine = ClientMachine()
     machine.begin(configuration, verified)
     return machine
@@ -404,7 +404,7 @@ def test_each_end(how, orderly, verified):
     machine.teardown()
 
 
-def test_too_many_strays():
+def test_too_many_unsolicited_messages():
     """One more than are allowed; what comes behind is not read."""
     machine = begun(1)
     machine.ask("a.example", 0, 20.0, multiple=False, held=False)

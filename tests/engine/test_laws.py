@@ -1,7 +1,7 @@
 """Laws that hold for any octets and any order of calls: the promises of the engine, one by one.
 
 A *call* is a tuple: a name, and what it needs.  :class:`Player` carries calls out on a fresh client and keeps
-the books; a caller's mistake is an outcome like any other.
+records; a caller's mistake is an outcome like any other.
 """
 
 from __future__ import annotations

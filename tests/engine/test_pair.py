@@ -51,7 +51,7 @@ class Plan:
     outcome: str = "answer"
     "Or ``error``, ``decline``: what the server does then."
     cancel: float | None = None
-    "Seconds after asking at which the caller loses patience."
+    "Seconds after asking at which the caller cancels."
     size: int = 10
     "Octets of the answer's text."
 

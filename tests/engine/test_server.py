@@ -39,7 +39,7 @@ from support.messages import (
     response_to,
     stream_of,
 )
-from support.serving import ASKING, BARE, IDLE_LIMIT, NOW, PADDED, QUESTION, STRAY, WITH_OPT, Server, closed, has_opt
+from support.serving import ASKING, BARE, IDLE_LIMIT, NOW, PADDED, QUESTION, RESPONSE, WITH_OPT, Server, closed, has_opt
 from support.vectors import load, octets
 
 
@@ -188,9 +188,9 @@ def mistakes():
         ("malformed", lambda server: server.answer(0, response_to(BARE) + b"\0"), "the response is malformed"),
         ("cut", lambda server: server.answer(0, response_to(BARE)[:-1]), "the response is malformed"),
         ("two questions", lambda server: server.answer(0, b"\0\0\x80\0\0\2" + bytes(6)), "2 questions"),
-        ("unknown", lambda server: server.answer(3, STRAY), "3 is no handle"),
-        ("negative", lambda server: server.answer(-1, STRAY), "-1 is no handle"),
-        ("twice", lambda server: server.answer(1, STRAY), "query 1 has been answered already"),
+        ("unknown", lambda server: server.answer(3, RESPONSE), "3 is no handle"),
+        ("negative", lambda server: server.answer(-1, RESPONSE), "-1 is no handle"),
+        ("twice", lambda server: server.answer(1, RESPONSE), "query 1 has been answered already"),
         ("error twice", lambda server: server.engine.send_error(1, now=NOW), "query 1 has been answered already"),
         ("error unknown", lambda server: server.engine.send_error(9, now=NOW), "9 is no handle"),
         ("rcode", lambda server: server.engine.send_error(0, now=NOW, rcode=4096), "0 to 4095, not 4096"),
@@ -208,15 +208,15 @@ def test_a_mistake_of_the_callers_changes_nothing(name, mistake, words, draining
     """Raised at the caller; afterwards all is as before (FRM-9, SRV-14, SRV-15, design promise 3)."""
     server = Server()
     one, two, _ = server.ask(PADDED, BARE, BARE)
-    server.answer(two, STRAY)
+    server.answer(two, RESPONSE)
     if draining:
         server.engine.close(now=NOW)
     before = server.seen()
     with pytest.raises(LocalProtocolError, match=words):
         mistake(server)
     assert server.seen() == before
-    assert server.sent() == [STRAY]
-    assert server.answer(one, STRAY)
+    assert server.sent() == [RESPONSE]
+    assert server.answer(one, RESPONSE)
     assert len(server.sent()) == 1
 
 
@@ -225,7 +225,7 @@ def test_a_malformed_response_is_a_message_error():
     server = Server()
     (handle,) = server.ask(BARE)
     with pytest.raises(MessageError):
-        server.answer(handle, STRAY + b"\0")
+        server.answer(handle, RESPONSE + b"\0")
     assert server.engine.send_error(handle, now=NOW)
 
 
@@ -330,7 +330,7 @@ def test_no_response_is_ever_answered():
     """QR=1: dropped, counted, and no loop can form (SRV-5)."""
     server = Server()
     for _ in range(3):
-        assert server.receive(STRAY) == [MessageDiscarded(STRAY, DiscardReason.NOT_A_QUERY, None)]
+        assert server.receive(RESPONSE) == [MessageDiscarded(RESPONSE, DiscardReason.NOT_A_QUERY, None)]
     assert server.sent() == []
     assert server.engine.state is State.OPEN
 
@@ -350,7 +350,7 @@ def test_any_octets_end_in_one_end_at_the_most(chunks, orderly):
 
 
 streams = st.lists(
-    st.sampled_from([BARE, PADDED, ASKING, STRAY, BARE + b"\0", message(), message(QUESTION, flags=0x7800)])
+    st.sampled_from([BARE, PADDED, ASKING, RESPONSE, BARE + b"\0", message(), message(QUESTION, flags=0x7800)])
     | st.binary(min_size=12, max_size=40)
     | st.binary(max_size=11),
     max_size=8,
@@ -375,7 +375,7 @@ def described(event: Event) -> object:
 
 
 actions = st.one_of(
-    st.tuples(st.just("receive"), st.sampled_from([BARE, PADDED, ASKING, STRAY, BARE + b"\0"])),
+    st.tuples(st.just("receive"), st.sampled_from([BARE, PADDED, ASKING, RESPONSE, BARE + b"\0"])),
     st.tuples(st.just("answer"), st.integers(0, 5)),
     st.tuples(st.just("decline"), st.integers(0, 5)),
     st.tuples(st.just("close"), st.sampled_from([0.0, 1.0, 5.0])),
@@ -414,7 +414,7 @@ def test_whatever_happens(steps, configuration):
                 open_before = server.engine.outstanding
                 try:
                     if action == "answer":
-                        answered += server.answer(argument, STRAY)
+                        answered += server.answer(argument, RESPONSE)
                     else:
                         server.engine.decline(argument, now=server.clock.now)
                 except LocalProtocolError:

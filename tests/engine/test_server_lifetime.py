@@ -24,7 +24,7 @@ from support.serving import (
     IDLE_LIMIT,
     NOW,
     PADDED,
-    STRAY,
+    RESPONSE,
     TEN_SECONDS,
     WITH_OPT,
     Server,
@@ -59,10 +59,10 @@ def test_the_idle_timer_stands_still_while_something_is_outstanding():
     assert server.engine.next_timeout() is None
     server.clock.advance(500)
     assert server.timeout() == []
-    server.answer(one, STRAY)
+    server.answer(one, RESPONSE)
     assert server.engine.next_timeout() is None
     server.clock.advance(1)
-    server.answer(two, STRAY)
+    server.answer(two, RESPONSE)
     assert server.engine.next_timeout() == NOW + 501 + IDLE_LIMIT
 
 
@@ -80,11 +80,11 @@ def test_a_trickle_does_not_keep_a_connection_open():
     assert closed(server.timeout()) == (Cause.IDLE, None)
 
 
-@pytest.mark.parametrize("wire", [b"", b"\0", STRAY])
+@pytest.mark.parametrize("wire", [b"", b"\0", RESPONSE])
 def test_what_does_not_restart_the_idle_timer(wire):
     """Nothing, an octet, a message that is no query (SRV-5, SRV-10)."""
     server = Server()
-    server.engine.receive_data(stream_of([wire]) if wire == STRAY else wire, now=NOW + 5)
+    server.engine.receive_data(stream_of([wire]) if wire == RESPONSE else wire, now=NOW + 5)
     assert server.engine.next_timeout() == NOW + IDLE_LIMIT
 
 
@@ -131,11 +131,11 @@ def test_the_limit_at_which_reading_should_stop():
     assert server.engine.wants_data
     two, three = server.ask(BARE, BARE)
     assert not server.engine.wants_data
-    server.answer(one, STRAY)
+    server.answer(one, RESPONSE)
     assert not server.engine.wants_data
-    server.answer(two, STRAY)
+    server.answer(two, RESPONSE)
     assert server.engine.wants_data
-    server.answer(three, STRAY)
+    server.answer(three, RESPONSE)
 
 
 def test_the_limit_beyond_which_queries_are_refused():
@@ -148,7 +148,7 @@ def test_the_limit_beyond_which_queries_are_refused():
     assert reply[3] & 15 == 2
     assert len(reply) == 468
     assert server.engine.outstanding == 2
-    server.answer(one, STRAY)
+    server.answer(one, RESPONSE)
     server.ask(PADDED)
 
 
@@ -167,7 +167,7 @@ def test_the_limit_on_octets():
     assert server.engine.wants_data
     (two,) = server.ask(BARE)
     assert not server.engine.wants_data
-    server.answer(one, STRAY)
+    server.answer(one, RESPONSE)
     assert server.engine.wants_data
     server.engine.decline(two, now=NOW)
     server.ask(BARE)
@@ -235,7 +235,7 @@ def test_the_limit_on_time_of_a_busy_connection():
     assert closed(server.timeout()) == (Cause.GO_AWAY, None)
 
 
-def test_the_limit_on_time_without_any_patience():
+def test_the_limit_on_time_without_a_close_timeout():
     """With nothing to wait for, the same tick ends it: the next deadline is never now."""
     server = Server(max_duration=60, close_timeout=0)
     server.ask(BARE)
@@ -267,21 +267,21 @@ def test_idleness_and_duration_at_one_tick():
 def test_the_limit_on_messages_that_are_no_queries(limit):
     """One more ends the connection, and nothing behind it is read (SRV-5, SRV-12)."""
     server = Server(max_unsolicited=limit)
-    assert len(server.receive(*[STRAY] * limit)) == limit
+    assert len(server.receive(*[RESPONSE] * limit)) == limit
     assert server.engine.state is State.OPEN
-    events = server.receive(STRAY, BARE)
+    events = server.receive(RESPONSE, BARE)
     assert len(events) == 2
     assert closed(events) == (Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
     assert server.engine.state is State.CLOSED
 
 
-def test_strays_are_counted_in_a_row():
+def test_unsolicited_messages_are_counted_in_a_row():
     """A query in between forgives them (SRV-5)."""
     server = Server(max_unsolicited=1)
     for _ in range(5):
-        server.receive(STRAY, BARE)
-    server.receive(STRAY)
-    assert closed(server.receive(STRAY)) == (Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
+        server.receive(RESPONSE, BARE)
+    server.receive(RESPONSE)
+    assert closed(server.receive(RESPONSE)) == (Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
 
 
 # The end.
@@ -307,8 +307,8 @@ def test_closing_with_answers_owed():
     assert server.engine.next_timeout() == NOW + 5
     assert server.receive(BARE) == []
     for handle in handles:
-        assert server.answer(handle, STRAY)
-    assert server.sent() == [STRAY, STRAY]
+        assert server.answer(handle, RESPONSE)
+    assert server.sent() == [RESPONSE, RESPONSE]
     assert server.receive(BARE) == [ConnectionClosed(Cause.LOCAL_CLOSE, None)]
 
 
@@ -317,11 +317,11 @@ def test_closing_is_bounded():
     server = Server()
     one, two = server.ask(BARE, BARE)
     server.engine.close(now=NOW, timeout=3)
-    server.answer(one, STRAY)
+    server.answer(one, RESPONSE)
     assert server.engine.handle_timeout(now=just_before(NOW + 3)) == []
     assert closed(server.engine.handle_timeout(now=NOW + 3)) == (Cause.CLOSE_TIMEOUT, None)
-    assert server.sent() == [STRAY]  # it was ready in time
-    assert server.answer(two, STRAY) is False
+    assert server.sent() == [RESPONSE]  # it was ready in time
+    assert server.answer(two, RESPONSE) is False
     assert server.sent() == []
 
 
@@ -375,11 +375,11 @@ def test_the_client_goes_without_a_word():
     """TCP ends without close_notify (CON-10); what it is owed is not sent (CON-14; RFC 7766, section 6.2.4)."""
     server = Server()
     one, two = server.ask(BARE, BARE)
-    server.answer(one, STRAY)
+    server.answer(one, RESPONSE)
     events = server.engine.receive_eof(now=NOW, orderly=False)
     assert closed(events) == (Cause.TRANSPORT_FAILED, Fault.NO_CLOSE_NOTIFY)
     assert server.sent() == []
-    assert server.answer(two, STRAY) is False
+    assert server.answer(two, RESPONSE) is False
     assert server.engine.send_error(two, now=NOW) is False
     assert server.sent() == []
     assert server.engine.outstanding == 0
@@ -416,8 +416,8 @@ def test_a_query_that_is_cut_by_our_close_is_no_truncation():
     server.engine.close(now=NOW)
     assert server.engine.receive_data(second, now=NOW) == []
     assert server.engine.receive_eof(now=NOW) == []
-    assert server.answer(handle, STRAY)
-    assert server.sent() == [STRAY]
+    assert server.answer(handle, RESPONSE)
+    assert server.sent() == [RESPONSE]
 
 
 @pytest.mark.parametrize("length", [0, 1, 11])
@@ -438,7 +438,7 @@ def test_octets_behind_the_end_of_the_stream_are_ignored():
     server.engine.receive_eof(now=NOW)
     assert server.receive(BARE) == []
     assert server.engine.receive_data(b"\0\0", now=NOW) == []
-    assert server.answer(handle, STRAY)
+    assert server.answer(handle, RESPONSE)
 
 
 def test_a_client_that_has_finished_is_not_waited_on_for_ever():
@@ -456,5 +456,5 @@ def test_the_first_reason_to_close_is_the_one_that_is_told():
     (handle,) = server.ask(BARE)
     server.engine.close(now=NOW)
     server.engine.receive_eof(now=NOW)
-    server.answer(handle, STRAY)
+    server.answer(handle, RESPONSE)
     assert closed(server.timeout()) == (Cause.LOCAL_CLOSE, None)

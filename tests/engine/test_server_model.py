@@ -107,23 +107,23 @@ class ForgetsItsOctets(Server):
         return self._state is State.OPEN and len(self._queries) < self.configuration.max_outstanding
 
 
-class BearsAnyStrays(Server):
+class AllowsAnyNumberOfUnsolicited(Server):
     def _discard(self, message, events):
         self._unsolicited = 0
         super()._discard(message, events)
 
 
-class NeverForgivesStrays(Server):
+class NeverResetsUnsolicited(Server):
     def _receive_query(self, message, now, events):
-        strays = self._strays_so_far
+        unsolicited = self._unsolicited_so_far
         super()._receive_query(message, now, events)
-        self._unsolicited = strays
+        self._unsolicited = unsolicited
 
     def _discard(self, message, events):
         super()._discard(message, events)
-        self._strays_so_far = self._unsolicited
+        self._unsolicited_so_far = self._unsolicited
 
-    _strays_so_far = 0
+    _unsolicited_so_far = 0
 
 
 class AnswersAResponse(Server):
@@ -282,7 +282,7 @@ class CountsOnFromElsewhere(Server):
         self._next_handle = next(self.elsewhere)
 
 
-class CountsMistakesAsStrays(Server):
+class CountsMistakesAsUnsolicited(Server):
     """Which shows only when a message comes that is one."""
 
     def send_response(self, query, message, *, now, more=False):
@@ -414,7 +414,7 @@ def test_answering_twice():
     machine.teardown()
 
 
-def test_too_many_strays():
+def test_too_many_unsolicited_messages():
     """One more than are allowed; a query in between forgives them."""
     machine = begun(0)
     machine.receive([("response", 0), ("bare", 0), ("response", 0)], [])

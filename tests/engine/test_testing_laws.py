@@ -29,7 +29,7 @@ from dot_proto import (
 from dot_proto._framing import Deframer
 from dot_proto._message import question_end, walk
 from dot_proto._state import Cause
-from dot_proto.testing.books import ClientBook, ServerBook, answers
+from dot_proto.testing.checkers import ClientChecker, ServerChecker, answers
 from dot_proto.testing.laws import (
     Law,
     check_client,
@@ -43,7 +43,7 @@ from dot_proto.testing.laws import (
 )
 from dot_proto.testing.messages import message, read, response_to, stream_of, unframed
 from dot_proto.testing.peers import Close
-from dot_proto.testing.playing import Arrived, Asked, Ended, Moment, Refused, Sent, Woke, open_client
+from dot_proto.testing.runner import Arrived, Asked, Ended, Refused, Sent, TraceEntry, Woke, open_client
 
 SEARCH = settings(
     derandomize=True,
@@ -234,7 +234,7 @@ def test_the_client_among_friends():
 
 
 def test_the_client_at_its_limits():
-    """One place, one stray, no patience: it may end the connection, and still loses no query silently."""
+    """Limits of zero or nearly so: it may end the connection, and still loses no query silently."""
     configuration = ClientConfiguration(max_unsolicited=0, idle_timeout=0.5, padding_block=None, keepalive=False)
     check_client(lambda: open_client(configuration, first_id=0xFFFF))
 
@@ -295,7 +295,7 @@ class TrustsTheId(Wrapper):
         return [ResponseReceived(query, b"\xbe\xef" + event.message[2:], 0.0, False)]  # type: ignore[attr-defined]
 
 
-class DiesOfAStray(Wrapper):
+class EndsAtOneUnsolicited(Wrapper):
     """Ends without a word on the queries that are open."""
 
     def changed(self, event: Event) -> list[Event]:
@@ -507,7 +507,7 @@ BAD_CLIENTS = {
     MixesIds: r"ResponseReceived\(query=0",
     KeepsTheWireId: r"ResponseReceived\(query=\d+, message=b'\\x00\\x00",
     TrustsTheId: "and answers nothing",
-    DiesOfAStray: "end without a fate",
+    EndsAtOneUnsolicited: "end without a fate",
     GivesUp: "is lost without a reason|there is no reason",
     EndsSoon: "there is no reason",
     TalksAfterTheEnd: "behind the end",
@@ -783,28 +783,28 @@ def test_unframed_looks_at_the_length():
         unframed([b"\0\x0c" + bytes(13)])
 
 
-def entered(*moments: Moment) -> ClientBook:
-    book = ClientBook()
-    for moment in moments:
-        book.enter(moment)
-    return book
+def entered(*trace: TraceEntry) -> ClientChecker:
+    checker = ClientChecker()
+    for entry in trace:
+        checker.check(entry)
+    return checker
 
 
 ASKED = Asked(0.0, 1, QUERY, 5.0)
 SENT = Sent(0.0, stream_of([QUERY]))
 
 
-def test_a_book_can_be_kept_by_hand():
+def test_a_client_checker_can_be_used_by_hand():
     """For a client that is driven by something else than a script."""
     event = ResponseReceived(1, response_to(QUERY), 1.0, False)
-    entered(ASKED, SENT, Arrived(1.0, [event], stream_of([response_to(QUERY)]))).close()
+    entered(ASKED, SENT, Arrived(1.0, [event], stream_of([response_to(QUERY)]))).finish()
 
 
-def test_late_and_stray_messages_are_booked():
+def test_late_and_unsolicited_messages_are_checked():
     """A late answer frees its id; whatever else is no answer is a reason to end, and no more."""
     late = [MessageDiscarded(response_to(QUERY), DiscardReason.LATE, 1)]
     end = [ConnectionClosed(Cause.PEER_FAULT, None)]
-    book = entered(
+    checker = entered(
         ASKED,
         SENT,
         Woke(5.0, [QueryTimedOut(1, 5.0)], None),
@@ -813,17 +813,17 @@ def test_late_and_stray_messages_are_booked():
         Arrived(6.0, end, b"\0\0"),
         Refused(6.0),
     )
-    book.close()
-    assert book.may_end
-    assert book.has_ended
-    assert book.in_flight == {}
+    checker.finish()
+    assert checker.may_end
+    assert checker.has_ended
+    assert checker.in_flight == {}
 
 
 FAIR = make_query("a.example", message_id=1)
 FOUL = FAIR[:-1]
 
 
-class Played:
+class ScriptedServer:
     """A server that does as it is told."""
 
     def __init__(self, *events: Event, sends: list[bytes] | None = None) -> None:
@@ -842,36 +842,36 @@ class Played:
         return sent
 
 
-def test_a_book_of_a_server_can_be_kept_by_hand():
+def test_a_server_checker_can_be_used_by_hand():
     """A query that must be delivered, one that need not, one that is rejected, a response, the end."""
-    stray = response_to(FAIR)
-    server = Played(
-        MessageDiscarded(stray, DiscardReason.NOT_A_QUERY, None),
+    unsolicited = response_to(FAIR)
+    server = ScriptedServer(
+        MessageDiscarded(unsolicited, DiscardReason.NOT_A_QUERY, None),
         QueryReceived(5, FAIR),
         QueryRejected(FOUL, 1, ""),
         QueryReceived(6, FOUL),
         ConnectionClosed(Cause.PEER_FAULT, None),
         sends=[message(id=1, flags=0x8001)],
     )
-    book = ServerBook(server, frozenset([FAIR]))
-    book.receive(stream_of([stray, FAIR, FOUL, FOUL, FAIR]))
-    assert book.open == [(5, FAIR), (6, FOUL)]
-    book.answer(1, 2)
-    book.answer(0, 0)
-    assert book.open == []
-    assert book.has_ended
+    checker = ServerChecker(server, frozenset([FAIR]))
+    checker.receive(stream_of([unsolicited, FAIR, FOUL, FOUL, FAIR]))
+    assert checker.open == [(5, FAIR), (6, FOUL)]
+    checker.answer(1, 2)
+    checker.answer(0, 0)
+    assert checker.open == []
+    assert checker.has_ended
 
 
 def test_a_query_that_is_not_delivered():
     """Though it is well formed."""
     with pytest.raises(AssertionError, match="is not delivered"):
-        ServerBook(Played(), frozenset([FAIR])).receive(stream_of([FAIR]))
+        ServerChecker(ScriptedServer(), frozenset([FAIR])).receive(stream_of([FAIR]))
 
 
 def test_a_query_without_a_fate():
     """Not even at the end."""
     with pytest.raises(AssertionError, match=r"queries \[1\] have met no fate"):
-        entered(ASKED, SENT).close()
+        entered(ASKED, SENT).finish()
 
 
 def test_a_fate_of_nobody():
@@ -882,7 +882,7 @@ def test_a_fate_of_nobody():
 
 def test_a_server_that_wants_no_more():
     """Having stated the idle timeout 0 it may be asked nothing (RFC 7828, section 3.2.2)."""
-    entered(Arrived(0.0, [KeepaliveReceived(0.0)], b""), Refused(0.0)).close()
+    entered(Arrived(0.0, [KeepaliveReceived(0.0)], b""), Refused(0.0)).finish()
 
 
 def test_sending_behind_the_end():
@@ -893,7 +893,7 @@ def test_sending_behind_the_end():
         )
 
 
-def test_a_moment_of_no_kind():
+def test_an_entry_of_no_kind():
     """A mistake of the caller's."""
-    with pytest.raises(TypeError, match="is no moment"):
-        entered(Moment(0.0))
+    with pytest.raises(TypeError, match="is no entry"):
+        entered(TraceEntry(0.0))

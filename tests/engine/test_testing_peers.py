@@ -44,7 +44,7 @@ from dot_proto.testing.peers import (
     good_steps,
     peer_scripts,
 )
-from dot_proto.testing.playing import Arrived, Asked, Ended, Refused, Reported, Sent, Woke, open_client, play
+from dot_proto.testing.runner import Arrived, Asked, Ended, Refused, Reported, Sent, Woke, open_client, run_script
 
 FIRST, SECOND = make_query("a", message_id=1), make_query("b", message_id=0xFFFF)
 
@@ -134,7 +134,7 @@ def test_a_script_shrinks_to_the_steps_that_matter():
 
 def reported(script: Script, **configuration: Any) -> list[Any]:
     client = open_client(ClientConfiguration(**configuration))
-    return [event for moment in play(client, script) if isinstance(moment, Reported) for event in moment.events]
+    return [event for entry in run_script(client, script) if isinstance(entry, Reported) for event in entry.events]
 
 
 def brief(script: Script) -> list[object]:
@@ -191,25 +191,25 @@ def test_what_becomes_of_a_client(story: str, read_size: int, coalesced: bool):
 def test_moments():
     """Every call of the client, in order, and when."""
     script = Script((Ask("a."), Answer(), Answer(), Close(), Ask()), read_size=30, coalesced=True)
-    moments = play(open_client(), script, start=5.0)
-    assert [type(moment) for moment in moments] == [Asked, Sent, Arrived, Arrived, Ended, Refused, Woke]
-    assert {moment.at for moment in moments} == {5.0, 10.0}
-    assert moments[-1] == Woke(10.0, [], None)
-    asked = moments[0]
+    trace = run_script(open_client(), script, start=5.0)
+    assert [type(entry) for entry in trace] == [Asked, Sent, Arrived, Arrived, Ended, Refused, Woke]
+    assert {entry.at for entry in trace} == {5.0, 10.0}
+    assert trace[-1] == Woke(10.0, [], None)
+    asked = trace[0]
     assert isinstance(asked, Asked)
     assert (asked.message, asked.timeout) == (make_query("a.", message_id=0xBEEF), 5.0)
 
 
 def test_ids_go_round():
     """From any first id."""
-    moments = play(open_client(first_id=0xFFFF), Script((Ask(), Ask())))
-    assert [moment.octets[2:4] for moment in moments if isinstance(moment, Sent)] == [b"\xff\xff", b"\0\0"]
+    trace = run_script(open_client(first_id=0xFFFF), Script((Ask(), Ask())))
+    assert [entry.octets[2:4] for entry in trace if isinstance(entry, Sent)] == [b"\xff\xff", b"\0\0"]
 
 
 def test_time_passes_only_as_far_as_it_is_told():
     """Timers run on the way: at 1000 s asked for one second, at 1001 timed out, at 1010 idle for nine."""
     client = open_client(ClientConfiguration(idle_timeout=9.0))
-    moments = play(client, Script((Ask(timeout=1.0), Stall(60.0))))
-    woken = [(moment.at, type(moment.events[0])) for moment in moments if isinstance(moment, Woke) and moment.events]
+    trace = run_script(client, Script((Ask(timeout=1.0), Stall(60.0))))
+    woken = [(entry.at, type(entry.events[0])) for entry in trace if isinstance(entry, Woke) and entry.events]
     assert woken == [(1001.0, QueryTimedOut), (1010.0, ConnectionClosed)]
-    assert moments[-1].at == 1060.0
+    assert trace[-1].at == 1060.0

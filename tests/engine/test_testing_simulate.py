@@ -31,7 +31,7 @@ from dot_proto import (
 )
 from dot_proto._matching import Outstanding
 from dot_proto.testing import simulate as command
-from dot_proto.testing._simulation.actors import Host, Network
+from dot_proto.testing._simulation.hostile_peers import HostileHost, HostileServer
 from dot_proto.testing._simulation.network import (
     AFTERWARDS,
     READ_SIZE,
@@ -39,22 +39,22 @@ from dot_proto.testing._simulation.network import (
     TCP_ROOM,
     End,
     Link,
+    LinkConditions,
     Pipe,
-    Shape,
-    Weather,
-    World,
+    Scheduler,
+    Segmentation,
 )
-from dot_proto.testing._simulation.rogues import RogueHost, RogueServer
-from dot_proto.testing.simulate import HISTORY_HOURS, SimulationError, Summary, histories, main, simulate
+from dot_proto.testing._simulation.workload import Host, Network
+from dot_proto.testing.simulate import RUN_HOURS, SimulationError, Summary, main, runs, simulate
 from support.interpreted import interpreted
 
 HOME = Path(dot_proto.__file__).parent
 
 FIXED_SEEDS = range(12)
-"""The budget of every run, 1200 simulated hours. All that can happen in the simulator happens in these."""
+"""The budget of every test run, 1200 simulated hours. All that can happen in the simulator happens in these."""
 
 FRESH_SEED = random.SystemRandom().randrange(1_000_000)
-"Where two more histories begin, others in every run."
+"The first seed of two more runs; another one each time the tests run."
 
 
 # The engine as it is
@@ -62,50 +62,50 @@ FRESH_SEED = random.SystemRandom().randrange(1_000_000)
 
 @pytest.fixture(scope="module", name="budget")
 def budget_fixture() -> list[Summary]:
-    """The fixed histories, each played once."""
+    """The fixed runs, each done once."""
     return [simulate(seed) for seed in FIXED_SEEDS]
 
 
 def test_nothing_is_found(budget):
-    """Each invariant holds at each call, in the same histories in every run."""
-    assert [summary.hours for summary in budget] == [HISTORY_HOURS] * len(FIXED_SEEDS)
+    """Each invariant holds at each call, in the same runs each time."""
+    assert [summary.hours for summary in budget] == [RUN_HOURS] * len(FIXED_SEEDS)
 
 
 @pytest.mark.parametrize("seed", [FRESH_SEED, FRESH_SEED + 1])
-def test_nothing_is_found_in_fresh_histories(seed):
-    """Others in each run: the name of the test has the seed, and so has the error."""
-    assert simulate(seed).hours == HISTORY_HOURS
+def test_nothing_is_found_in_fresh_runs(seed):
+    """Other seeds each time: the name of the test has the seed, and so has the error."""
+    assert simulate(seed).hours == RUN_HOURS
 
 
 @pytest.mark.parametrize("habit", ["_keepalive", "_in_parts", "_flood", "_leave"])
 def test_nothing_is_found_where_rogues_have_one_habit(monkeypatch, habit):
     """Each message of theirs says something odd of the idle timeout, answers nothing, or is their last."""
-    monkeypatch.setattr(RogueServer, "_answer", getattr(RogueServer, habit))
-    assert simulate(1).tally["queries"]
+    monkeypatch.setattr(HostileServer, "_answer", getattr(HostileServer, habit))
+    assert simulate(1).counters["queries"]
 
 
 def test_the_hours_are_not_empty(budget):
-    """There are queries in every history; in all of them each fate is met, and each end, and most of them often."""
-    assert min(summary.tally["queries"] for summary in budget) > 0
-    tally = sum((summary.tally for summary in budget), Counter())
-    assert tally["queries"] > 3 * len(budget) * HISTORY_HOURS
+    """There are queries in every run; in all of them each fate is met, and each end, and most of them often."""
+    assert min(summary.counters["queries"] for summary in budget) > 0
+    counters = sum((summary.counters for summary in budget), Counter())
+    assert counters["queries"] > 3 * len(budget) * RUN_HOURS
     for fate in ("answered", "timed out", "cancelled", "lost", "resent", "refused at the caller", "declined"):
-        assert tally[fate] >= 20, fate
+        assert counters[fate] >= 20, fate
     causes = set(Cause) - {Cause.PEER_TRUSTED, Cause.DRAINED}  # the one is no end, the other never the first cause
-    met = {cause for cause in causes if any(what.startswith(cause.value) for what in tally)}
+    met = {cause for cause in causes if any(what.startswith(cause.value) for what in counters)}
     assert met == causes
     reasons = set(DiscardReason) - {DiscardReason.NOT_A_QUERY}
-    assert {reason for reason in reasons if tally[f"discarded: {reason.value}"]} == reasons
+    assert {reason for reason in reasons if counters[f"discarded: {reason.value}"]} == reasons
 
 
-def test_a_seed_is_a_history(budget):
+def test_a_seed_is_a_run(budget):
     """The same seed, the same digest of all that happens; another seed, another one."""
     assert simulate(3) == budget[3]
     assert len({summary.digest for summary in budget}) == len(budget)
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
-def test_a_seed_is_a_history_in_any_process(budget, hash_seed):
+def test_a_seed_is_a_run_in_any_process(budget, hash_seed):
     """Nothing depends on an address or on ``hash()``, which differs between processes."""
     code = "from dot_proto.testing.simulate import simulate; print(simulate(0).digest)"
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(HOME.parent)}
@@ -113,10 +113,10 @@ def test_a_seed_is_a_history_in_any_process(budget, hash_seed):
     assert run.stdout.strip() == budget[0].digest
 
 
-def test_histories_follow_each_other(monkeypatch, budget):
+def test_runs_follow_each_other(monkeypatch, budget):
     """Whole ones, until the hours are full."""
     monkeypatch.setattr(command, "simulate", budget.__getitem__)
-    assert list(histories(HISTORY_HOURS + 1, 2)) == budget[2:4]
+    assert list(runs(RUN_HOURS + 1, 2)) == budget[2:4]
 
 
 # Planted bugs
@@ -364,13 +364,13 @@ PLANTS = {
     plant_forgotten_query: "have no fate",
     plant_two_fates: "had its fate before",
     plant_answered_twice: "which is not pending",
-    plant_timeouts_ignored: "behind its own tick",
+    plant_timeouts_ignored: "not after this call",
     plant_timeouts_unsaid: "sleep past a deadline",
     plant_early_timeouts: "a spurious handle_timeout|times out too early",
     plant_restless_timer: "a spurious handle_timeout changes it",
     plant_id_used_twice: "gets id .* of query",
-    plant_id_free_at_once: "places are",
-    plant_id_never_freed: "places are",
+    plant_id_free_at_once: "capacity is",
+    plant_id_never_freed: "capacity is",
     plant_octets_before_the_verdict: "octets before the verdict",
     plant_everybody_is_trusted: "a wrong verdict: PeerAuthenticated",
     plant_growing_buffer: "it holds",
@@ -428,9 +428,9 @@ def test_the_command_says_what_it_did(monkeypatch, capsys, budget):
     out, err = capsys.readouterr()
     assert err == ""
     first, *rest = out.splitlines()
-    tally = budget[2].tally + budget[3].tally
-    assert first == f"200 hours, seeds 2 to 3, {tally['queries']:,} queries; nothing found"
-    assert {line.split(maxsplit=1)[1]: int(line.split()[0].replace(",", "")) for line in rest} == tally
+    counters = budget[2].counters + budget[3].counters
+    assert first == f"200 hours, seeds 2 to 3, {counters['queries']:,} queries; nothing found"
+    assert {line.split(maxsplit=1)[1]: int(line.split()[0].replace(",", "")) for line in rest} == counters
 
 
 def test_without_a_seed_a_fresh_one_is_taken_and_said(monkeypatch, capsys, budget):
@@ -506,7 +506,7 @@ def test_progress_on_a_terminal(monkeypatch, capsys, budget):
         (["--seed", "1.5"], "argument --seed: '1.5' is not a whole number of 0 or more"),
         (["--seed", "\u0663"], "argument --seed: '\u0663' is not a whole number of 0 or more"),
         (["--trace", "x"], "argument --trace: 'x' is not a whole number of 0 or more"),
-        (["--trace", "401"], "argument --trace: a history keeps its last 400 steps: 401 cannot be shown"),
+        (["--trace", "401"], "argument --trace: a run keeps its last 400 steps: 401 cannot be shown"),
         (["--days", "3"], "unrecognized arguments: --days 3"),
     ],
 )
@@ -539,132 +539,139 @@ def test_run_as_a_module(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("100 hours, seeds 3 to 3, ")
 
 
-# The world
+# The scheduler
 
 
 def test_time_has_a_grain_and_never_goes_back():
     """Calls come in the order of their times, up to 1/64 s late and never early."""
-    world = World(5, 1.0)
+    scheduler = Scheduler(5, 1.0)
     times: list[tuple[float, object]] = []
 
     def act(name: object) -> None:
-        times.append((world.now - START, name))
+        times.append((scheduler.now - START, name))
 
-    world.later(2.0, act, "two")
-    world.later(1.001, act, "a little more than one")
-    world.later(0.0, act, "now")
-    world.later(1.5, world.at, START, act, "too late")
-    world.run()
+    scheduler.call_later(2.0, act, "two")
+    scheduler.call_later(1.001, act, "a little more than one")
+    scheduler.call_later(0.0, act, "now")
+    scheduler.call_later(1.5, scheduler.call_at, START, act, "too late")
+    scheduler.run()
     assert times == [(0.0, "now"), (1.015625, "a little more than one"), (1.5, "too late"), (2.0, "two")]
 
 
-def test_what_is_due_at_one_time_comes_in_an_order_by_lot():
+def test_what_is_due_at_one_time_comes_in_random_order():
     """Every order is met, and each seed has its own."""
     orders = set()
     for seed in range(40):
-        world, order = World(seed, 1.0), list[int]()
+        scheduler, order = Scheduler(seed, 1.0), list[int]()
         for number in range(3):
-            world.later(1.0, order.append, number)
-        world.run()
+            scheduler.call_later(1.0, order.append, number)
+        scheduler.run()
         orders.add(tuple(order))
     assert len(orders) == 6
 
 
 def test_something_that_is_never_over_is_a_failure():
     """Once nothing new begins, everything must come to its end."""
-    world = World(1, 1.0)
+    scheduler = Scheduler(1, 1.0)
 
     def again() -> None:
-        world.later(10.0, again)
+        scheduler.call_later(10.0, again)
 
     again()
     with pytest.raises(
         SimulationError, match=rf"after {1 + AFTERWARDS / 3_600:.0f}\.\d+ hours: something is never over"
     ):
-        world.run()
+        scheduler.run()
 
 
-def test_now_and_then_ends_with_the_history():
-    """Once an hour on the average, as long as the history lasts."""
-    world, times = World(7, 1_000.0), []
+def test_now_and_then_ends_with_the_run():
+    """Once an hour on the average, as long as the run lasts."""
+    scheduler, times = Scheduler(7, 1_000.0), []
 
     def act() -> None:
-        times.append(world.now)
-        world.now_and_then(3_600.0, act)
+        times.append(scheduler.now)
+        scheduler.call_randomly(3_600.0, act)
 
     act()
-    world.run()
+    scheduler.run()
     assert 900 < len(times) < 1_100
     assert times[-1] < START + 1_000 * 3_600
 
 
-def line(shape: Shape = Shape.AS_SENT, latency: float = 0.0) -> tuple[World, Pipe, list[object]]:
+def line(
+    segmentation: Segmentation = Segmentation.AS_SENT, latency: float = 0.0
+) -> tuple[Scheduler, Pipe, list[object]]:
     """A pipe, and what comes out of it with the times."""
-    world = World(5, 1.0)
-    pipe, got = Pipe(world, Weather(latency, latency, 0.0, shape)), []
-    pipe.receive = lambda item: got.append((world.now - START, item))
-    return world, pipe, got
+    scheduler = Scheduler(5, 1.0)
+    pipe, got = Pipe(scheduler, LinkConditions(latency, latency, 0.0, segmentation)), []
+    pipe.receive = lambda item: got.append((scheduler.now - START, item))
+    return scheduler, pipe, got
 
 
-@pytest.mark.parametrize("shape", Shape)
-def test_a_line_loses_nothing_and_changes_no_order(shape):
+@pytest.mark.parametrize("segmentation", Segmentation)
+def test_a_line_loses_nothing_and_changes_no_order(segmentation):
     """However it cuts what it carries."""
-    world, pipe, got = line(shape, latency=0.25)
+    scheduler, pipe, got = line(segmentation, latency=0.25)
     sent = [bytes([number]) * size for number, size in enumerate([1, 700, 3, READ_SIZE + 10, 50])]
     for octets in sent:
         pipe.send(octets)
     pipe.send(End.ORDERLY)
     assert pipe.unread == sum(map(len, sent))
-    world.run()
+    scheduler.run()
     *pieces, (_, end) = got
     assert b"".join(item for _, item in pieces) == b"".join(sent)
     assert end is End.ORDERLY
     assert pipe.unread == 0
     assert all(time >= 0.25 and 0 < len(item) <= READ_SIZE for time, item in pieces)
-    assert (len({time for time, _ in pieces}) > 1) == (shape is Shape.TRICKLE)
+    assert (len({time for time, _ in pieces}) > 1) == (segmentation is Segmentation.TRICKLE)
 
 
 def test_a_killed_line_loses_what_is_on_its_way():
     """The reader learns of a reset, once, and of nothing else; of a cut it learns nothing."""
-    world, pipe, got = line(latency=1.0)
+    scheduler, pipe, got = line(latency=1.0)
     pipe.send(b"lost")
     pipe.kill(End.RESET)
     pipe.kill(End.RESET)
     pipe.send(b"never")
-    world.run()
+    scheduler.run()
     assert got == [(1.0, End.RESET)]
-    world, pipe, got = line(latency=1.0)
+    scheduler, pipe, got = line(latency=1.0)
     pipe.send(b"lost")
     pipe.kill()
     pipe.send(b"never")
-    world.run()
+    scheduler.run()
     assert got == []
 
 
 def test_a_reader_that_pauses_makes_the_writer_wait():
     """What has arrived waits; once it is read, whoever waited for room is told."""
-    world, pipe, got = line()
+    scheduler, pipe, got = line()
     told = []
-    pipe.has_room = lambda: told.append(world.now - START)
+    pipe.has_room = lambda: told.append(scheduler.now - START)
     pipe.pause(True)
     pipe.send(bytes(TCP_ROOM))
     pipe.send(b"more")
-    world.later(2.0, pipe.pause, False)
-    world.later(1.0, lambda: got.append(pipe.is_full))
-    world.run()
+    scheduler.call_later(2.0, pipe.pause, False)
+    scheduler.call_later(1.0, lambda: got.append(pipe.is_full))
+    scheduler.run()
     assert got == [True, (2.0, bytes(TCP_ROOM)), (2.0, b"more")]
     assert told == [2.0]
 
 
 def test_without_a_reader_nothing_happens():
     """Whoever could have read it has gone."""
-    world = World(1, 1.0)
-    link = Link(world, 0, Weather(0.0, 0.0, 1.0, Shape.AS_SENT), Weather(0.0, 0.0, 0.0, Shape.AS_SENT))
+    scheduler = Scheduler(1, 1.0)
+    link = Link(
+        scheduler,
+        0,
+        LinkConditions(0.0, 0.0, 1.0, Segmentation.AS_SENT),
+        LinkConditions(0.0, 0.0, 0.0, Segmentation.AS_SENT),
+    )
     link.up.send(b"octets")
     link.down.send(bytes(TCP_ROOM + 1))
-    world.run()
+    scheduler.run()
     assert link.up.unread == link.down.unread == 0
-    assert world.now > START, "a line that stalls"
+    assert scheduler.now > START, "a line that stalls"
     assert not link.is_broken
     link.cut()
     assert link.is_broken
@@ -684,27 +691,27 @@ class Caller:
         self.told.append(text)
 
 
-@pytest.mark.parametrize("kind", ["host", "rogue"])
+@pytest.mark.parametrize("kind", ["host", "hostile"])
 @pytest.mark.parametrize(("is_cut", "told"), [(False, ["verified"]), (True, [])])
 def test_no_handshake_over_a_broken_line(kind, is_cut, told):
     """The client learns of it by its own clock alone."""
-    world, caller, calm = World(1, 1.0), Caller(), Weather(0.0, 0.0, 0.0, Shape.AS_SENT)
-    link = Link(world, 0, calm, calm)
-    server = Host(world, Network(world)) if kind == "host" else RogueHost(world)
+    scheduler, caller, calm = Scheduler(1, 1.0), Caller(), LinkConditions(0.0, 0.0, 0.0, Segmentation.AS_SENT)
+    link = Link(scheduler, 0, calm, calm)
+    server = Host(scheduler, Network(scheduler)) if kind == "host" else HostileHost(scheduler)
     server.accept(link, caller)
     if is_cut:
         link.cut()
-    world.run()
+    scheduler.run()
     assert caller.told == told
 
 
 @pytest.mark.parametrize(("kind", "messages"), [("AXFR", 4), ("A", 1)])
 def test_a_rogue_transfers_a_zone_in_parts(kind, messages):
     """All of them under the query's id, the later ones without a question."""
-    world, calm = World(1, 1.0), Weather(0.0, 0.0, 0.0, Shape.AS_SENT)
-    link, query = Link(world, 0, calm, calm), make_query("a.example", kind, message_id=77)
-    RogueServer(world, link)._in_parts(query, 0)
-    world.run()
+    scheduler, calm = Scheduler(1, 1.0), LinkConditions(0.0, 0.0, 0.0, Segmentation.AS_SENT)
+    link, query = Link(scheduler, 0, calm, calm), make_query("a.example", kind, message_id=77)
+    HostileServer(scheduler, link)._in_parts(query, 0)
+    scheduler.run()
     assert [position for _, position in link.answers] == [0] * messages
     assert {said[:2] for said, _ in link.answers} == {query[:2]}
     assert [said[5] for said, _ in link.answers] == [1, 0, 0, 0][:messages]

@@ -142,7 +142,7 @@ def test_every_kind_of_cut_is_drawn(wanted: list[bytes]):
 
 @given(strategies.chunkings(stream_of([bytes(65_535)])))
 def test_a_long_stream_is_not_dripped(chunks: list[bytes]):
-    """65537 pieces of one octet would be a matter of patience."""
+    """65537 pieces of one octet would take too long."""
     assert len(chunks) <= 1 + 65_537 // 64
 
 

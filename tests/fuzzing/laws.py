@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from dot_proto import Deframer, ServerConnection
 from dot_proto.testing.laws import Law, client_law, framer_law, server_law
-from dot_proto.testing.playing import open_client
+from dot_proto.testing.runner import open_client
 
 
 def _through(law: Law) -> Callable[[bytes], object]:

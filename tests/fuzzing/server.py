@@ -125,7 +125,7 @@ class Player:
         self.open: set[int] = set()
         self.due: list[tuple[bytes, frozenset[bytes | None]]] = []
         "Queries whose response must leave, in order, and what it may say of the idle timeout."
-        self.strays = 0
+        self.unsolicited = 0
         self.heard = b""
         self.reported: list[bytes] = []
         self.has_ended = False
@@ -255,26 +255,26 @@ class Player:
                     self.open.add(event.query)
                     self.reported.append(event.message)
                     assert len(self.open) <= 4
-                    self.strays = 0
+                    self.unsolicited = 0
                 case QueryRejected():
                     # An error may be the last that the client is let ask, or not.
                     self.due.append((event.message, STAY | GO))
-                    self.strays = 0
+                    self.unsolicited = 0
                     self.reported.append(event.message)
                 case MessageDiscarded():
                     assert event.message[2] & 0x80
                     self.reported.append(event.message)
-                    self.strays += 1
+                    self.unsolicited += 1
                 case ConnectionClosed():
                     self.has_ended = True
                     self.open.clear()
                     fault = event.error and event.error.fault
-                    assert (self.strays > 3) == (fault is Fault.TOO_MANY_UNSOLICITED)
+                    assert (self.unsolicited > 3) == (fault is Fault.TOO_MANY_UNSOLICITED)
                     if event.error is not None:
                         self.due.clear()  # nobody is there to hear it (RFC 7766, section 6.2.4)
         reading = read(self.heard)
         assert self.reported == reading.messages[: len(self.reported)], "lost, or out of order (FRM-10)"
-        assert self.strays <= 3 or self.has_ended
+        assert self.unsolicited <= 3 or self.has_ended
         if self.server.state is State.OPEN:
             assert len(self.reported) == len(reading.messages)
             assert reading.failed_at is None

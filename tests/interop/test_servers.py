@@ -24,7 +24,7 @@ NXDOMAIN = 3
 
 CONNECTIONS = 10
 
-STALL, PATIENCE = 0.3, 5.0
+STALL, QUERY_TIMEOUT = 0.3, 5.0
 "Seconds: a query is given up where a stall is expected, and where none is."
 
 TRIES = 20
@@ -175,7 +175,7 @@ def test_queries_that_share_a_record_make_a_server_stall(
     NSD each time; dnsdist about every second time, unless what it asks in turn answers at once.
     """
     port: int = request.getfixturevalue(server)
-    assert not any(stalls(api, port, credentials, share_records=False, timeout=PATIENCE) for _ in range(TRIES))
+    assert not any(stalls(api, port, credentials, share_records=False, timeout=QUERY_TIMEOUT) for _ in range(TRIES))
     if not any(stalls(api, port, credentials, share_records=True, timeout=STALL) for _ in range(TRIES)):
         pytest.skip(f"in {TRIES} tries {server} did not stall: this version copes")
 
@@ -184,7 +184,7 @@ def test_queries_may_share_a_record_where_the_server_copes(
     api: Backend, unbound: int, credentials: Credentials
 ) -> None:
     """FRM-14: Unbound does."""
-    assert not stalls(api, unbound, credentials, share_records=True, count=FEW_HOSTS, timeout=PATIENCE)
+    assert not stalls(api, unbound, credentials, share_records=True, count=FEW_HOSTS, timeout=QUERY_TIMEOUT)
 
 
 def test_a_hundred_thousand_queries(api: Backend, nsd: int, credentials: Credentials) -> None:

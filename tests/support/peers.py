@@ -83,7 +83,7 @@ class Caller:
         """These messages in one write."""
         self.socket.sendall(stream_of(messages))
 
-    def say_goodbye(self) -> None:
+    def send_close_notify(self) -> None:
         """Send close_notify."""
         assert isinstance(self.socket, ssl.SSLSocket)
         self.socket.settimeout(0.0)  # the client's own is not waited for
@@ -188,7 +188,7 @@ def unanswering() -> Iterator[int]:
 
 
 class RawClient:
-    """A TLS client that does what it likes with TCP, and tells a goodbye from a mere end."""
+    """A TLS client that does what it likes with TCP, and tells close_notify from the end of TCP alone."""
 
     def __init__(self, port: int, *, receive_buffer: int | None = None, **settings: Any) -> None:
         """``settings`` are attributes of :class:`ssl.SSLContext`; ``receive_buffer`` is in octets."""
@@ -215,16 +215,16 @@ class RawClient:
                 break
         self._flush()
 
-    def send(self, *messages: bytes, goodbye: bool = False) -> None:
+    def send(self, *messages: bytes, close_notify: bool = False) -> None:
         """These queries in one write to TCP, perhaps with close_notify behind them."""
         self.tls.write(stream_of(messages))
-        if goodbye:
+        if close_notify:
             with suppress(ssl.SSLWantReadError):
                 self.tls.unwrap()
         self._flush()
 
     def message(self) -> bytes:
-        """The next response, without its length prefix; :class:`EOFError` where the server says goodbye instead."""
+        """The next response, without its length prefix; :class:`EOFError` where close_notify comes instead."""
         while len(self._received) < 2 or len(self._received) < 2 + int.from_bytes(self._received[:2]):
             data = self._read()
             if not data:
@@ -261,7 +261,7 @@ class RawClient:
                 return self.tls.read(65_536)
             except ssl.SSLWantReadError:
                 self._feed()
-            except ssl.SSLZeroReturnError:  # instead of b"", where we have said goodbye too
+            except ssl.SSLZeroReturnError:  # instead of b"", where we have sent close_notify too
                 return b""
 
     def _feed(self) -> None:

@@ -22,7 +22,7 @@ BARE = message(QUESTION, id=0x1234, flags=0x0100)
 WITH_OPT = message(QUESTION, id=0x1234, flags=0x0100, additionals=[opt()])
 PADDED = message(QUESTION, id=0x1234, flags=0x0100, additionals=[opt(option(PADDING, bytes(40)))])
 ASKING = message(QUESTION, id=0x1234, flags=0x0100, additionals=[opt(option(KEEPALIVE))])
-STRAY = response_to(BARE)
+RESPONSE = response_to(BARE)
 
 NOW, TEN_SECONDS, GO = 1000.0, b"\x00\x64", b"\x00\x00"
 IDLE_LIMIT = 12.0

@@ -1,7 +1,7 @@
 """Policies, what servers show in a handshake, and whether the one is enough for the other.
 
 The certificates are made octet by octet (RFC 5280, section 4.1) and signed by nobody: that a chain has been validated
-is what the TLS library says, and here the world says it.
+is what the TLS library says, and here the simulation says it.
 """
 
 from __future__ import annotations

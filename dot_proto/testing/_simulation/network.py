@@ -1,7 +1,7 @@
 """Virtual time and a virtual network: a heap of what is to happen, and lines that are late, cut up or cut off.
 
-Theory of operation.  The world holds one heap of calls.  The clock jumps from one to the next, so that idle hours
-cost nothing; calls that are due at the same time come in an order drawn by lot.  Every time is a multiple of 1/64 s,
+Theory of operation.  The scheduler holds one heap of calls.  The clock jumps from one to the next, so that idle hours
+cost nothing; calls that are due at the same time come in an order drawn at random.  Every time is a multiple of 1/64 s,
 which floats hold and add up exactly.  Chance has one source, of which only ``random()`` is used: Python promises that
 it yields the same numbers for a seed in every version (module ``random``, "Notes on Reproducibility").
 """
@@ -24,7 +24,7 @@ TICKS: Final = 64
 "Of these has a second: the grain of virtual time, fine enough for any network and exact in binary."
 
 START: Final = 1_024.0
-"Seconds on the virtual clock at which a history begins; not 0, so that no deadline agrees by accident."
+"Seconds on the virtual clock at which a run begins; not 0, so that no deadline agrees by accident."
 
 AFTERWARDS: Final = 10_800.0
 "Seconds in which everything is over once nothing new begins: the longest idle time of a host is 6553.5."
@@ -47,21 +47,21 @@ class SimulationError(AssertionError):
         self.text = text
         "What is wrong."
         self.seed = seed
-        "With which the history can be had again."
+        "With which the run can be had again."
         self.hours = hours
-        "Simulated hours from the beginning of the history."
+        "Simulated hours from the beginning of the run."
         self.trace = trace
         "The last things that happened, in order: the time in seconds, who, and what."
 
 
-class World:
-    """The clock, the heap, chance, and the record of one history."""
+class Scheduler:
+    """The clock, the heap, chance, and the record of one run."""
 
     def __init__(self, seed: int, hours: float) -> None:
         self.seed: Final = seed
         self.now = START
         self._horizon = START + hours * 3_600.0
-        self.tally: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter()
         "How often things happened, by what a summary calls them."
         self.engines = 0
         "How many connections have not ended yet, at either end."
@@ -73,22 +73,22 @@ class World:
 
     # Time
 
-    def later(self, delay: float, act: Callable[..., object], *arguments: object) -> None:
+    def call_later(self, delay: float, act: Callable[..., object], *arguments: object) -> None:
         """Have ``act`` called in so many seconds."""
-        self.at(self.now + delay, act, *arguments)
+        self.call_at(self.now + delay, act, *arguments)
 
-    def at(self, time: float, act: Callable[..., object], *arguments: object) -> None:
+    def call_at(self, time: float, act: Callable[..., object], *arguments: object) -> None:
         """Have ``act`` called at a time: up to 1/64 s late, as real timers are late, and never in the past."""
         time = max(self.now, math.ceil(time * TICKS) / TICKS)
         # The serial number comes last: whether an act can be compared with another must never matter.
         heappush(self._agenda, (time, self.random(), self._scheduled, act, arguments))
         self._scheduled += 1
 
-    def now_and_then(self, mean: float, act: Callable[..., object]) -> None:
-        """Have ``act`` called once in ``mean`` seconds, at any time alike; but not when the history nears its end."""
+    def call_randomly(self, mean: float, act: Callable[..., object]) -> None:
+        """Have ``act`` called once in ``mean`` seconds, at any time alike; but not when the run nears its end."""
         time = self.now - math.log(1.0 - self.random()) * mean
         if time < self._horizon:
-            self.at(time, act)
+            self.call_at(time, act)
 
     def run(self) -> None:
         """Let happen all that is to happen; it must be over soon after nothing new begins, and no engine be left."""
@@ -159,7 +159,7 @@ class End(enum.Enum):
     "A TCP reset; what was on its way is lost."
 
 
-class Shape(enum.Enum):
+class Segmentation(enum.Enum):
     """How octets arrive, compared with how they were sent."""
 
     AS_SENT = enum.auto()
@@ -175,7 +175,7 @@ class Shape(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class LinkConditions:
     """What a line is like."""
 
     least: float
@@ -184,14 +184,14 @@ class Weather:
     "Seconds of latency, but for stalls."
     stalls: float
     "How often the line stands still for a while, as a probability for each write."
-    shape: Shape
+    segmentation: Segmentation
     "How octets arrive."
 
 
 class Pipe:
     """One direction of a connection: what is sent arrives in order, later, and in other pieces."""
 
-    def __init__(self, world: World, weather: Weather) -> None:
+    def __init__(self, scheduler: Scheduler, conditions: LinkConditions) -> None:
         self.receive: Callable[[bytes | End], None] = _nobody
         "Set by the reader: what to do with octets, and with the end."
         self.has_room: Callable[[], None] = _no_reason
@@ -200,8 +200,8 @@ class Pipe:
         "Octets sent and not read yet."
         self.ends_badly = False
         "Whether the last octets sent are a length that no message has: nothing behind them means anything."
-        self._world = world
-        self._weather = weather
+        self._scheduler = scheduler
+        self._conditions = conditions
         self._arriving: deque[tuple[float, bytes | End]] = deque()
         self._last = 0.0
         self._is_dead = False
@@ -216,16 +216,16 @@ class Pipe:
         """Octets, or the end."""
         if self._is_dead:
             return
-        world, weather = self._world, self._weather
-        arrival = world.now + world.seconds(weather.least, weather.most)
-        if world.chance(weather.stalls):
-            arrival += world.seconds(1.0, 40.0)
+        scheduler, conditions = self._scheduler, self._conditions
+        arrival = scheduler.now + scheduler.seconds(conditions.least, conditions.most)
+        if scheduler.chance(conditions.stalls):
+            arrival += scheduler.seconds(1.0, 40.0)
         self._last = max(self._last, arrival)
         if isinstance(item, bytes):
             self.unread += len(item)
-            world.note_octets(item)
+            scheduler.note_octets(item)
         self._arriving.append((self._last, item))
-        world.at(self._last, self._flow)
+        scheduler.call_at(self._last, self._flow)
 
     def kill(self, end: End | None = None) -> None:
         """What is on its way is lost, and nothing is sent any more; ``end`` is all that the reader still learns."""
@@ -240,41 +240,41 @@ class Pipe:
     def pause(self, is_paused: bool) -> None:
         """Whether the reader does not read for now."""
         if self._is_paused and not is_paused:
-            self._world.later(0.0, self._flow)
+            self._scheduler.call_later(0.0, self._flow)
         self._is_paused = is_paused
 
     def _flow(self) -> None:
-        arriving, now = self._arriving, self._world.now
+        arriving, now = self._arriving, self._scheduler.now
         while arriving and arriving[0][0] <= now and not self._is_paused:
             _, item = arriving.popleft()
             if isinstance(item, bytes):
                 item, was_full = self._piece(item), self.is_full
                 self.unread -= len(item)
                 if was_full and not self.is_full:
-                    self._world.later(0.0, self.has_room)
+                    self._scheduler.call_later(0.0, self.has_room)
             self.receive(item)
 
     def _piece(self, octets: bytes) -> bytes:
         """What the reader gets of octets that have arrived; the rest is put back."""
-        world, arriving, shape = self._world, self._arriving, self._weather.shape
-        size, arrival = READ_SIZE, world.now
-        if shape is Shape.JOINED:
+        scheduler, arriving, segmentation = self._scheduler, self._arriving, self._conditions.segmentation
+        size, arrival = READ_SIZE, scheduler.now
+        if segmentation is Segmentation.JOINED:
             octets += b"".join(self._arrived())
-        elif shape is Shape.OCTETS:
+        elif segmentation is Segmentation.OCTETS:
             size = 1 + len(octets) // 4  # several at first: each one alone would cost more than all else
-        elif shape is Shape.CUT:
-            size = world.number(1, 2 * len(octets))
-        elif shape is Shape.TRICKLE:
-            size, arrival = world.number(1, len(octets)), arrival + world.seconds(0.5, 4.0)
+        elif segmentation is Segmentation.CUT:
+            size = scheduler.number(1, 2 * len(octets))
+        elif segmentation is Segmentation.TRICKLE:
+            size, arrival = scheduler.number(1, len(octets)), arrival + scheduler.seconds(0.5, 4.0)
         if size < len(octets):
             arriving.appendleft((arrival, octets[size:]))
-            if arrival > world.now:
-                world.at(arrival, self._flow)
+            if arrival > scheduler.now:
+                scheduler.call_at(arrival, self._flow)
         return octets[:size]
 
     def _arrived(self) -> list[bytes]:
         arriving, arrived = self._arriving, list[bytes]()
-        while arriving and arriving[0][0] <= self._world.now and isinstance(item := arriving[0][1], bytes):
+        while arriving and arriving[0][0] <= self._scheduler.now and isinstance(item := arriving[0][1], bytes):
             arriving.popleft()
             arrived.append(item)
         return arrived
@@ -283,11 +283,11 @@ class Pipe:
 class Link:
     """A connection of a client to a server, and the truth about what was said on it."""
 
-    def __init__(self, world: World, number: int, up: Weather, down: Weather) -> None:
+    def __init__(self, scheduler: Scheduler, number: int, up: LinkConditions, down: LinkConditions) -> None:
         self.number: Final = number
-        self.up: Final = Pipe(world, up)
+        self.up: Final = Pipe(scheduler, up)
         "From the client to the server."
-        self.down: Final = Pipe(world, down)
+        self.down: Final = Pipe(scheduler, down)
         "From the server to the client."
         self.queries: Final[list[bytes]] = []
         "The messages that the client framed, in order, as they are on the wire."
@@ -298,7 +298,7 @@ class Link:
         "Whether somebody broke the protocol or the line: only then may an engine see a fault."
         self.is_broken = False
         "Whether the line is broken, in one direction or both, so that no handshake can succeed."
-        self._world = world
+        self._scheduler = scheduler
 
     def reset(self) -> None:
         """TCP resets the connection: both sides learn it, whatever was on its way."""
@@ -323,7 +323,7 @@ class Link:
 
     def _spoil(self, how: str) -> None:
         self.is_foul = self.is_broken = True
-        self._world.note(f"link {self.number} {how}")
+        self._scheduler.note(f"link {self.number} {how}")
 
 
 def _nobody(item: bytes | End) -> None:

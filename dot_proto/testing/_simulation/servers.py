@@ -32,8 +32,8 @@ from ..._message import (
     opcode_of,
     walk,
 )
-from .network import Link, World
-from .watches import Watch, before_opt
+from .checked import CheckedConnection, before_opt
+from .network import Link, Scheduler
 
 NEARLY_FULL: Final = 65_520
 "Octets up to which a response can be padded to a whole block of 468 (RFC 8467, section 4.1)."
@@ -47,7 +47,7 @@ PADDED: Final = 500
 
 @dataclass(slots=True, repr=False)
 class Received:
-    """One query, as the books know it."""
+    """One query, as the records know it."""
 
     handle: int
     message: bytes
@@ -61,12 +61,12 @@ class Received:
         return f"query at {self.position}"
 
 
-class ServerWatch(Watch):
-    """A server connection and its books."""
+class CheckedServer(CheckedConnection):
+    """A server connection whose calls are checked."""
 
-    def __init__(self, world: World, link: Link, configuration: ServerConfiguration) -> None:
+    def __init__(self, scheduler: Scheduler, link: Link, configuration: ServerConfiguration) -> None:
         self.server: Final = ServerConnection(configuration)
-        super().__init__(world, link, link.up, f"server {link.number}", self.server, configuration.max_unsolicited)
+        super().__init__(scheduler, link, link.up, f"server {link.number}", self.server, configuration.max_unsolicited)
         self._outstanding: dict[int, Received] = {}
         self._replies: deque[tuple[Received, bytes | None, bytes]] = deque()
         "To what, what is said of the idle timeout, and what the handler gave; empty for an error of the engine's."
@@ -77,36 +77,36 @@ class ServerWatch(Watch):
 
     def begin(self) -> None:
         """The handshake is over."""
-        self.server.begin(now=self.world.now)
-        self._began_at = self._rests_since = self.world.now
+        self.server.begin(now=self.scheduler.now)
+        self._began_at = self._rests_since = self.scheduler.now
         self.check()
 
     def respond(self, handle: int, message: bytes, *, more: bool = False) -> bool:
         """Answer a query; says whether the response will be sent."""
         statement = self._statement(handle)
-        sent = self.server.send_response(handle, message, now=self.world.now, more=more)
+        sent = self.server.send_response(handle, message, now=self.scheduler.now, more=more)
         return self._replied(handle, sent, statement, message, more=more)
 
     def refuse(self, handle: int, rcode: int) -> bool:
         """Answer a query with an error."""
         statement = self._statement(handle)
-        sent = self.server.send_error(handle, now=self.world.now, rcode=rcode)
+        sent = self.server.send_error(handle, now=self.scheduler.now, rcode=rcode)
         return self._replied(handle, sent, statement)
 
     def decline(self, handle: int) -> None:
         """Leave a query without an answer."""
-        self.server.decline(handle, now=self.world.now)
+        self.server.decline(handle, now=self.scheduler.now)
         self._outstanding.pop(handle, None)
-        self.world.tally["declined"] += 1
+        self.scheduler.counters["declined"] += 1
         self._restart_idle_timer()
         self.check()
 
     def close(self, timeout: float | None) -> None:
         """Begin a graceful close."""
-        self.world.note(f"{self.name} closes, timeout {timeout}")
-        self.server.close(now=self.world.now, timeout=timeout)
+        self.scheduler.note(f"{self.name} closes, timeout {timeout}")
+        self.server.close(now=self.scheduler.now, timeout=timeout)
         self._ends_within(self.server.configuration.close_timeout if timeout is None else timeout)
-        self.world.require(not self._hears(), "{}: it stays open when closed", self.name)
+        self.scheduler.require(not self._hears(), "{}: it stays open when closed", self.name)
         self.check()
 
     # Verbs
@@ -114,7 +114,7 @@ class ServerWatch(Watch):
     def receive(self, octets: bytes) -> list[Event]:
         """Octets from the client."""
         self._unreported += len(octets)
-        events = self.server.receive_data(octets, now=self.world.now)
+        events = self.server.receive_data(octets, now=self.scheduler.now)
         return self._received(octets, self.link.queries, events)
 
     def receive_end(self, *, orderly: bool) -> list[Event]:
@@ -124,36 +124,36 @@ class ServerWatch(Watch):
 
     def drain(self) -> list[bytes]:
         """What is to be sent: the responses queued, each once and in order, fit for its query."""
-        world, chunks, replies = self.world, self.server.data_to_send(), self._replies
+        scheduler, chunks, replies = self.scheduler, self.server.data_to_send(), self._replies
         is_gone = self.ended in (Cause.PEER_FAULT, Cause.TRANSPORT_FAILED)
         due = 0 if is_gone else len(replies)
-        world.require(len(chunks) == due, "{}: {} responses leave of {}", self.name, len(chunks), due)
+        scheduler.require(len(chunks) == due, "{}: {} responses leave of {}", self.name, len(chunks), due)
         for chunk in chunks:
             (query, statement, given), message = replies.popleft(), chunk[2:]
-            world.require(int.from_bytes(chunk[:2]) == len(message), "{}: a wrong length prefix", self.name)
+            scheduler.require(int.from_bytes(chunk[:2]) == len(message), "{}: a wrong length prefix", self.name)
             fits = message[:2] == query.message[:2] and message[2] >> 7 == 1
-            world.require(fits, "{}: the response to {} has id or QR wrong", self.name, query)
+            scheduler.require(fits, "{}: the response to {} has id or QR wrong", self.name, query)
             layout = walk(message)
             if given:
                 same_body = before_opt(message, layout) == before_opt(given, walk(given))
                 kept = message[2:10] == given[2:10] and same_body
-                world.require(kept, "{}: {!r} is sent as {!r}", self.name, given, message)
+                scheduler.require(kept, "{}: {!r} is sent as {!r}", self.name, given, message)
             block = self.server.configuration.padding_block
             if block is not None and query.is_padded and len(message) <= NEARLY_FULL:
-                world.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
-            world.require((layout.opt is not None) == query.has_opt, "{}: OPT to {} is wrong", self.name, query)
+                scheduler.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
+            scheduler.require((layout.opt is not None) == query.has_opt, "{}: OPT to {} is wrong", self.name, query)
             said = layout.option(OPTION_KEEPALIVE)
-            world.require(said == statement, "{}: it states {}, not {}", self.name, said, statement)
+            scheduler.require(said == statement, "{}: it states {}, not {}", self.name, said, statement)
             self.link.answers.append((message, query.position))
-            world.note(f"{self.name} > response to {query}, {len(message)} octets")
+            scheduler.note(f"{self.name} > response to {query}, {len(message)} octets")
         replies.clear()
         return chunks
 
-    # The books
+    # The checks
 
-    def _book(self, event: Event) -> None:
-        world, queries = self.world, self.link.queries
-        world.require(self._messages < len(queries), "{}: {} of a message that nobody sent", self.name, event)
+    def _check_event(self, event: Event) -> None:
+        scheduler, queries = self.scheduler, self.link.queries
+        scheduler.require(self._messages < len(queries), "{}: {} of a message that nobody sent", self.name, event)
         sent, position = queries[self._messages], self._messages
         match event:
             case QueryReceived() | QueryRejected():
@@ -167,32 +167,32 @@ class ServerWatch(Watch):
                 self._handles += 1
                 self._unsolicited = 0
                 is_rejected = isinstance(event, QueryRejected)
-                world.require(is_rejected == self._objects_to(sent, layout), "{}: {}", self.name, event)
+                scheduler.require(is_rejected == self._objects_to(sent, layout), "{}: {}", self.name, event)
                 if isinstance(event, QueryReceived):
-                    world.require(event.query == query.handle, "{}: handle {} to {}", self.name, event.query, query)
-                    world.note(f"{self.name} < {query}, id {sent[:2].hex()}")
+                    scheduler.require(event.query == query.handle, "{}: handle {} to {}", self.name, event.query, query)
+                    scheduler.note(f"{self.name} < {query}, id {sent[:2].hex()}")
                     self._outstanding[event.query] = query
                 else:
-                    world.note(f"{self.name} rejects {query}: {event.explanation}")
-                    world.tally["rejected by the engine"] += 1
+                    scheduler.note(f"{self.name} rejects {query}: {event.explanation}")
+                    scheduler.counters["rejected by the engine"] += 1
                     self._replies.append((query, self._statement_to(query, is_last=self._has_asked_enough()), b""))
                 self._restart_idle_timer()
             case _:
-                world.require(isinstance(event, MessageDiscarded) and sent[2] >> 7 == 1, "{}: {}", self.name, event)
-                world.note(f"{self.name} discards a message")
+                scheduler.require(isinstance(event, MessageDiscarded) and sent[2] >> 7 == 1, "{}: {}", self.name, event)
+                scheduler.note(f"{self.name} discards a message")
                 self._reported(sent, sent)
-                self._stray()
+                self._count_unsolicited()
 
-    def _book_the_end(self, event: ConnectionClosed) -> None:
+    def _check_end(self, event: ConnectionClosed) -> None:
         if event.cause in LOSING:
             self._outstanding.clear()  # nobody is left to answer to (RFC 7766, section 6.2.4)
-        super()._book_the_end(event)
+        super()._check_end(event)
 
     def _replied(
         self, handle: int, sent: bool, statement: bytes | None, given: bytes = b"", *, more: bool = False
     ) -> bool:
         is_owed = handle in self._outstanding
-        self.world.require(sent == is_owed, "{}: an answer to handle {} is sent: {}", self.name, handle, sent)
+        self.scheduler.require(sent == is_owed, "{}: an answer to handle {} is sent: {}", self.name, handle, sent)
         if sent:
             self._replies.append((self._outstanding[handle], statement, given))
             if not more:
@@ -232,11 +232,11 @@ class ServerWatch(Watch):
         return self.server.state is State.OPEN
 
     def _restart_idle_timer(self) -> None:
-        self._rests_since = None if self._outstanding else self.world.now
+        self._rests_since = None if self._outstanding else self.scheduler.now
 
     def _may_call_last(self) -> bool:
         duration = self.server.configuration.max_duration
-        lasts_too_long = duration is not None and self._began_at + duration <= self.world.now
+        lasts_too_long = duration is not None and self._began_at + duration <= self.scheduler.now
         return self._has_asked_enough() or lasts_too_long
 
     def _owed(self) -> list[Received]:
@@ -266,16 +266,16 @@ class ServerWatch(Watch):
             len(each.message) + PADDED for each in [*self._outstanding.values(), *(reply[0] for reply in self._replies)]
         )
 
-    def _check_books(self) -> None:
-        world, server, configuration = self.world, self.server, self.server.configuration
+    def _check_state(self) -> None:
+        scheduler, server, configuration = self.scheduler, self.server, self.server.configuration
         count = server.outstanding
         if server.state is State.DRAINING and self._ends_by == math.inf:
             self._ends_within(configuration.close_timeout)  # the client has finished, or a limit was reached
-        world.require(count == len(self._outstanding), "{}: {} are outstanding", self.name, count)
-        world.require(count <= configuration.hard_outstanding, "{}: {} are outstanding", self.name, count)
+        scheduler.require(count == len(self._outstanding), "{}: {} are outstanding", self.name, count)
+        scheduler.require(count <= configuration.hard_outstanding, "{}: {} are outstanding", self.name, count)
         octets = sum(len(query.message) for query in self._outstanding.values())
         has_room = count < configuration.max_outstanding and octets < configuration.max_outstanding_octets
         wants_data = has_room and server.state is State.OPEN
-        world.require(server.wants_data == wants_data, "{}: wants_data is {}", self.name, server.wants_data)
+        scheduler.require(server.wants_data == wants_data, "{}: wants_data is {}", self.name, server.wants_data)
         too_many = self._has_asked_enough() and server.state is State.OPEN
-        world.require(not too_many, "{}: {} queries, and open", self.name, self._handles)
+        scheduler.require(not too_many, "{}: {} queries, and open", self.name, self._handles)

@@ -1,8 +1,8 @@
 """What the invariants of both roles have in common: the clock's, the end's, and memory's.
 
-A watch stands between a driver and its engine.  It passes each call on, keeps its own books in plain dictionaries,
-and compares: what the engine reports must follow from what the link's truth says was sent, and what the engine
-says of itself must agree with the books.
+A checked connection stands between a driver and an engine.  It passes each call on, and keeps records of its own in
+plain dictionaries.  What the engine reports must follow from what the link says was sent, and what the engine says of
+itself must agree with the records.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ... import (
     Verdict,
 )
 from ..._message import HEADER, OPTION_KEEPALIVE, OPTION_PADDING, Layout
-from .network import Link, Pipe, World
+from .network import Link, Pipe, Scheduler
 
 MAX_INCOMPLETE: Final = 65_537
 "Octets: the longest message that is not complete yet, with its prefix (FRM-12)."
@@ -59,12 +59,12 @@ _SAID_ELSEWHERE: Final = (AuthenticationPolicy, ClientConfiguration, Evidence, S
 "What a connection refers to and does not fill."
 
 
-class Watch(ABC):
+class CheckedConnection(ABC):
     """One connection, each of whose calls is checked."""
 
     def __init__(
         self,
-        world: World,
+        scheduler: Scheduler,
         link: Link,
         heard: Pipe,
         name: str,
@@ -75,13 +75,13 @@ class Watch(ABC):
         "The cause in the terminal event, once that has been delivered."
         self.deadline = math.inf
         "When the engine wants to be called, as it said after the last call; infinity: never."
-        self.world: Final = world
+        self.scheduler: Final = scheduler
         self.link: Final = link
         self.name: Final = name
-        world.engines += 1
+        scheduler.engines += 1
         self._heard = heard
         self._connection = connection
-        self._max_strays = max_unsolicited
+        self._max_unsolicited = max_unsolicited
         self._unsolicited = 0
         self._fault: Fault | None = None
         self._messages = 0  # reported
@@ -93,47 +93,49 @@ class Watch(ABC):
 
     def receive_end(self, *, orderly: bool) -> list[Event]:
         """The stream has ended."""
-        world, hears = self.world, self._hears()
-        world.note(f"{self.name} < {'close_notify' if orderly else 'FIN'}")
+        scheduler, hears = self.scheduler, self._hears()
+        scheduler.note(f"{self.name} < {'close_notify' if orderly else 'FIN'}")
         fault = Fault.TRUNCATED if self._unreported else None if orderly else Fault.NO_CLOSE_NOTIFY
-        events = self.checked(self._connection.receive_eof(now=world.now, orderly=orderly))
-        world.require(not self._hears(), "{}: it waits for more behind the end of the stream", self.name)
+        events = self.checked(self._connection.receive_eof(now=scheduler.now, orderly=orderly))
+        scheduler.require(not self._hears(), "{}: it waits for more behind the end of the stream", self.name)
         if hears and self.ended is not None:
-            world.require(self._fault == fault, "{}: the fault is {}, not {}", self.name, self._fault, fault)
+            scheduler.require(self._fault == fault, "{}: the fault is {}, not {}", self.name, self._fault, fault)
         return events
 
     def fail(self, text: str, fault: Fault) -> list[Event]:
         """TLS or TCP has failed."""
-        self.world.note(f"{self.name} < {text}")
-        events = self.checked(self._connection.fail(RemoteProtocolError(text, fault), now=self.world.now))
-        self.world.require(self.ended is not None, "{}: it goes on though the transport has failed", self.name)
+        self.scheduler.note(f"{self.name} < {text}")
+        events = self.checked(self._connection.fail(RemoteProtocolError(text, fault), now=self.scheduler.now))
+        self.scheduler.require(self.ended is not None, "{}: it goes on though the transport has failed", self.name)
         return events
 
     def tick(self) -> list[Event]:
-        """Act on what is due; whatever is due then is late for something."""
-        world = self.world
-        events = self.checked(self._connection.handle_timeout(now=world.now))
-        world.require(self.deadline > world.now, "{}: due at {}, behind its own tick", self.name, self.deadline)
-        world.require(self._earliest() > world.now, "{}: a deadline is not met", self.name)
+        """Call ``handle_timeout``.  Afterwards nothing may be due any more: the next deadline is in the future."""
+        scheduler = self.scheduler
+        events = self.checked(self._connection.handle_timeout(now=scheduler.now))
+        scheduler.require(
+            self.deadline > scheduler.now, "{}: due at {}, which is not after this call", self.name, self.deadline
+        )
+        scheduler.require(self._earliest() > scheduler.now, "{}: a deadline is not met", self.name)
         return events
 
     def nudge(self) -> None:
         """Look at the clock though nothing is due: nothing may come of it."""
         before = self._condition()
-        events = self._connection.handle_timeout(now=self.world.now)
-        self.world.require(not events, "{}: a spurious handle_timeout reports {}", self.name, events)
-        self.world.require(self._condition() == before, "{}: a spurious handle_timeout changes it", self.name)
+        events = self._connection.handle_timeout(now=self.scheduler.now)
+        self.scheduler.require(not events, "{}: a spurious handle_timeout reports {}", self.name, events)
+        self.scheduler.require(self._condition() == before, "{}: a spurious handle_timeout changes it", self.name)
 
     @property
     def is_due(self) -> bool:
         """Whether the engine wants to be called now."""
-        return self.deadline <= self.world.now
+        return self.deadline <= self.scheduler.now
 
-    # The books.
+    # The checks.
 
     @abstractmethod
-    def _book(self, event: Event) -> None:
-        """Compare one event with the books, and enter it; the terminal event is left out."""
+    def _check_event(self, event: Event) -> None:
+        """Compare one event with the records, and add it to them; :meth:`_check_end` does so for the terminal event."""
 
     @abstractmethod
     def _hears(self) -> bool:
@@ -160,58 +162,64 @@ class Watch(ABC):
         """What the connection may hold, beside one incomplete message and the overhead."""
 
     @abstractmethod
-    def _check_books(self) -> None:
-        """Compare what the engine says of itself with the books; not called once it has ended."""
+    def _check_state(self) -> None:
+        """Compare what the engine says of itself with the records; not called once it has ended."""
 
     def checked(self, events: list[Event]) -> list[Event]:
-        """The events of one call, entered and compared."""
-        world = self.world
+        """Check the events of one call, and return them."""
+        scheduler = self.scheduler
         for event in events:
-            world.require(self.ended is None, "{}: {} behind the terminal event", self.name, event)
+            scheduler.require(self.ended is None, "{}: {} behind the terminal event", self.name, event)
             if isinstance(event, ConnectionClosed):
-                self._book_the_end(event)
+                self._check_end(event)
             else:
-                self._book(event)
+                self._check_event(event)
         self.check()
-        if world.chance(WEIGHED) or (self.ended is not None and events):
+        if scheduler.chance(WEIGHED) or (self.ended is not None and events):
             self._check_weight()
         return events
 
     def check(self) -> None:
-        """Compare what the engine says of itself with the books, after any call."""
-        world, timeout, is_closed = self.world, self._connection.next_timeout(), self._connection.state is State.CLOSED
+        """Compare what the engine says of itself with the records, after any call."""
+        scheduler, timeout, is_closed = (
+            self.scheduler,
+            self._connection.next_timeout(),
+            self._connection.state is State.CLOSED,
+        )
         self.deadline = deadline = math.inf if timeout is None else timeout
         if self.ended is not None:
-            world.require(is_closed and deadline == math.inf, "{}: it has ended and goes on", self.name)
+            scheduler.require(is_closed and deadline == math.inf, "{}: it has ended and goes on", self.name)
         elif is_closed:
             # A command has ended it: the events are still to be delivered, by the next call, which is due.
-            world.require(deadline <= world.now, "{}: it has ended without telling", self.name)
+            scheduler.require(deadline <= scheduler.now, "{}: it has ended without telling", self.name)
         else:
-            self._check_books()
-            world.require(deadline <= self._earliest(), "{}: it wants to sleep past a deadline", self.name)
+            self._check_state()
+            scheduler.require(deadline <= self._earliest(), "{}: it wants to sleep past a deadline", self.name)
             is_waiting = self._connection.state is not State.DRAINING or self._owed()
-            world.require(bool(is_waiting), "{}: it drains, and nothing is owed", self.name)
+            scheduler.require(bool(is_waiting), "{}: it drains, and nothing is owed", self.name)
 
-    def _book_the_end(self, event: ConnectionClosed) -> None:
-        world, self.ended = self.world, event.cause
-        world.engines -= 1
+    def _check_end(self, event: ConnectionClosed) -> None:
+        scheduler, self.ended = self.scheduler, event.cause
+        scheduler.engines -= 1
         self._fault = None if event.error is None else event.error.fault
         fault = "" if self._fault is None else f" ({self._fault.value})"
-        world.note(f"{self.name} ended: {event.cause.value}{fault}")
-        world.tally[f"{event.cause.value}{fault}"] += 1
-        world.require(not self._owed(), "{}: it ended, and {} have no fate", self.name, self._owed())
+        scheduler.note(f"{self.name} ended: {event.cause.value}{fault}")
+        scheduler.counters[f"{event.cause.value}{fault}"] += 1
+        scheduler.require(not self._owed(), "{}: it ended, and {} have no fate", self.name, self._owed())
         is_fault = event.cause in CAUSES.values()
         fits = CAUSES[self._fault] is event.cause if self._fault is not None else not is_fault
-        world.require(fits, "{}: the cause is {} and the fault {}", self.name, event.cause, self._fault)
-        world.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
+        scheduler.require(fits, "{}: the cause is {} and the fault {}", self.name, event.cause, self._fault)
+        scheduler.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
         called = event.cause is not Cause.GO_AWAY or self._may_call_last()
-        world.require(called, "{}: a last call without a reason", self.name)
-        rested = self._rests_since is not None and self._may_idle_until(self._rests_since)[0] <= world.now
-        world.require(event.cause is not Cause.IDLE or rested, "{}: idle before its time", self.name)
-        waited = event.cause is not Cause.CLOSE_TIMEOUT or self._ends_by <= world.now
-        world.require(waited, "{}: a graceful close is cut short", self.name)
-        flooded = self._fault is not Fault.TOO_MANY_UNSOLICITED or self._unsolicited > self._max_strays
-        world.require(flooded, "{}: too many strays, it says, of {}", self.name, self._unsolicited)
+        scheduler.require(called, "{}: it goes away without a reason", self.name)
+        rested = self._rests_since is not None and self._may_idle_until(self._rests_since)[0] <= scheduler.now
+        scheduler.require(event.cause is not Cause.IDLE or rested, "{}: idle before its time", self.name)
+        waited = event.cause is not Cause.CLOSE_TIMEOUT or self._ends_by <= scheduler.now
+        scheduler.require(waited, "{}: a graceful close is cut short", self.name)
+        flooded = self._fault is not Fault.TOO_MANY_UNSOLICITED or self._unsolicited > self._max_unsolicited
+        scheduler.require(
+            flooded, "{}: it reports too many unsolicited messages, after {}", self.name, self._unsolicited
+        )
 
     @abstractmethod
     def _may_idle_until(self, since: float) -> tuple[float, float]:
@@ -219,32 +227,32 @@ class Watch(ABC):
 
     def _ends_within(self, seconds: float) -> None:
         """A graceful close has begun, or its wait is shortened."""
-        self._ends_by = min(self._ends_by, self.world.now + seconds)
+        self._ends_by = min(self._ends_by, self.scheduler.now + seconds)
 
     def _reported(self, got: bytes, sent: bytes, behind_id: int = 0) -> None:
         """A message was reported: it must be the next one that was sent, octet for octet."""
         same = got[behind_id:] == sent[behind_id:]
-        self.world.require(same, "{}: {} was sent, and {} is reported", self.name, sent.hex(), got.hex())
+        self.scheduler.require(same, "{}: {} was sent, and {} is reported", self.name, sent.hex(), got.hex())
         self._messages += 1
         self._unreported -= 2 + len(got)
 
-    def _stray(self) -> None:
-        """A message belongs to nothing: no flood of them goes on for ever."""
+    def _count_unsolicited(self) -> None:
+        """One more message is unsolicited.  Their number in a row has a limit."""
         self._unsolicited += 1
-        endured = self._unsolicited <= self._max_strays + 1
-        self.world.require(endured, "{}: {} strays in a row", self.name, self._unsolicited)
+        endured = self._unsolicited <= self._max_unsolicited + 1
+        self.scheduler.require(endured, "{}: {} unsolicited messages in a row", self.name, self._unsolicited)
 
     def _received(self, octets: bytes, sent: Sized, events: list[Event]) -> list[Event]:
         """Octets were received: whole messages were reported, and what can be no message has ended it."""
         self.checked(events)
         is_bad = self._heard.ends_badly and self._messages == len(sent) and self._unreported >= 2
-        self.world.require(not (is_bad and self._hears()), "{}: a bad frame does not end it", self.name)
+        self.scheduler.require(not (is_bad and self._hears()), "{}: a bad frame does not end it", self.name)
         return events
 
     def _check_weight(self) -> None:
         allowed = min(max(self._unreported, 0), MAX_INCOMPLETE) + OVERHEAD + self._allowed_weight()
         weight = weight_of(self._connection)
-        self.world.require(weight <= allowed, "{}: it holds {} octets of {}", self.name, weight, allowed)
+        self.scheduler.require(weight <= allowed, "{}: it holds {} octets of {}", self.name, weight, allowed)
 
 
 def before_opt(message: bytes, layout: Layout) -> bytes:

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from ... import Cause, Event, Evidence, Fault, QueryLost, QueryReceived, ResponseReceived, State
-from .clients import ClientWatch
+from .checked import CheckedConnection
+from .clients import CheckedClient
 from .network import End, Pipe
-from .servers import ServerWatch
-from .watches import Watch
+from .servers import CheckedServer
 
 HANDSHAKE_TIME: Final = 10.0
 "Seconds that a driver gives the handshake; whatever it waits for then has its fate."
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class DriverOptions:
     """How a driver goes about its work."""
 
     lag: float = 0.0
@@ -37,12 +37,12 @@ class Manners:
 class Driver(ABC):
     """One engine at one end of a link."""
 
-    def __init__(self, watch: Watch, out: Pipe, come_in: Pipe, manners: Manners) -> None:
-        self.world: Final = watch.world
-        self.watch: Final = watch
+    def __init__(self, connection: CheckedConnection, out: Pipe, come_in: Pipe, options: DriverOptions) -> None:
+        self.scheduler: Final = connection.scheduler
+        self.connection: Final = connection
         self._out = out
         self._in = come_in
-        self._manners = manners
+        self._options = options
         self._wakes_at = math.inf
         self._has_left = False
         come_in.receive = self._arrive
@@ -64,52 +64,52 @@ class Driver(ABC):
         if events:
             self._handle(events)
         self._send(self._drain())
-        while self.watch.is_due and not self._manners.lag:
-            self._handle(self.watch.tick())
+        while self.connection.is_due and not self._options.lag:
+            self._handle(self.connection.tick())
             self._send(self._drain())
-        if self._manners.is_restless and self.world.chance(0.5):
-            self.watch.nudge()
-        if self.watch.ended is None:
+        if self._options.is_restless and self.scheduler.chance(0.5):
+            self.connection.nudge()
+        if self.connection.ended is None:
             self._set_alarm()
         elif not self._has_left:
             self._has_left = True
-            self._out.send(End.ABRUPT if self.watch.ended is Cause.TRANSPORT_FAILED else End.ORDERLY)
+            self._out.send(End.ABRUPT if self.connection.ended is Cause.TRANSPORT_FAILED else End.ORDERLY)
 
     def _send(self, chunks: list[bytes]) -> None:
-        for chunk in [b"".join(chunks)] if self._manners.joins and chunks else chunks:
+        for chunk in [b"".join(chunks)] if self._options.joins and chunks else chunks:
             self._out.send(chunk)
 
     def _set_alarm(self) -> None:
-        deadline = self.watch.deadline + self._manners.lag
+        deadline = self.connection.deadline + self._options.lag
         if deadline < self._wakes_at and deadline < math.inf:
             self._wakes_at = deadline
-            self.world.at(deadline, self._wake)
+            self.scheduler.call_at(deadline, self._wake)
 
     def _wake(self) -> None:
         self._wakes_at = math.inf
-        self.settle(self.watch.tick() if self.watch.is_due else None)
+        self.settle(self.connection.tick() if self.connection.is_due else None)
 
     def _arrive(self, item: bytes | End) -> None:
         match item:
             case bytes():
                 events = self._receive(item)
             case End.RESET:
-                events = self.watch.fail("reset", Fault.RESET)
+                events = self.connection.fail("reset", Fault.RESET)
             case _:
-                events = self.watch.receive_end(orderly=item is End.ORDERLY)
+                events = self.connection.receive_end(orderly=item is End.ORDERLY)
         self.settle(events)
 
 
-class ClientEnd(Driver):
+class ClientDriver(Driver):
     """A client at its end of a link; ``answered`` is called for each answer, ``lost`` for each query lost."""
 
-    def __init__(self, watch: ClientWatch, evidence: Evidence, manners: Manners) -> None:
-        super().__init__(watch, watch.link.up, watch.link.down, manners)
-        self.client: Final = watch
+    def __init__(self, connection: CheckedClient, evidence: Evidence, options: DriverOptions) -> None:
+        super().__init__(connection, connection.link.up, connection.link.down, options)
+        self.client: Final = connection
         self.answered: Callable[[ResponseReceived], None] = _ignore
         self.lost: Callable[[QueryLost], None] = _ignore
         self._evidence = evidence
-        self.world.later(HANDSHAKE_TIME, self._give_up)
+        self.scheduler.call_later(HANDSHAKE_TIME, self._give_up)
         self.settle()
 
     @property
@@ -123,8 +123,8 @@ class ClientEnd(Driver):
 
     def fail(self, text: str) -> None:
         """There is no connection, or no TLS."""
-        self.watch.link.is_foul = True
-        self.settle(self.watch.fail(text, Fault.TLS))
+        self.connection.link.is_foul = True
+        self.settle(self.connection.fail(text, Fault.TLS))
 
     def _give_up(self) -> None:
         if self.client.client.state is State.UNVERIFIED:
@@ -147,16 +147,18 @@ class ClientEnd(Driver):
                     pass
 
 
-class ServerEnd(Driver):
+class ServerDriver(Driver):
     """A server at its end of a link; ``asked`` is called for each query."""
 
-    def __init__(self, watch: ServerWatch, manners: Manners, asked: Callable[[ServerEnd, QueryReceived], None]) -> None:
-        super().__init__(watch, watch.link.down, watch.link.up, manners)
-        self.server: Final = watch
+    def __init__(
+        self, connection: CheckedServer, options: DriverOptions, asked: Callable[[ServerDriver, QueryReceived], None]
+    ) -> None:
+        super().__init__(connection, connection.link.down, connection.link.up, options)
+        self.server: Final = connection
         self._asked = asked
         self._has_begun = False
         self._out.has_room = self.settle
-        self.world.later(HANDSHAKE_TIME, self._give_up)
+        self.scheduler.call_later(HANDSHAKE_TIME, self._give_up)
 
     def begin(self) -> None:
         """The handshake is over."""
@@ -172,9 +174,9 @@ class ServerEnd(Driver):
         self._in.pause(server.state is State.OPEN and is_behind)
 
     def _give_up(self) -> None:
-        if not self._has_begun and self.watch.ended is None:
-            self.watch.link.is_foul = True
-            self.settle(self.watch.fail("handshake timed out", Fault.TLS))
+        if not self._has_begun and self.connection.ended is None:
+            self.connection.link.is_foul = True
+            self.settle(self.connection.fail("handshake timed out", Fault.TLS))
 
     def _drain(self) -> list[bytes]:
         return self.server.drain()

@@ -11,8 +11,8 @@ from typing import Final
 
 from ... import frame, make_query
 from ..messages import AXFR, KEEPALIVE, QR, RD, TXT, message, opt, option, question_of, record, response_to
-from .actors import Dialler, Listener, Network
-from .network import End, Link, World
+from .network import End, Link, Scheduler
+from .workload import Dialler, Listener, Network
 
 FORGED: Final = make_query("forged.example")
 "What nobody asks."
@@ -21,32 +21,32 @@ SHARED: Final = b"\x04same\x07example\0"
 "The name on the wire of what many ask."
 
 NAIL: Final = make_query("nail.example")
-"What rogue clients ask; also in other forms."
+"What hostile clients ask; also in other forms."
 
 
-class RogueHost:
-    """A server that authenticates itself as it should, and then behaves badly in some ways drawn by lot."""
+class HostileHost:
+    """A server that authenticates itself as it should, and then behaves badly in some ways drawn at random."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
 
     def accept(self, link: Link, client: Dialler) -> None:
         """A client has dialled."""
         link.is_foul = True
-        rogue = RogueServer(self._world, link)
-        self._world.later(self._world.seconds(0.0, 0.5), self._shake_hands, link, client, rogue)
+        hostile = HostileServer(self._scheduler, link)
+        self._scheduler.call_later(self._scheduler.seconds(0.0, 0.5), self._shake_hands, link, client, hostile)
 
-    def _shake_hands(self, link: Link, client: Dialler, rogue: RogueServer) -> None:
+    def _shake_hands(self, link: Link, client: Dialler, hostile: HostileServer) -> None:
         if not link.is_broken:
             client.verify()
-            rogue.begin()
+            hostile.begin()
 
 
-class RogueServer:
+class HostileServer:
     """One connection of it."""
 
-    def __init__(self, world: World, link: Link) -> None:
-        self._world = world
+    def __init__(self, scheduler: Scheduler, link: Link) -> None:
+        self._scheduler = scheduler
         self._link = link
         self._octets = b""
         self._position = 0
@@ -70,11 +70,11 @@ class RogueServer:
             self._half,
             self._leave,
         ]
-        self._habits = [self._answer, *(world.pick(wrong) for _ in range(4))]
+        self._habits = [self._answer, *(scheduler.pick(wrong) for _ in range(4))]
 
     def begin(self) -> None:
         """The handshake is over: now and then it speaks unasked."""
-        if self._world.chance(0.1):
+        if self._scheduler.chance(0.1):
             self._say(response_to(FORGED))
 
     def _arrive(self, item: bytes | End) -> None:
@@ -85,20 +85,20 @@ class RogueServer:
         while len(self._octets) >= 2 and len(self._octets) >= 2 + int.from_bytes(self._octets[:2]):
             length = 2 + int.from_bytes(self._octets[:2])
             query, self._octets = self._octets[2:length], self._octets[length:]
-            self._world.pick(self._habits)(query, self._position)
+            self._scheduler.pick(self._habits)(query, self._position)
             self._position += 1
 
     def _say(self, said: bytes, position: int | None = None, times: int = 1) -> None:
         if not self._is_silent:
-            note = f"rogue server {self._link.number} > {times} x {len(said)} octets, answer to {position}"
-            self._world.note(note)
+            note = f"hostile server {self._link.number} > {times} x {len(said)} octets, answer to {position}"
+            self._scheduler.note(note)
             self._link.answers.extend([(said, position)] * times)
             self._link.down.send(frame(said) * times)
 
     def _send(self, octets: bytes) -> None:
         """Octets that are no whole message; nothing can come behind them."""
         if not self._is_silent:
-            self._world.note(f"rogue server {self._link.number} > {octets[:8].hex()}...")
+            self._scheduler.note(f"hostile server {self._link.number} > {octets[:8].hex()}...")
             self._link.down.ends_badly = len(octets) >= 2 and octets[:2] < b"\0\x0c"
             self._link.down.send(octets)
             self._is_silent = True
@@ -119,10 +119,10 @@ class RogueServer:
         self._answer(query, position)
         if SHARED not in query:
             # Under an id used again, what many ask would be a right answer to another of them.
-            self._world.later(self._world.seconds(0.0, 3.0), self._answer, query, position)
+            self._scheduler.call_later(self._scheduler.seconds(0.0, 3.0), self._answer, query, position)
 
     def _late(self, query: bytes, position: int) -> None:
-        self._world.later(self._world.seconds(0.0, 40.0), self._answer, query, position)
+        self._scheduler.call_later(self._scheduler.seconds(0.0, 40.0), self._answer, query, position)
 
     def _other_question(self, query: bytes, position: int) -> None:
         self._say(response_to(FORGED, id=int.from_bytes(query[:2])))
@@ -149,7 +149,7 @@ class RogueServer:
 
     def _malformed(self, query: bytes, position: int) -> None:
         """Broken behind the question, and still the answer: no better one will come."""
-        self._say(self._right(query, position) + bytes(self._world.number(1, 9)), position)
+        self._say(self._right(query, position) + bytes(self._scheduler.number(1, 9)), position)
 
     def _in_parts(self, query: bytes, position: int) -> None:
         """A zone transfer whose later messages have no question (RFC 5936, section 2.2.1), and which never ends."""
@@ -157,64 +157,64 @@ class RogueServer:
         if question_of(query)[-4:-2] == AXFR.to_bytes(2):
             part = message(id=int.from_bytes(query[:2]), flags=QR, answers=[record(b"\0", TXT, b"part")])
             for _ in range(3):
-                self._world.later(self._world.seconds(0.0, 9.0), self._say, part, position)
+                self._scheduler.call_later(self._scheduler.seconds(0.0, 9.0), self._say, part, position)
 
     def _keepalive(self, query: bytes, position: int) -> None:
-        timeout = self._world.pick([b"", b"\1", b"\1\2\3", b"\0\0", b"\0\1", b"\0\x14", b"\xff\xff"])
+        timeout = self._scheduler.pick([b"", b"\1", b"\1\2\3", b"\0\0", b"\0\1", b"\0\x14", b"\xff\xff"])
         self._say(response_to(query, additionals=[opt(option(KEEPALIVE, timeout))]), position)
 
     def _nothing(self, query: bytes, position: int) -> None:
-        self._world.note(f"rogue server {self._link.number} says nothing")
+        self._scheduler.note(f"hostile server {self._link.number} says nothing")
 
     def _flood(self, query: bytes, position: int) -> None:
-        self._say(response_to(FORGED), times=self._world.number(1, 100))
+        self._say(response_to(FORGED), times=self._scheduler.number(1, 100))
 
     def _rubbish(self, query: bytes, position: int) -> None:
-        self._send(self._world.pick([b"\0\0", b"\0\x0b" + bytes(11), b"HTTP/1.1 400 Bad Request\r\n\r\n"]))
+        self._send(self._scheduler.pick([b"\0\0", b"\0\x0b" + bytes(11), b"HTTP/1.1 400 Bad Request\r\n\r\n"]))
 
     def _half(self, query: bytes, position: int) -> None:
         octets = frame(self._right(query, position))
-        self._send(octets[: self._world.number(1, len(octets) - 1)])
-        self._link.down.send(self._world.pick([End.ORDERLY, End.ABRUPT]))
+        self._send(octets[: self._scheduler.number(1, len(octets) - 1)])
+        self._link.down.send(self._scheduler.pick([End.ORDERLY, End.ABRUPT]))
 
     def _leave(self, query: bytes, position: int) -> None:
-        if self._world.chance(0.3):
+        if self._scheduler.chance(0.3):
             self._link.reset()
-        self._end(self._world.pick([End.ORDERLY, End.ABRUPT]))
+        self._end(self._scheduler.pick([End.ORDERLY, End.ABRUPT]))
 
 
-class RogueClient:
+class HostileClient:
     """A client that dials now and then, says a few things, and leaves in one way or another."""
 
-    def __init__(self, world: World, network: Network, hosts: list[Listener]) -> None:
-        self._world = world
+    def __init__(self, scheduler: Scheduler, network: Network, hosts: list[Listener]) -> None:
+        self._scheduler = scheduler
         self._network = network
         self._hosts = hosts
-        self._pause = world.pick([10_000.0, 50_000.0])
-        world.now_and_then(self._pause, self._dial)
+        self._pause = scheduler.pick([10_000.0, 50_000.0])
+        scheduler.call_randomly(self._pause, self._dial)
 
     def _dial(self) -> None:
-        world, link = self._world, self._network.link()
+        scheduler, link = self._scheduler, self._network.link()
         link.is_foul = True
-        world.later(0.0, world.pick(self._hosts).accept, link, RogueCall(world, link))
-        world.now_and_then(self._pause, self._dial)
+        scheduler.call_later(0.0, scheduler.pick(self._hosts).accept, link, HostileConnection(scheduler, link))
+        scheduler.call_randomly(self._pause, self._dial)
 
 
-class RogueCall:
+class HostileConnection:
     """One connection of it."""
 
-    def __init__(self, world: World, link: Link) -> None:
-        self._world = world
+    def __init__(self, scheduler: Scheduler, link: Link) -> None:
+        self._scheduler = scheduler
         self._link = link
         self._is_silent = False
 
     def fail(self, text: str) -> None:
         """No connection: so be it."""
-        self._world.note(f"rogue client {self._link.number}: {text}")
+        self._scheduler.note(f"hostile client {self._link.number}: {text}")
 
     def verify(self) -> None:
         """The handshake is over."""
-        world = self._world
+        scheduler = self._scheduler
         acts: list[Callable[[], None]] = [
             self._ask,
             self._ask_much,
@@ -226,15 +226,15 @@ class RogueCall:
             self._leave,
         ]
         delay = 0.0
-        for _ in range(world.number(0, 6)):
-            world.later(delay, world.pick(acts))
-            delay += world.seconds(0.0, 6.0)
-        if world.chance(0.7):
-            world.later(delay, self._leave)
+        for _ in range(scheduler.number(0, 6)):
+            scheduler.call_later(delay, scheduler.pick(acts))
+            delay += scheduler.seconds(0.0, 6.0)
+        if scheduler.chance(0.7):
+            scheduler.call_later(delay, self._leave)
 
     def _say(self, said: bytes, times: int = 1) -> None:
         if not self._is_silent:
-            self._world.note(f"rogue client {self._link.number} > {times} x {len(said)} octets")
+            self._scheduler.note(f"hostile client {self._link.number} > {times} x {len(said)} octets")
             self._link.queries.extend([said] * times)
             self._link.up.send(frame(said) * times)
 
@@ -242,14 +242,14 @@ class RogueCall:
         self._say(NAIL)
 
     def _ask_much(self) -> None:
-        """Under one id, all of them; the server must not mind (SRV-4)."""
-        self._say(NAIL, times=self._world.number(2, 40))
+        """Sends all queries under one id; the server must answer each (SRV-4)."""
+        self._say(NAIL, times=self._scheduler.number(2, 40))
 
     def _say_something(self) -> None:
-        world, question = self._world, question_of(NAIL)
-        octets = world.random().hex().encode()  # 12 or more of them, of no meaning
+        scheduler, question = self._scheduler, question_of(NAIL)
+        octets = scheduler.random().hex().encode()  # 12 or more of them, of no meaning
         self._say(
-            world.pick(
+            scheduler.pick(
                 [
                     response_to(NAIL),
                     NAIL + b"\0",
@@ -267,14 +267,14 @@ class RogueCall:
         )
 
     def _flood(self) -> None:
-        self._say(response_to(NAIL), times=self._world.number(1, 100))
+        self._say(response_to(NAIL), times=self._scheduler.number(1, 100))
 
     def _rubbish(self) -> None:
-        self._send(self._world.pick([b"\0\0", b"\0\x0b" + bytes(11), b"GET / HTTP/1.1\r\n\r\n", b"\0"]))
+        self._send(self._scheduler.pick([b"\0\0", b"\0\x0b" + bytes(11), b"GET / HTTP/1.1\r\n\r\n", b"\0"]))
 
     def _send(self, octets: bytes) -> None:
         if not self._is_silent:
-            self._world.note(f"rogue client {self._link.number} > {octets[:8].hex()}...")
+            self._scheduler.note(f"hostile client {self._link.number} > {octets[:8].hex()}...")
             self._link.up.ends_badly = len(octets) >= 2 and octets[:2] < b"\0\x0c"
             self._link.up.send(octets)
             self._is_silent = True
@@ -283,7 +283,7 @@ class RogueCall:
         self._link.down.pause(True)
 
     def _leave(self) -> None:
-        if self._world.chance(0.2):
+        if self._scheduler.chance(0.2):
             self._link.reset()
         self._is_silent = True
-        self._link.up.send(self._world.pick([End.ORDERLY, End.ABRUPT]))
+        self._link.up.send(self._scheduler.pick([End.ORDERLY, End.ABRUPT]))

@@ -1,4 +1,4 @@
-"""What a connection owes, kept as a book: each entry is compared with what was due, and a broken law raises."""
+"""Checkers of a client and of a server: each call is compared with what was due, and a broken law raises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..events import (
     ResponseReceived,
 )
 from .messages import AA, QR, TC, message, question_of, read, record, response_to
-from .playing import Arrived, Asked, Ended, Moment, Refused, Reported, Sent, Woke
+from .runner import Arrived, Asked, Ended, Refused, Reported, Sent, TraceEntry, Woke
 
 ROUNDING = 1e-6
 "Seconds by which a difference of two times may be wrong."
@@ -48,8 +48,8 @@ def answers(query: bytes, response: bytes) -> bool:
 
 
 @dataclass
-class ClientBook:
-    """What a client was asked and told, against what it did; :meth:`enter` raises where it broke a law.
+class ClientChecker:
+    """What a client was asked and told, against what it did; :meth:`check` raises where it broke a law.
 
     - A query is sent once, as it was asked (padding and options of EDNS aside), under an id that no query in
       flight has: one that timed out is in flight until its answer comes (RFC 7766, section 6.2.1).
@@ -74,42 +74,42 @@ class ClientBook:
     "Whether the peer has given a reason to end the connection."
     has_ended: bool = False
 
-    def enter(self, moment: Moment) -> None:
-        """The next moment."""
-        where = f"at {moment.at} s"
+    def check(self, entry: TraceEntry) -> None:
+        """Check the next entry of a trace."""
+        where = f"at {entry.at} s"
         for asked in self.pending.values():
-            require(moment.at <= asked.at + asked.timeout, where, f"query {asked.handle} has missed its deadline")
-        match moment:
+            require(entry.at <= asked.at + asked.timeout, where, f"query {asked.handle} has missed its deadline")
+        match entry:
             case Asked():
-                require(moment.handle not in self.pending, where, f"handle {moment.handle} is used twice")
-                self.unsent.append(moment)
-                self.pending[moment.handle] = moment
+                require(entry.handle not in self.pending, where, f"handle {entry.handle} is used twice")
+                self.unsent.append(entry)
+                self.pending[entry.handle] = entry
             case Refused():
                 require(self.has_ended or self.may_end, where, "a query is refused without a reason")
             case Sent():
-                self._send(moment, where)
+                self._send(entry, where)
             case Arrived():
-                self._receive(moment, where)
+                self._receive(entry, where)
             case Ended():
                 self.may_end = True
-                self._report(moment, [], where)
+                self._report(entry, [], where)
                 require(self.has_ended, where, "the peer has ended, and the connection has not")
             case Reported():
-                self._report(moment, [], where)
+                self._report(entry, [], where)
             case _:
-                raise TypeError(f"{moment!r} is no moment of play()")
-        if isinstance(moment, Woke):
+                raise TypeError(f"{entry!r} is no entry of a trace")
+        if isinstance(entry, Woke):
             for asked in self.pending.values():
-                late = asked.at + asked.timeout <= moment.at
+                late = asked.at + asked.timeout <= entry.at
                 require(not late, where, f"query {asked.handle} does not time out")
 
-    def close(self) -> None:
-        """There are no more moments."""
+    def finish(self) -> None:
+        """Check that no query is left without a fate; there are no more entries."""
         require(not self.pending, "at the end", f"queries {sorted(self.pending)} have met no fate")
 
-    def _send(self, moment: Sent, where: str) -> None:
+    def _send(self, entry: Sent, where: str) -> None:
         require(not self.has_ended, where, "something is sent behind the end")
-        reading = read(moment.octets)
+        reading = read(entry.octets)
         require(not reading.rest, where, "what is sent ends inside a message")
         for query in reading.messages:
             wire_id = int.from_bytes(query[:2])
@@ -119,8 +119,8 @@ class ClientBook:
             self.unsent.remove(same[0])
             self.in_flight[wire_id] = same[0]
 
-    def _receive(self, moment: Arrived, where: str) -> None:
-        reading = read(self.received + moment.octets)
+    def _receive(self, entry: Arrived, where: str) -> None:
+        reading = read(self.received + entry.octets)
         self.received = reading.rest
         self.may_end = self.may_end or reading.failed_at is not None
         due: list[tuple[int, bytes]] = []
@@ -133,12 +133,12 @@ class ClientBook:
             del self.in_flight[wire_id]
             if asked.handle in self.pending:
                 due.append((asked.handle, asked.message[:2] + response[2:]))
-        self._report(moment, due, where)
+        self._report(entry, due, where)
         require(self.has_ended or reading.failed_at is None, where, "behind a length below 12 the connection is open")
 
-    def _report(self, moment: Reported, due: Sequence[tuple[int, bytes]], where: str) -> None:
+    def _report(self, entry: Reported, due: Sequence[tuple[int, bytes]], where: str) -> None:
         waiting = list(due)
-        for event in moment.events:
+        for event in entry.events:
             require(not self.has_ended, where, f"{event} is reported behind the end")
             match event:
                 case ResponseReceived():
@@ -146,11 +146,11 @@ class ClientBook:
                     handle, response = waiting.pop(0)
                     require((event.query, event.message) == (handle, response), where, f"{event}, not {response!r}")
                     require(not event.more, where, f"{event}: no more was asked for")
-                    self._time(event, moment, self._fate(event, where), where)
+                    self._time(event, entry, self._fate(event, where), where)
                 case QueryTimedOut():
                     asked = self._fate(event, where)
-                    require(moment.at >= asked.at + asked.timeout, where, f"query {event.query} times out too early")
-                    self._time(event, moment, asked, where)
+                    require(entry.at >= asked.at + asked.timeout, where, f"query {event.query} times out too early")
+                    self._time(event, entry, asked, where)
                 case QueryLost():
                     require(self.may_end, where, f"query {event.query} is lost without a reason")
                     was_sent = self._fate(event, where) not in self.unsent
@@ -162,7 +162,7 @@ class ClientBook:
                     self.has_ended = True
                     require(not self.pending, where, f"queries {sorted(self.pending)} end without a fate")
                     # A client's own idle timeout is a reason too, but only time brings it.
-                    require(self.may_end or isinstance(moment, Woke), where, f"{event}: there is no reason")
+                    require(self.may_end or isinstance(entry, Woke), where, f"{event}: there is no reason")
                 case _:
                     pass
         require(self.has_ended or not waiting, where, f"{len(waiting)} answers are not reported")
@@ -172,8 +172,8 @@ class ClientBook:
         require(event.query in self.pending, where, f"{event}: the query has its fate already, or was never asked")
         return self.pending.pop(event.query)
 
-    def _time(self, event: ResponseReceived | QueryTimedOut, moment: Moment, asked: Asked, where: str) -> None:
-        elapsed = moment.at - asked.at
+    def _time(self, event: ResponseReceived | QueryTimedOut, entry: TraceEntry, asked: Asked, where: str) -> None:
+        elapsed = entry.at - asked.at
         require(abs(event.elapsed - elapsed) < ROUNDING, where, f"{event}: it took {elapsed} s")
 
 
@@ -199,7 +199,7 @@ class Server(Protocol):
 
 
 @dataclass
-class ServerBook:
+class ServerChecker:
     """What a server was sent and told, against what it did; each method raises where it broke a law.
 
     - :class:`~dot_proto.QueryReceived` comes for each well-formed query, in order, and for no response (QR is 1).

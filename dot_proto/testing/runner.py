@@ -1,7 +1,7 @@
-"""Who puts a client through a script of :mod:`dot_proto.testing.peers`: no socket, no clock, time is a number.
+"""Runs a client through a script of :mod:`dot_proto.testing.peers`, without socket and clock: time is a number.
 
-The client is woken exactly when it asks to be.  What happened is a list of *moments*, for the laws, or for a test of
-one's own, to look at.
+The runner calls ``handle_timeout`` exactly when the client asks for it.  It returns a trace, a list of entries: the
+laws check it, and so can a test of your own.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ def open_client(configuration: ClientConfiguration | None = None, *, first_id: i
 
 
 @dataclass(frozen=True)
-class Moment:
-    """One call of the client's verbs, and what came of it."""
+class TraceEntry:
+    """One call of a method of the client, and its result."""
 
     at: float
-    "Seconds on the player's clock."
+    "Seconds on the runner's clock."
 
 
 @dataclass(frozen=True)
-class Asked(Moment):
+class Asked(TraceEntry):
     """The client took a query."""
 
     handle: int
@@ -84,20 +84,20 @@ class Asked(Moment):
 
 
 @dataclass(frozen=True)
-class Refused(Moment):
+class Refused(TraceEntry):
     """The client took no more queries: it raised :class:`~dot_proto.LocalProtocolError`."""
 
 
 @dataclass(frozen=True)
-class Sent(Moment):
+class Sent(TraceEntry):
     """What the client had to send."""
 
     octets: bytes
 
 
 @dataclass(frozen=True)
-class Reported(Moment):
-    """A moment that brings events."""
+class Reported(TraceEntry):
+    """A call that returned events."""
 
     events: list[Event]
 
@@ -124,22 +124,22 @@ class Woke(Reported):
     "What the client said afterwards."
 
 
-def play(client: Client, script: Script, *, start: float = 1000.0) -> list[Moment]:
-    """Put the client through a script, from ``start`` seconds until the last query's deadline has passed.
+def run_script(client: Client, script: Script, *, start: float = 1000.0) -> list[TraceEntry]:
+    """Run the client through a script, from ``start`` seconds until the last query's deadline has passed.
 
     A driver does no more than this: it drains what is to be sent after every call, and wakes the client when
     it asks to be.
     """
-    player = _Player(client, script, start)
+    runner = _Runner(client, script, start)
     for step in script.steps:
-        player.carry_out(step)
-    player.finish()
-    return player.moments
+        runner.carry_out(step)
+    runner.finish()
+    return runner.trace
 
 
-class _Player:
+class _Runner:
     def __init__(self, client: Client, script: Script, now: float) -> None:
-        self.moments: list[Moment] = []
+        self.trace: list[TraceEntry] = []
         self._client = client
         self._script = script
         self._now = now
@@ -172,16 +172,16 @@ class _Player:
         try:
             handle = self._client.send_query(query, now=self._now, timeout=step.timeout)
         except LocalProtocolError:
-            self.moments.append(Refused(self._now))
+            self.trace.append(Refused(self._now))
         else:
-            self.moments.append(Asked(self._now, handle, query, step.timeout))
+            self.trace.append(Asked(self._now, handle, query, step.timeout))
             self._last_deadline = max(self._last_deadline, self._now + step.timeout)
             self._drain()
 
     def _deliver(self) -> None:
         for octets in pieces(self._held, self._script.read_size):
             events = list(self._client.receive_data(octets, now=self._now))
-            self.moments.append(Arrived(self._now, events, octets))
+            self.trace.append(Arrived(self._now, events, octets))
             self._drain()
         self._held = b""
 
@@ -192,7 +192,7 @@ class _Player:
             events = self._client.fail(error, now=self._now)
         else:
             events = self._client.receive_eof(now=self._now, orderly=isinstance(step, Close))
-        self.moments.append(Ended(self._now, list(events), step))
+        self.trace.append(Ended(self._now, list(events), step))
         self._drain()
 
     def _pass(self, until: float) -> None:
@@ -207,11 +207,11 @@ class _Player:
 
     def _wake(self) -> None:
         events = list(self._client.handle_timeout(now=self._now))
-        self.moments.append(Woke(self._now, events, self._client.next_timeout()))
+        self.trace.append(Woke(self._now, events, self._client.next_timeout()))
         self._drain()
 
     def _drain(self) -> None:
         octets = b"".join(self._client.data_to_send())
         if octets:
             self._sent += octets
-            self.moments.append(Sent(self._now, octets))
+            self.trace.append(Sent(self._now, octets))
