@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dot_proto import (
@@ -23,8 +25,16 @@ from dot_proto import (
 )
 
 from ._address import check_port, default_policy
+from ._fork import forgets_after_fork
 from ._queue import QueryQueue, Ticket
-from .errors import AuthenticationError, ConnectError, ConnectionLostError, HandshakeError, QueryTimeoutError
+from .errors import (
+    AuthenticationError,
+    ConnectError,
+    ConnectionLostError,
+    Failure,
+    HandshakeError,
+    QueryTimeoutError,
+)
 from .tls import ClientContext, HandshakeCompleted, TLSClient
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -74,34 +84,48 @@ def context_for(
     return context
 
 
-def context_with_learnt_anchor(error: HandshakeError, context: ClientContext) -> ClientContext | None:
-    """The context of a second handshake, where the first one was only to learn the issuer's certificate."""
-    if not isinstance(error, AuthenticationError) or error.verdict.reason is not Reason.ANCHOR_LEARNT:
-        return None
-    assert error.verdict.anchor is not None
-    return context.with_learnt_anchor(error.verdict.anchor)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What ``connect()`` is to do, on any backend."""
 
+    host: str
+    port: int
+    context: ClientContext
+    configuration: ClientConfiguration | None
+    share_records: bool
+    first_query: bytes | None
+    deadline: float
+    "On the backend's clock, in seconds: for the name's lookup, TCP, TLS and the first query's answer together."
 
-def new_session(
-    context: ClientContext,
-    configuration: ClientConfiguration | None,
-    host: str,
-    port: int,
-    *,
-    now: float,
-    deadline: float,
-    share_records: bool,
-) -> TLSClient:
-    """The session of a TCP connection that came up ``now``, whose handshake must be over by ``deadline``."""
-    return TLSClient(
-        context,
-        configuration,
-        server=(host, port),
-        entropy=os.urandom,
-        now=now,
-        handshake_timeout=max(deadline - now, 0.0),
-        share_records=share_records,
-    )
+    def new_session(self, *, now: float) -> TLSClient:
+        """The session of a TCP connection that came up ``now``."""
+        return TLSClient(
+            self.context,
+            self.configuration,
+            server=(self.host, self.port),
+            entropy=os.urandom,
+            now=now,
+            handshake_timeout=max(self.deadline - now, 0.0),
+            share_records=self.share_records,
+        )
+
+    def after(self, error: HandshakeError) -> Plan:
+        """What to do after a failed handshake that asks for another one; raises ``error`` after any other.
+
+        Nothing was sent yet, so to dial once more is safe.  There are two reasons to do so.  The first handshake was
+        only to learn the certificate of an issuer that is pinned by its hash.  Or a session was offered that the
+        server does not want: some servers end such a handshake instead of falling back to a full one, and would do
+        so each time for as long as we have a ticket of theirs.
+        """
+        context = self.context
+        if isinstance(error, AuthenticationError) and error.verdict.reason is Reason.ANCHOR_LEARNT:
+            assert error.verdict.anchor is not None
+            return replace(self, context=context.with_learnt_anchor(error.verdict.anchor))
+        if error.session_was_offered and error.failure is not Failure.TIMED_OUT:
+            assert context.sessions is not None
+            context.sessions.forget_server(context, (self.host, self.port))
+            return self
+        raise error
 
 
 def connect_error(host: str, port: int, error: OSError | UnicodeError) -> ConnectError:
@@ -122,17 +146,22 @@ def connect_error(host: str, port: int, error: OSError | UnicodeError) -> Connec
 class ClientBase:
     """The part of a client that does not wait."""
 
-    def __init__(self, session: TLSClient, *, connect_time: float) -> None:
+    _is_in_use = False  # whoever called connect() has it, and must close it
+
+    def __init__(self, plan: Plan, session: TLSClient, *, connect_time: float) -> None:
         self._session: Final = session
+        self._server: Final = plan.host, plan.port
         self._queue: Final = QueryQueue(session.connection)
         self._waiters: dict[int, Waiter] = {}
         self._end: ConnectionClosed | None = None
+        self._belongs_to_parent = False
         self.handshake: HandshakeCompleted | None = None
         "The TLS session's facts."
         self.connect_time: Final = connect_time
         "Seconds that name lookup and TCP took."
         self.handshake_time = 0.0
         "Seconds that TLS took."
+        forgets_after_fork(self)
 
     @property
     def verdict(self) -> Verdict:
@@ -146,6 +175,23 @@ class ClientBase:
         """Whether the connection has ended, as far as is known without looking at the socket."""
         return self._end is not None
 
+    def __del__(self) -> None:
+        if self._is_in_use and self._end is None:
+            warnings.warn(f"{self!r} was dropped without being closed", ResourceWarning, source=self, stacklevel=2)
+            self._drop()
+
+    def __repr__(self) -> str:
+        (host, port), state = self._server, "closed" if self.is_closed else "open"
+        return f"<{type(self).__module__}.{type(self).__qualname__} of {host} port {port}, {state}>"
+
+    def _drop(self) -> None:
+        """Nobody has this client any more, and nobody has closed it."""
+
+    def forget_parents(self) -> None:
+        """In a forked child: end here what the parent goes on with, without a word on the wire."""
+        self._belongs_to_parent = True
+        self._process_events(self._session.abort(now=0.0))
+
     def _handshake_is_over(self) -> bool:
         return self._end is not None or self._session.connection.verdict is not None
 
@@ -158,14 +204,20 @@ class ClientBase:
                     waiter(event)
             elif isinstance(event, ConnectionClosed):
                 self._end = event
-                # The engine has given every query its fate by now. Where a fault of ours has kept one from coming
-                # here, its caller must not wait for ever; whether the query was answered, nobody knows.
-                while self._waiters:
-                    handle, waiter = self._waiters.popitem()
-                    waiter(QueryLost(handle, safe_to_resend=False, was_sent=True))
+                self._lose_waiters()
             elif isinstance(event, HandshakeCompleted):
                 self.handshake = event
         self._queue.call_next()
+
+    def _lose_waiters(self) -> None:
+        """After the end: the engine has given every query its fate by now.
+
+        Where a fault or an interruption has kept a fate from coming here, its caller must not wait for ever; whether
+        the query was answered, nobody knows.
+        """
+        while self._waiters:
+            handle, waiter = self._waiters.popitem()
+            waiter(QueryLost(handle, safe_to_resend=False, was_sent=True))
 
     def _ask(
         self,
@@ -184,9 +236,11 @@ class ClientBase:
             positions[handle] = position
             waiters[handle] = waiter
 
-    def _ask_first(self, message: bytes, waiter: Waiter, *, now: float, timeout: float) -> None:
+    def _ask_first(self, plan: Plan, waiter: Waiter, *, now: float) -> None:
         """Send a query before the server is judged: the engine holds it until then."""
-        handle = self._session.connection.send_query(message, now=now, timeout=max(timeout, 0.0))
+        assert plan.first_query is not None
+        timeout = max(plan.deadline - now, 0.0)
+        handle = self._session.connection.send_query(plan.first_query, now=now, timeout=timeout)
         self._waiters[handle] = waiter
 
     def _cancel_query(self, handle: int, now: float) -> None:
@@ -223,20 +277,32 @@ class ClientBase:
         """Why :func:`connect` has failed; call only when the connection has ended."""
         assert self._end is not None
         error = self._end.error
-        # The server may have accepted the handshake and closed behind it, as for want of a client's certificate.
-        return error if isinstance(error, HandshakeError) else self._lost(safe_to_resend=True)
+        if not isinstance(error, HandshakeError):
+            # The server may have accepted the handshake and closed behind it, as for want of a client's certificate.
+            return self._lost(safe_to_resend=True)
+        error.session_was_offered = self._session.offers_session
+        return error
 
     def _lost(self, *, safe_to_resend: bool) -> ConnectionLostError:
         """Why the connection takes no more queries, as an exception."""
         error = None if self._end is None else self._end.error
         cause = self._session.connection.closing_for or Cause.LOCAL_CLOSE if self._end is None else self._end.cause
         because = _ORDERLY_ENDS.get(cause, cause.value) if error is None else str(error)
+        if self._belongs_to_parent:
+            because = "this process was forked after connecting: the connection belongs to its parent; connect again"
         return ConnectionLostError(because, cause=cause, error=error, safe_to_resend=safe_to_resend)
 
 
 def no_first_query() -> LocalProtocolError:
     """What ``first_response()`` raises where there is nothing to wait for."""
     return LocalProtocolError("connect() was given no first query")
+
+
+def another_loop() -> LocalProtocolError:
+    """What is raised where a client is used on a loop that is not its own."""
+    return LocalProtocolError(
+        "this client was connected on another event loop and can be used on that one alone: connect one here"
+    )
 
 
 def check_in_flight(max_in_flight: int) -> None:

@@ -36,6 +36,8 @@ class HandshakeError(RemoteProtocolError):
         self.failure = failure
         self.alert = alert
         "The alert's name as in RFC 8446, section 6 (``unknown_ca``), where there was one."
+        self.session_was_offered = False
+        "Whether an earlier session was offered to be resumed (RFC 8446, section 2.2)."
 
 
 class AuthenticationError(HandshakeError):

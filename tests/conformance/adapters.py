@@ -273,8 +273,10 @@ class Blocking(Asyncio):
         client = await asyncio.to_thread(functools.partial(self.package.connect, *arguments, **options))
         try:
             yield _ThreadedClient(client)
-        finally:
-            await asyncio.to_thread(client.close)
+        except BaseException as error:
+            await asyncio.to_thread(client.__exit__, type(error), error, error.__traceback__)
+            raise
+        await asyncio.to_thread(client.__exit__, None, None, None)
 
     @asynccontextmanager
     async def serve(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:

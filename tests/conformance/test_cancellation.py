@@ -244,6 +244,7 @@ def test_what_this_side_aborts_is_told_as_ours(api: Backend, identities: Identit
                 return lost.value
 
             async def close() -> None:
+                await api.until(lambda: client._session.connection.pending)
                 with pytest.raises(TimeoutError):
                     async with api.within(0.1):
                         await client.close(timeout=GIVE_UP)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
 
@@ -20,10 +21,10 @@ from .._client import (
     MAX_IN_FLIGHT,
     ClientBase,
     Outcome,
+    Plan,
+    another_loop,
     check_in_flight,
     context_for,
-    context_with_learnt_anchor,
-    new_session,
     no_first_query,
 )
 from ..errors import HandshakeError
@@ -32,8 +33,7 @@ from .dial import dial
 from .driver import Driver
 
 
-@asynccontextmanager
-async def connect(
+def connect(
     host: str,
     policy: AuthenticationPolicy | None = None,
     *,
@@ -43,11 +43,12 @@ async def connect(
     context: ClientContext | None = None,
     share_records: bool = False,
     first_query: bytes | None = None,
-) -> AsyncGenerator[Client]:
-    """Connect, shake hands, and check who answers, all within ``timeout`` seconds; close at the block's end.
+) -> Connecting:
+    """Connect, shake hands, and check who answers, all within ``timeout`` seconds.
 
-    A block that ends in order waits for the answers still owed, as :meth:`Client.close` does; one that is left by an
-    exception closes at once.
+    ``async with connect(...) as client`` closes the client at the block's end: a block that ends in order waits for
+    the answers still owed, as :meth:`Client.close` does; one that is left by an exception closes at once.  ``client
+    = await connect(...)`` leaves the closing to the caller.
 
     ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
     the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
@@ -58,46 +59,50 @@ async def connect(
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
     context = context_for(host, port, policy, context)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    try:
-        client = await _connect(host, port, context, configuration, deadline, share_records, first_query)
-    except HandshakeError as error:
-        learnt = context_with_learnt_anchor(error, context)
-        if learnt is None:
-            raise
-        client = await _connect(host, port, learnt, configuration, deadline, share_records, first_query)
-    try:
-        yield client
-    except BaseException:
-        await client.close(timeout=0.0)  # nobody waits for what is still owed
-        raise
-    await client.close()
+    plan = Plan(host, port, context, configuration, share_records, first_query, deadline=0.0)
+    return Connecting(plan, timeout)
 
 
-async def _connect(
-    host: str,
-    port: int,
-    context: ClientContext,
-    configuration: ClientConfiguration | None,
-    deadline: float,
-    share_records: bool,
-    first_query: bytes | None,
-) -> Client:
+class Connecting:
+    """What :func:`connect` returns: a client to be awaited, or to be entered with ``async with``."""
+
+    def __init__(self, plan: Plan, timeout: float) -> None:
+        self._plan = plan
+        self._timeout = timeout
+        self._client: Client
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Client:
+        self._client = await self._connect()
+        return self._client
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A block that is left by an exception waits for nothing that is still owed.
+        await self._client.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
+
+    async def _connect(self) -> Client:
+        plan = replace(self._plan, deadline=asyncio.get_running_loop().time() + self._timeout)
+        while True:
+            try:
+                return await _connect(plan)
+            except HandshakeError as error:
+                plan = plan.after(error)
+
+
+async def _connect(plan: Plan) -> Client:
     loop = asyncio.get_running_loop()
     started = loop.time()
-    sock = await dial(host, port, deadline)
+    sock = await dial(plan.host, plan.port, plan.deadline)
     try:
         now = loop.time()
-        session = new_session(
-            context, configuration, host, port, now=now, deadline=deadline, share_records=share_records
-        )
-        client = Client(session, connect_time=now - started)
+        client = Client(plan, plan.new_session(now=now), connect_time=now - started)
         await client._start(sock)
     except BaseException:
         sock.close()
         raise
-    await client._shake_hands(first_query, deadline)
+    await client._shake_hands(plan)
     return client
 
 
@@ -108,8 +113,8 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(self, session: TLSClient, *, connect_time: float) -> None:
-        super().__init__(session, connect_time=connect_time)
+    def __init__(self, plan: Plan, session: TLSClient, *, connect_time: float) -> None:
+        super().__init__(plan, session, connect_time=connect_time)
         self._loop = asyncio.get_running_loop()
         self._driver = Driver(self._loop, session, self._process_events, quickack=True)
         self._is_judged: asyncio.Future[None] = self._loop.create_future()
@@ -121,6 +126,7 @@ class Client(ClientBase):
         It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
         :class:`~dot_proto.LocalProtocolError` where there was no such query.
         """
+        self._check_loop()
         if self._first is None:
             raise no_first_query()
         await asyncio.wait([self._first])
@@ -134,6 +140,7 @@ class Client(ClientBase):
         :class:`~dot_io.errors.QueryTimeoutError`, :class:`~dot_io.errors.ConnectionLostError`,
         :class:`~dot_proto.LocalProtocolError` for a message that is no query.
         """
+        self._check_loop()
         if self._queue.capacity <= 0:
             timeout = await self._wait_in_queue(timeout)
         try:
@@ -161,6 +168,7 @@ class Client(ClientBase):
         messages were not even asked, :class:`~dot_io.errors.ConnectionLostError` is raised after the fates of
         those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
         """
+        self._check_loop()
         check_in_flight(max_in_flight)
         now = self._loop.time
         positions: dict[int, int] = {}
@@ -193,6 +201,9 @@ class Client(ClientBase):
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
+        if self._belongs_to_parent:
+            return
+        self._check_loop()
         self._session.connection.close(now=self._loop.time(), timeout=timeout)
         self._driver.flush()
         self._queue.call_next()
@@ -201,6 +212,17 @@ class Client(ClientBase):
         finally:
             await self._abort()
 
+    def _check_loop(self) -> None:
+        """Nothing of a client can be touched from another loop, not even by mistake."""
+        if self._belongs_to_parent:
+            raise self._lost(safe_to_resend=True)
+        try:
+            is_ours = asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # no loop at all
+            is_ours = False
+        if not is_ours:
+            raise another_loop()
+
     async def _start(self, sock: socket.socket) -> None:
         try:
             await self._loop.create_connection(lambda: self._driver, sock=sock)
@@ -208,12 +230,12 @@ class Client(ClientBase):
             self._driver.abandon()
             raise
 
-    async def _shake_hands(self, first_query: bytes | None, deadline: float) -> None:
+    async def _shake_hands(self, plan: Plan) -> None:
         started = self._loop.time()
         try:
-            if first_query is not None and self._end is None:
+            if plan.first_query is not None and self._end is None:
                 self._first = self._loop.create_future()
-                self._ask_first(first_query, self._first.set_result, now=started, timeout=deadline - started)
+                self._ask_first(plan, self._first.set_result, now=started)
             await self._is_judged
             self.handshake_time = self._loop.time() - started
             if self._end is not None:
@@ -223,6 +245,12 @@ class Client(ClientBase):
         except BaseException:
             await self._abort()
             raise
+        self._is_in_use = True
+
+    def forget_parents(self) -> None:
+        """In a forked child: end here what the parent goes on with."""
+        self._driver.forget_parents()
+        super().forget_parents()
 
     async def _abort(self) -> None:
         self._driver.abort()

@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from dot_proto import Event
 
+from .._fork import let_go
 from .._transport import RECEIVE_SIZE, SendTimeout, acknowledge_at_once, reset_on_close, send_at_once
 from ..tls import TLSClient, TLSServer
 
@@ -101,6 +102,13 @@ class Driver(asyncio.BufferedProtocol):
         self._stop_timer()
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def forget_parents(self) -> None:
+        """In a forked child: neither the socket nor the loop, which is the parent's, is touched again."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            let_go(self._socket)
+        self.abandon()
 
     def set_reading(self, wanted: bool) -> None:
         """Take octets from the peer, or stop, so that TCP slows the peer down."""

@@ -31,6 +31,7 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from time import monotonic
 from typing import Final
+from weakref import WeakMethod
 
 from dot_proto import AuthenticationPolicy, Cause, ClientConfiguration, ConnectionClosed, DoTError, Event
 
@@ -42,11 +43,10 @@ from .._client import (
     MAX_IN_FLIGHT,
     ClientBase,
     Outcome,
+    Plan,
     Waiter,
     check_in_flight,
     context_for,
-    context_with_learnt_anchor,
-    new_session,
     no_first_query,
 )
 from .._queue import Ticket
@@ -82,37 +82,24 @@ def connect(
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
     context = context_for(host, port, policy, context)
-    deadline = monotonic() + timeout
-    try:
-        return _connect(host, port, context, configuration, deadline, share_records, first_query)
-    except HandshakeError as error:
-        learnt = context_with_learnt_anchor(error, context)
-        if learnt is None:
-            raise
-    return _connect(host, port, learnt, configuration, deadline, share_records, first_query)
+    plan = Plan(host, port, context, configuration, share_records, first_query, deadline=monotonic() + timeout)
+    while True:
+        try:
+            return _connect(plan)
+        except HandshakeError as error:
+            plan = plan.after(error)
 
 
-def _connect(
-    host: str,
-    port: int,
-    context: ClientContext,
-    configuration: ClientConfiguration | None,
-    deadline: float,
-    share_records: bool,
-    first_query: bytes | None,
-) -> Client:
+def _connect(plan: Plan) -> Client:
     started = monotonic()
-    sock = dial(host, port, deadline)
+    sock = dial(plan.host, plan.port, plan.deadline)
     try:
         now = monotonic()
-        session = new_session(
-            context, configuration, host, port, now=now, deadline=deadline, share_records=share_records
-        )
-        client = Client(sock, session, connect_time=now - started)
+        client = Client(plan, sock, plan.new_session(now=now), connect_time=now - started)
     except BaseException:
         sock.close()
         raise
-    client._shake_hands(first_query, deadline)
+    client._shake_hands(plan)
     return client
 
 
@@ -123,8 +110,8 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(self, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
-        super().__init__(session, connect_time=connect_time)
+    def __init__(self, plan: Plan, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
+        super().__init__(plan, session, connect_time=connect_time)
         self._driver = Driver(sock, session, quickack=True)
         self._lock = self._driver.lock
         self._work = _Work(self._break_off)
@@ -213,13 +200,24 @@ class Client(ClientBase):
         # A block that is left by an exception waits for nothing that is still owed.
         self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
 
-    def _shake_hands(self, first_query: bytes | None, deadline: float) -> None:
+    def _drop(self) -> None:
+        self._driver.close()
+
+    def forget_parents(self) -> None:
+        """In a forked child: end here what the parent goes on with.  No other thread of the parent's lives here."""
+        self._driver.forget_parents()
+        self._lock = self._driver.lock
+        self._mover = None
+        self._followers.clear()
+        super().forget_parents()
+
+    def _shake_hands(self, plan: Plan) -> None:
         started = monotonic()
         try:
-            if first_query is not None:
+            if plan.first_query is not None:
                 self._first = deque()
                 with self._lock, self._work:
-                    self._ask_first(first_query, self._first.append, now=started, timeout=deadline - started)
+                    self._ask_first(plan, self._first.append, now=started)
             self._wait_until(self._handshake_is_over)
         except BaseException:
             self._driver.close()
@@ -228,6 +226,7 @@ class Client(ClientBase):
         if self._end is not None:
             self._driver.close()
             raise self._failure()
+        self._is_in_use = True
 
     def _send(
         self, waiting: deque[tuple[int, bytes]], positions: dict[int, int], waiter: Waiter, timeout: float | None
@@ -355,11 +354,13 @@ class Client(ClientBase):
         self._driver.cut_off()
         try:
             events = self._driver.abort()
-        except Exception:  # whatever an engine that was left halfway says
+        except Exception:  # whatever an engine says that was left halfway
             events = []
-        if self._end is None and not any(isinstance(one, ConnectionClosed) for one in events):
-            events.append(ConnectionClosed(Cause.LOCAL_CLOSE, None))
         self._process_events(events)
+        if self._end is None:
+            self._end = ConnectionClosed(Cause.LOCAL_CLOSE, None)
+        self._lose_waiters()
+        self._queue.call_next()
         self._wake_all()
 
 
@@ -369,15 +370,20 @@ class _Work:
     __slots__ = ("_break_off", "_is_under_way")
 
     def __init__(self, break_off: Callable[[], None]) -> None:
-        self._break_off = break_off
+        self._break_off = WeakMethod(break_off)  # no circle: a client that is dropped is to be noticed at once
         self._is_under_way = False
 
     def __enter__(self) -> None:
         if self._is_under_way:  # a former thread never came to its end
-            self._break_off()
+            self._end_connection()
         self._is_under_way = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, DoTError):
-            self._break_off()
+            self._end_connection()
         self._is_under_way = False
+
+    def _end_connection(self) -> None:
+        break_off = self._break_off()
+        if break_off is not None:
+            break_off()

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 from dot_proto import Event
 
+from .._fork import let_go
 from .._transport import (
     NO_SIGNAL,
     RECEIVE_SIZE,
@@ -63,7 +64,7 @@ class Driver:
     ) -> None:
         sock.setblocking(False)
         send_at_once(sock)
-        self.lock: Final = threading.RLock()
+        self.lock = threading.RLock()
         self._socket = sock
         self._session = session
         self._quickack = quickack
@@ -153,6 +154,13 @@ class Driver:
     def wake(self) -> None:
         """Make the thread inside :meth:`select` come back."""
         self._poller.wake()
+
+    def forget_parents(self) -> None:
+        """In a forked child: the socket is not touched again, and the lock may have been another thread's."""
+        self.lock = threading.RLock()
+        let_go(self._socket)
+        self._is_broken = self._has_read_all = True
+        self._unsent.clear()
 
     def set_reading(self, wanted: bool) -> None:
         """Take octets from the peer, or stop, so that TCP slows the peer down."""

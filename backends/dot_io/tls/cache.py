@@ -15,6 +15,8 @@ from typing import Final
 
 from dot_proto import Verdict
 
+from .._fork import forgets_after_fork
+
 MAX_LIFETIME: Final = 7 * 86_400.0
 "Seconds: no ticket is kept longer (RFC 8446, section 4.6.1)."
 
@@ -38,6 +40,7 @@ class SessionCache:
         self._per_server = per_server
         self._entries: OrderedDict[tuple[object, tuple[str, int]], list[_Entry]] = OrderedDict()
         self._lock = threading.Lock()  # connections of one context are often in several threads
+        forgets_after_fork(self)
 
     def __len__(self) -> int:
         with self._lock:
@@ -82,6 +85,16 @@ class SessionCache:
                     return entry.session, entry.verdict
             self._entries.pop((context, server), None)
         return None
+
+    def forget_server(self, context: object, server: tuple[str, int]) -> None:
+        """Drop the sessions of one server, which does not want them resumed."""
+        with self._lock:
+            self._entries.pop((context, server), None)
+
+    def forget_parents(self) -> None:
+        """In a forked child: no ticket is used by two processes.  The lock may have been held by another thread."""
+        self._lock = threading.Lock()
+        self._entries.clear()
 
     def forget(self) -> None:
         """Drop everything, as after a change of network: a ticket would link the two (RFC 8446, C.4)."""

@@ -62,6 +62,8 @@ class TLSClient(Session):
         self._earlier_verdict: Verdict | None = None
         if context.sessions is not None and (cached := context.sessions.take(context, server, now=now)):
             session, self._earlier_verdict = cached
+        self.offers_session: Final = session is not None
+        "Whether an earlier session is offered to be resumed (RFC 8446, section 2.2)."
         self._tls = context.wrap(self._incoming, self._outgoing, session)
         self._may_get_ticket = context.sessions is not None
         try:

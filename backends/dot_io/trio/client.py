@@ -21,10 +21,10 @@ from .._client import (
     MAX_IN_FLIGHT,
     ClientBase,
     Outcome,
+    Plan,
+    another_loop,
     check_in_flight,
     context_for,
-    context_with_learnt_anchor,
-    new_session,
     no_first_query,
 )
 from ..errors import HandshakeError
@@ -62,14 +62,9 @@ async def connect(
     """
     context = context_for(host, port, policy, context)
     deadline = trio.current_time() + timeout
+    plan = Plan(host, port, context, configuration, share_records, first_query, deadline)
     async with open_plain_nursery() as nursery:
-        try:
-            client = await _connect(nursery, host, port, context, configuration, deadline, share_records, first_query)
-        except HandshakeError as error:
-            learnt = context_with_learnt_anchor(error, context)
-            if learnt is None:
-                raise
-            client = await _connect(nursery, host, port, learnt, configuration, deadline, share_records, first_query)
+        client = await _connect_as_often_as_needed(nursery, plan)
         try:
             yield client
         except BaseException:
@@ -80,29 +75,25 @@ async def connect(
             await client.close()
 
 
-async def _connect(
-    nursery: trio.Nursery,
-    host: str,
-    port: int,
-    context: ClientContext,
-    configuration: ClientConfiguration | None,
-    deadline: float,
-    share_records: bool,
-    first_query: bytes | None,
-) -> Client:
+async def _connect_as_often_as_needed(nursery: trio.Nursery, plan: Plan) -> Client:
+    while True:
+        try:
+            return await _connect(nursery, plan)
+        except HandshakeError as error:
+            plan = plan.after(error)
+
+
+async def _connect(nursery: trio.Nursery, plan: Plan) -> Client:
     started = trio.current_time()
-    sock = await dial(host, port, deadline)
+    sock = await dial(plan.host, plan.port, plan.deadline)
     try:
         now = trio.current_time()
-        session = new_session(
-            context, configuration, host, port, now=now, deadline=deadline, share_records=share_records
-        )
-        client = Client(sock, session, connect_time=now - started)
+        client = Client(plan, sock, plan.new_session(now=now), connect_time=now - started)
     except BaseException:
         sock.close()
         raise
     nursery.start_soon(client._driver.run)
-    await client._shake_hands(first_query, deadline)
+    await client._shake_hands(plan)
     return client
 
 
@@ -113,8 +104,9 @@ class Client(ClientBase):
     :class:`~dot_io.errors.ConnectionLostError`, which says whether to ask again elsewhere is safe.
     """
 
-    def __init__(self, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
-        super().__init__(session, connect_time=connect_time)
+    def __init__(self, plan: Plan, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
+        super().__init__(plan, session, connect_time=connect_time)
+        self._token = trio.lowlevel.current_trio_token()
         self._driver = Driver(sock, session, self._process_events, quickack=True)
         self._is_judged = trio.Event()
         self._first: list[Outcome] | None = None
@@ -126,6 +118,7 @@ class Client(ClientBase):
         It is due within the ``timeout`` of :func:`connect`.  Raises what :meth:`query` raises, and
         :class:`~dot_proto.LocalProtocolError` where there was no such query.
         """
+        self._check_loop()
         if self._first is None:
             raise no_first_query()
         await self._first_is_known.wait()
@@ -139,6 +132,7 @@ class Client(ClientBase):
         :class:`~dot_io.errors.QueryTimeoutError`, :class:`~dot_io.errors.ConnectionLostError`,
         :class:`~dot_proto.LocalProtocolError` for a message that is no query.
         """
+        self._check_loop()
         if self._queue.capacity <= 0:
             timeout = await self._wait_in_queue(timeout)
         try:
@@ -167,6 +161,7 @@ class Client(ClientBase):
         messages were not even asked, :class:`~dot_io.errors.ConnectionLostError` is raised after the fates of
         those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
         """
+        self._check_loop()
         check_in_flight(max_in_flight)
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
@@ -197,6 +192,9 @@ class Client(ClientBase):
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
+        if self._belongs_to_parent:
+            return
+        self._check_loop()
         self._session.connection.close(now=trio.current_time(), timeout=timeout)
         self._driver.flush()
         self._queue.call_next()
@@ -207,12 +205,12 @@ class Client(ClientBase):
             self._driver.abort()
         await self._driver.ended.wait()
 
-    async def _shake_hands(self, first_query: bytes | None, deadline: float) -> None:
+    async def _shake_hands(self, plan: Plan) -> None:
         started = trio.current_time()
         try:
-            if first_query is not None:
+            if plan.first_query is not None:
                 self._first = []
-                self._ask_first(first_query, self._first_met_its_fate, now=started, timeout=deadline - started)
+                self._ask_first(plan, self._first_met_its_fate, now=started)
             await self._is_judged.wait()
         except BaseException:
             self._driver.abort()
@@ -222,6 +220,23 @@ class Client(ClientBase):
         if self._end is not None:
             await self._driver.ended.wait()  # the alert that says why has left by then
             raise self._failure()
+        self._is_in_use = True
+
+    def forget_parents(self) -> None:
+        """In a forked child: end here what the parent goes on with."""
+        self._driver.forget_parents()
+        super().forget_parents()
+
+    def _check_loop(self) -> None:
+        """Nothing of a client can be touched from another run, not even by mistake."""
+        if self._belongs_to_parent:
+            raise self._lost(safe_to_resend=True)
+        try:
+            is_ours = trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:  # no trio at all
+            is_ours = False
+        if not is_ours:
+            raise another_loop()
 
     def _first_met_its_fate(self, fate: Outcome) -> None:
         assert self._first is not None

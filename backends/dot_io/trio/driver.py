@@ -34,6 +34,7 @@ import trio
 
 from dot_proto import Event
 
+from .._fork import let_go
 from .._transport import (
     NO_SIGNAL,
     RECEIVE_SIZE,
@@ -139,6 +140,13 @@ class Driver:
         """Close at once, whatever is still to be sent; the end is told as ours."""
         self._process_events(self._session.abort(now=trio.current_time()))
         self._everything.cancel()
+
+    def forget_parents(self) -> None:
+        """In a forked child: neither the socket nor the run, which is the parent's, is touched again."""
+        let_go(self._socket)
+        self._unsent = b""
+        self._has_read_all = True
+        self.ended.set()
 
     def set_reading(self, wanted: bool) -> None:
         """Take octets from the peer, or stop, so that TCP slows the peer down."""
