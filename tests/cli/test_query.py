@@ -715,6 +715,7 @@ IMPORTED = {
     "dot_io._address",
     "dot_io._client",
     "dot_io._transport",
+    "dot_io._fork",
     "dot_io._queue",
     "dot_io.blocking",
     "dot_io.blocking.client",
