@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,9 +33,12 @@ CARE = """            self.client.close(now=now, timeout=0)
 
 
 @pytest.fixture(autouse=True)
-def examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the page finds them."""
+def examples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the page finds them, and a server's certificate."""
     monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    server = chains.authority(at=datetime.now(UTC)).server()
+    Path("server.pem").write_bytes(server.key_pem + server.pem)
 
 
 def run(block: str) -> dict[str, Any]:
@@ -124,4 +128,4 @@ def test_the_modules_are_there() -> None:
 
 def test_length() -> None:
     """A page that is read to its end."""
-    assert len(TEXT.splitlines()) < 145
+    assert len(TEXT.splitlines()) < 175

@@ -9,6 +9,8 @@ module             what is in it
 ``runner``         runs a client through such a script, and returns a trace of what it did
 ``laws``           ``check_framer``, ``check_client``, ``check_server``: for any implementation
 ``checkers``       what those laws require of a client and of a server, checked call by call
+``duties``         ``check_duties``: a driver that keeps its duties hears every end, for any session; ``every_moment``
+``exchange``       two sessions, two drivers with no other duties, TCP between them; the laws that they keep
 ``machines``       state machines: every call on a client or a server in any order, against a model
 ``recording``      the calls on a connection, as a script in Python, and their replay
 ``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``

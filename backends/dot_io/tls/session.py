@@ -302,7 +302,8 @@ class Session(ABC):
                 for chunk in chunks:
                     self._tls.write(chunk)
         except ssl.SSLError as error:
-            self._failure = _broken(error)
+            if self._engine.state is not _CLOSED:  # else the end has another reason, which is told already
+                self._failure = _broken(error)
         if self._engine.state is _CLOSED:
             self._move(Step.ENGINE_ENDED)
             with contextlib.suppress(ssl.SSLError):
