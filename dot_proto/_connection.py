@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 
 from ._framing import Deframer
-from ._state import TRANSITIONS, Cause, State
+from ._state import TRANSITIONS, Cause, State, Step
 from ._timers import Slot, Timers
 from .errors import Fault, LocalProtocolError, RemoteProtocolError
 from .events import ConnectionClosed, Event
@@ -46,11 +46,23 @@ class Connection(ABC):
         deadline = min(self._timers.earliest(), self._undelivered_since, self._next_query_deadline())
         return None if deadline == math.inf else deadline
 
+    def handle_timeout(self, *, now: float) -> list[Event]:
+        """Act on the deadlines that have come; does nothing when there are none."""
+        events = self._delivered()
+        if not self._has_ended():
+            self._expire_queries(now, events)
+            if self._timers.earliest() <= now:
+                for slot in Slot:  # what a slot's ringing arms or disarms is behind it in this order
+                    if self._timers.is_due(slot, now):
+                        self._timers.stop(slot)
+                        self._ring(slot, now, events)
+        return events
+
     def fail(self, error: RemoteProtocolError, *, now: float) -> list[Event]:
         """TLS or the transport has failed: every query gets its fate, and the connection is closed."""
         events = self._delivered()
         if not self._has_ended():
-            self._end(Cause.TRANSPORT_FAILED, error, events)
+            self._end(Step.TRANSPORT_FAILED, error, events)
         return events
 
     @abstractmethod
@@ -58,11 +70,19 @@ class Connection(ABC):
         """The earliest deadline of a query, or infinity."""
 
     @abstractmethod
+    def _expire_queries(self, now: float, events: list[Event]) -> None:
+        """Give the queries their fate whose own deadline has come."""
+
+    @abstractmethod
+    def _ring(self, slot: Slot, now: float, events: list[Event]) -> None:
+        """A slot's time has come; it is armed no more."""
+
+    @abstractmethod
     def _nothing_owed(self) -> bool:
         """Whether a graceful close has nothing to wait for."""
 
     @abstractmethod
-    def _lose_queries(self, cause: Cause, events: list[Event]) -> None:
+    def _lose_queries(self, step: Step, events: list[Event]) -> None:
         """The connection has ended: give every query that has none its fate."""
 
     def _delivered(self) -> list[Event]:
@@ -74,32 +94,48 @@ class Connection(ABC):
     def _has_ended(self) -> bool:
         return self._state is State.CLOSED
 
-    def _move(self, cause: Cause) -> None:
-        self._state = TRANSITIONS[self._state, cause]
+    def _move(self, step: Step) -> None:
+        self._state = TRANSITIONS[self._state, step]
 
-    def _drain(self, cause: Cause, deadline: float) -> None:
+    def _drain(self, step: Step, deadline: float) -> None:
         """No new queries from here on; the end will be put down to the first cause that asked for it."""
-        self._move(cause)
-        self._draining_for = self._draining_for or cause
+        self._move(step)
+        self._draining_for = self._draining_for or Cause(step.value)
         self._timers.stop(Slot.IDLE)
         self._timers.set(Slot.CLOSE, min(deadline, self._timers.deadline(Slot.CLOSE)))
 
-    def _end_if_drained(self, events: list[Event]) -> None:
-        if self._state is State.DRAINING and self._nothing_owed():
-            self._end(Cause.DRAINED, None, events)
+    @abstractmethod
+    def _restart_idle_timer(self, now: float) -> None:
+        """Where nothing is outstanding, the connection rests from ``now``."""
 
-    def _settle(self, now: float) -> None:
-        """After a command: if it left nothing to wait for, the end is delivered by the next verb."""
+    def _after_fate(self, now: float, events: list[Event]) -> None:
+        """A query has met its fate.  What that leads to is decided here alone, and in this order.
+
+        First the idle timer, which runs while nothing is outstanding.  Then the end, where this was the last thing
+        that a graceful close has waited for; it stops the timer again.
+        """
+        self._restart_idle_timer(now)
+        self._end_if_drained(events)
+
+    def _after_command(self, now: float) -> None:
+        """A command may have left nothing to wait for: then the next verb, which is due now, delivers the end."""
         self._end_if_drained(self._undelivered)
         if self._undelivered:
             self._undelivered_since = now
 
-    def _end(self, cause: Cause, error: RemoteProtocolError | None, events: list[Event]) -> None:
-        self._move(cause)
-        self._lose_queries(cause, events)
+    def _end_if_drained(self, events: list[Event]) -> None:
+        if self._state is State.DRAINING and self._nothing_owed():
+            self._end(Step.DRAINED, None, events)
+
+    def _end(self, step: Step, error: RemoteProtocolError | None, events: list[Event]) -> None:
+        self._move(step)
+        self._lose_queries(step, events)
         self._timers.clear()
-        if cause is Cause.DRAINED and self._draining_for is not None:
+        if step is Step.DRAINED:
+            assert self._draining_for is not None, "only a graceful close drains"
             cause = self._draining_for
+        else:
+            cause = Cause(step.value)
         events.append(ConnectionClosed(cause, error))
 
     def _end_of_stream_error(self, orderly: bool) -> RemoteProtocolError | None:
@@ -112,12 +148,12 @@ class Connection(ABC):
 
     def _end_of_bad_frame(self, events: list[Event]) -> None:
         error = RemoteProtocolError("a length prefix below 12, the size of a DNS header", Fault.SHORT_FRAME)
-        self._end(Cause.PEER_FAULT, error, events)
+        self._end(Step.PEER_FAULT, error, events)
 
     def _end_of_unsolicited(self, limit: int, events: list[Event]) -> None:
         text = f"more than {limit} messages in a row that belong to nothing"
         error = RemoteProtocolError(text, Fault.TOO_MANY_UNSOLICITED)
-        self._end(Cause.PEER_FAULT, error, events)
+        self._end(Step.PEER_FAULT, error, events)
 
 
 def check_seconds(name: str, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""Padding and edns-tcp-keepalive, spliced into a finished message.
+"""EDNS options, spliced into a finished message: edns-tcp-keepalive, padding, and whatever is listed here next.
 
 A message that ends in TSIG or SIG(0) is signed over its whole length (RFC 8945, section 4.3.2): it is left
 alone.  So is one whose OPT is not its last record: growing it would move the records behind, and the
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ._framing import MAX_MESSAGE
 from ._message import OPTION_KEEPALIVE, OPTION_PADDING, SERVFAIL, Layout
 from .errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from .configuration import ClientConfiguration, ServerConfiguration
 
 QUERY_BLOCK: Final = 128
 "Octets: queries are padded to a multiple of this (RFC 8467, section 4.1)."
@@ -51,11 +54,82 @@ def padding_length(length: int, block: int) -> int | None:
     return min(-(-with_option // block) * block, MAX_MESSAGE) - with_option
 
 
-def splice(message: bytes, layout: Layout, *, keepalive: bytes | None, block: int | None) -> bytes:
-    """The message with a keepalive option holding ``keepalive`` and padded to ``block`` octets.
+class Additions:
+    """The EDNS options that messages of one kind get: those listed, in their order, and padding behind them.
 
-    ``None`` leaves either as it is.  OPT is added where there is none, and an option that is there already is
-    replaced; padding goes last (RFC 8467, section 3).  Near 65535 octets what does not fit is left out.
+    A listed option replaces one of the same code.  ``padding_block`` is in octets; ``None`` leaves padding as it is.
+    Make them by :func:`additions`, once for a connection and not once for a message.
+    """
+
+    __slots__ = ("_rdata", "codes", "options", "padding_block")
+
+    def __init__(self, options: tuple[tuple[int, bytes], ...], padding_block: int | None) -> None:
+        self.options: Final = options
+        self.padding_block: Final = padding_block
+        codes = [code for code, _ in options]
+        if padding_block is not None:
+            codes.append(OPTION_PADDING)
+        self.codes: Final = frozenset(codes)
+        "The codes of options that are replaced."
+        self._rdata: dict[int, bytes] = {}
+
+    def octets(self, size: int) -> bytes:
+        """The options that a message of ``size`` octets gets, its own OPT counted; what does not fit is left out."""
+        data = b""
+        for code, value in self.options:
+            if size + len(data) + OPTION_HEADER + len(value) <= MAX_MESSAGE:
+                data += _TWO_HALVES.pack(code, len(value)) + value
+        if self.padding_block is not None:
+            padding = padding_length(size + len(data), self.padding_block)
+            if padding is not None:
+                data += _TWO_HALVES.pack(OPTION_PADDING, padding) + bytes(padding)
+        return data
+
+    def rdata(self, size: int) -> bytes:
+        """RDLENGTH and options of an OPT that has no others, for a message of ``size`` octets up to there.
+
+        Kept once made, since few sizes occur (benchmarks/engine.py, row "send a query").
+        """
+        ready = self._rdata.get(size)
+        if ready is None:
+            if len(self._rdata) >= _MAX_SIZES:
+                self._rdata.clear()
+            data = self.octets(size)
+            ready = self._rdata[size] = _HALF.pack(len(data)) + data
+        return ready
+
+
+_MAX_SIZES: Final = 512
+"Sizes of messages whose options are kept ready, for each kind of messages."
+
+
+@lru_cache(maxsize=64)
+def additions(options: tuple[tuple[int, bytes], ...], padding_block: int | None) -> Additions:
+    """One object for all connections with the same settings: what one has made ready serves the others."""
+    return Additions(options, padding_block)
+
+
+def for_queries(configuration: ClientConfiguration) -> Additions:
+    """What a client adds to its queries.  A further option goes here, and nowhere else."""
+    options: list[tuple[int, bytes]] = []
+    if configuration.keepalive:
+        options.append((OPTION_KEEPALIVE, b""))  # a client states nothing (RFC 7828, section 3.2.1)
+    return additions(tuple(options), configuration.padding_block)
+
+
+def for_responses(configuration: ServerConfiguration, *, keepalive: bytes | None, is_padded: bool) -> Additions:
+    """What a server adds to a response: padding to a padded query, ``keepalive`` where a timeout is to be stated."""
+    options: list[tuple[int, bytes]] = []
+    if keepalive is not None:
+        options.append((OPTION_KEEPALIVE, keepalive))
+    return additions(tuple(options), configuration.padding_block if is_padded else None)
+
+
+def splice(message: bytes, layout: Layout, added: Additions) -> bytes:
+    """The message with these options.
+
+    OPT is added where there is none, and an option that is there already is replaced; padding goes last (RFC 8467,
+    section 3).  Near 65535 octets what does not fit is left out.
     """
     if layout.is_signed:
         return message
@@ -71,43 +145,25 @@ def splice(message: bytes, layout: Layout, *, keepalive: bytes | None, block: in
         if end != len(message):
             return message
         head, fixed = message[:start], message[start : start + 9]
-        dropped = {OPTION_PADDING if block is not None else None, OPTION_KEEPALIVE if keepalive is not None else None}
-        kept = [option for option in kept if option[0] not in dropped]
+        kept = [option for option in kept if option[0] not in added.codes]
     data = b"".join([_TWO_HALVES.pack(code, len(value)) + value for code, value in kept])
-    data += _added(start + 11 + len(data), keepalive, block)
+    data += added.octets(start + 11 + len(data))
     return head + fixed + _HALF.pack(len(data)) + data
 
 
-def splice_plain(message: bytes, opt: int, keepalive: bytes | None, block: int | None) -> bytes | None:
+def splice_plain(message: bytes, opt: int, added: Additions) -> bytes | None:
     """What :func:`splice` returns, less the id, for a plain message (``_plain``) with OPT at the offset ``opt``.
 
     A message without OPT has its length there.  ``None``: OPT holds options already, or there is no room for it.
     """
     end = len(message)
     if end == opt + 11:
-        return message[2:-2] + _bare_rdata(end, keepalive, block)
+        return message[2:-2] + added.rdata(end)
     if end == opt <= MAX_MESSAGE - 11:
         additionals = (message[10] << 8 | message[11]) + 1
         head = message[2:10] + _HALF.pack(additionals) + message[12:]
-        return head + _OPT_FIXED + _bare_rdata(end + 11, keepalive, block)
+        return head + _OPT_FIXED + added.rdata(end + 11)
     return None
-
-
-@lru_cache(maxsize=512)
-def _bare_rdata(size: int, keepalive: bytes | None, block: int | None) -> bytes:
-    # Depends on little but the message's length, and few lengths are ever met: ready octets save send_query 30 %.
-    data = _added(size, keepalive, block)
-    return _HALF.pack(len(data)) + data
-
-
-def _added(size: int, keepalive: bytes | None, block: int | None) -> bytes:
-    """The options that a message of ``size`` octets gets."""
-    data = b""
-    if keepalive is not None and size + OPTION_HEADER + len(keepalive) <= MAX_MESSAGE:
-        data = _TWO_HALVES.pack(OPTION_KEEPALIVE, len(keepalive)) + keepalive
-    if block is not None and (padding := padding_length(size + len(data), block)) is not None:
-        data += _TWO_HALVES.pack(OPTION_PADDING, padding) + bytes(padding)
-    return data
 
 
 def without_opt(message: bytes, layout: Layout) -> bytes:

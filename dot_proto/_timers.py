@@ -7,14 +7,16 @@ import math
 
 
 class Slot(enum.Enum):
-    """What a deadline is for."""
+    """What a deadline is for; where several are due at one time, they ring in this order."""
 
     IDLE = enum.auto()
     "Nothing has been outstanding for too long (RFC 7766, section 6.2.3)."
-    CLOSE = enum.auto()
-    "A graceful close has waited long enough, or has nothing left to wait for."
     DURATION = enum.auto()
     "The connection has lived for as long as it may (RFC 9210, section 4.2)."
+    OVERDUE = enum.auto()
+    "So many queries will be unanswered past their time that a client's ids run short."
+    CLOSE = enum.auto()
+    "A graceful close has waited long enough, or has nothing left to wait for."
 
 
 class Timers:

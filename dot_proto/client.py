@@ -15,11 +15,11 @@ from typing import Final
 
 from . import _message
 from ._connection import Connection, check_seconds
-from ._edns import decode_keepalive, splice, splice_plain
+from ._edns import decode_keepalive, for_queries, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from ._plain import OPT_FIXED, options, plain_question_end
-from ._state import Cause, State
+from ._state import State, Step
 from ._timers import Slot
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
 from .configuration import ClientConfiguration
@@ -70,8 +70,8 @@ class ClientConnection(Connection):
         super().__init__(State.UNVERIFIED)
         self.policy: Final = policy
         self.configuration: Final = configuration or ClientConfiguration()
-        self._keepalive = b"" if self.configuration.keepalive else None
-        self._adds = self.configuration.keepalive or self.configuration.padding_block is not None
+        self._added = for_queries(self.configuration)
+        self._adds = bool(self._added.codes)
         self._outstanding = Outstanding(entropy)
         self._outgoing: dict[int, bytes] = {}
         self._first_unsent = 0
@@ -137,7 +137,7 @@ class ClientConnection(Connection):
             raise LocalProtocolError("the message is a response (QR is 1), not a query")
         question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
         if question_end and self._adds:
-            behind_id = splice_plain(message, question_end, self._keepalive, configuration.padding_block)
+            behind_id = splice_plain(message, question_end, self._added)
         elif question_end and len(message) <= question_end + OPT_FIXED:
             behind_id = message[2:]
         if behind_id is None:
@@ -163,8 +163,8 @@ class ClientConnection(Connection):
         if found is None:
             return False
         self._abandon(found)
-        self._restart_idle_timer(now)
-        self._settle(now)
+        self._after_fate(now, self._undelivered)
+        self._after_command(now)
         return True
 
     def end_exchange(self, query: int, *, now: float) -> None:
@@ -177,8 +177,8 @@ class ClientConnection(Connection):
         if not isinstance(found, Exchange) or not found.has_answers:
             raise LocalProtocolError("no exchange of several messages is open and begun under this handle")
         del self._outstanding.pending[found.wire_id]
-        self._restart_idle_timer(now)
-        self._settle(now)
+        self._after_fate(now, self._undelivered)
+        self._after_command(now)
 
     def close(self, *, now: float, timeout: float | None = None) -> None:
         """Take no more queries; the connection ends once the answers still owed have come, or after ``timeout``.
@@ -187,10 +187,10 @@ class ClientConnection(Connection):
         """
         timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
         if self._state is State.UNVERIFIED:
-            self._end(Cause.LOCAL_CLOSE, None, self._undelivered)
+            self._end(Step.LOCAL_CLOSE, None, self._undelivered)
         elif not self._has_ended():
-            self._drain(Cause.LOCAL_CLOSE, now + timeout)
-        self._settle(now)
+            self._drain(Step.LOCAL_CLOSE, now + timeout)
+        self._after_command(now)
 
     # The verbs of the driver: they report what the peer, the network and the clock do.
 
@@ -206,13 +206,13 @@ class ClientConnection(Connection):
             return events
         self._verdict = verdict = judge(self.policy, evidence)
         if verdict.accepted:
-            self._move(Cause.PEER_TRUSTED)
+            self._move(Step.PEER_TRUSTED)
             events.append(PeerAuthenticated(verdict))
             self._restart_idle_timer(now)
         else:
             events.append(PeerRefused(verdict))
             error = RemoteProtocolError(f"the server is refused: {verdict.explanation}", Fault.PEER_REFUSED)
-            self._end(Cause.PEER_REFUSED, error, events)
+            self._end(Step.PEER_REFUSED, error, events)
         return events
 
     def receive_data(self, data: Octets, *, now: float) -> list[Event]:
@@ -259,9 +259,8 @@ class ClientConnection(Connection):
             ):
                 self._read_keepalive(message, now, events)
             if not pending:
-                self._restart_idle_timer(now)
-                if self._state is State.DRAINING:
-                    self._end_if_drained(events)
+                self._after_fate(now, events)
+                if self._state is not _OPEN:
                     return events
         if self._deframer.failed:
             self._end_of_bad_frame(events)
@@ -273,10 +272,10 @@ class ClientConnection(Connection):
         if not self._has_ended():
             error = self._end_of_stream_error(orderly)
             if error is None:
-                self._end(Cause.PEER_CLOSED, None, events)
+                self._end(Step.PEER_CLOSED, None, events)
             else:
-                cause = Cause.PEER_FAULT if error.fault is Fault.TRUNCATED else Cause.TRANSPORT_FAILED
-                self._end(cause, error, events)
+                step = Step.PEER_FAULT if error.fault is Fault.TRUNCATED else Step.TRANSPORT_FAILED
+                self._end(step, error, events)
         return events
 
     def data_to_send(self) -> list[bytes]:
@@ -288,25 +287,7 @@ class ClientConnection(Connection):
         self._first_unsent = self._outstanding.next_handle()
         return chunks
 
-    def handle_timeout(self, *, now: float) -> list[Event]:
-        """Act on the deadlines that have come; does nothing when there are none."""
-        events = self._delivered()
-        if self._has_ended():
-            return events
-        expired = self._outstanding.expire(now)
-        for query in expired:
-            self._abandon(query)
-            events.append(QueryTimedOut(query.handle, now - query.asked_at))
-        if expired:
-            self._restart_idle_timer(now)
-            self._end_if_drained(events)
-        if self._timers.is_due(Slot.IDLE, now):
-            self._end(Cause.IDLE, None, events)
-        elif self._timers.is_due(Slot.CLOSE, now):
-            self._end(Cause.CLOSE_TIMEOUT, None, events)
-        return events
-
-    # What lies below is of no interest to a caller.
+    # Private methods.
 
     def _prepared(self, message: bytes) -> tuple[int, bytes, bool]:
         """Where a query's question ends, its octets behind the id as they go out, and whether keepalive is in them."""
@@ -315,9 +296,9 @@ class ClientConnection(Connection):
             raise MessageError(f"the query is malformed: {layout.problem}")
         prepared = message
         if self._adds:
-            prepared = splice(message, layout, keepalive=self._keepalive, block=self.configuration.padding_block)
+            prepared = splice(message, layout, self._added)
         has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
-        has_keepalive = has_option or (self._keepalive is not None and prepared is not message)
+        has_keepalive = has_option or (self.configuration.keepalive and prepared is not message)
         return layout.question_end, prepared[2:], has_keepalive
 
     def _find(self, handle: int) -> Query | None:
@@ -380,7 +361,7 @@ class ClientConnection(Connection):
             self._stated_timeout = timeout
             events.append(KeepaliveReceived(timeout))
         if timeout == 0:
-            self._drain(Cause.GO_AWAY, math.inf)  # each query that is pending has a deadline of its own
+            self._drain(Step.GO_AWAY, math.inf)  # each query that is pending has a deadline of its own
 
     def _restart_idle_timer(self, now: float) -> None:
         """Nothing may be outstanding any more: then the idle timer starts (RFC 7766, section 6.2.3)."""
@@ -396,13 +377,28 @@ class ClientConnection(Connection):
         # the last moment meets a closing server.
         return capped - min(1.0, capped / 10)
 
+    def _expire_queries(self, now: float, events: list[Event]) -> None:
+        expired = self._outstanding.expire(now)
+        for query in expired:
+            self._abandon(query)
+            events.append(QueryTimedOut(query.handle, now - query.asked_at))
+        if expired:
+            self._after_fate(now, events)
+
+    def _ring(self, slot: Slot, now: float, events: list[Event]) -> None:
+        match slot:
+            case Slot.IDLE:
+                self._end(Step.IDLE, None, events)
+            case _:
+                self._end(Step.CLOSE_TIMEOUT, None, events)
+
     def _next_query_deadline(self) -> float:
         return self._outstanding.earliest_deadline()
 
     def _nothing_owed(self) -> bool:
         return not self._outstanding.pending
 
-    def _lose_queries(self, cause: Cause, events: list[Event]) -> None:
+    def _lose_queries(self, step: Step, events: list[Event]) -> None:
         for query in self._outstanding.pending.values():
             was_sent = self._was_sent(query)
             safe = not was_sent or query.opcode == _message.QUERY

@@ -13,11 +13,11 @@ from typing import Final
 
 from . import _message
 from ._connection import Connection, check_seconds
-from ._edns import encode_keepalive, splice, splice_plain, without_opt
+from ._edns import encode_keepalive, for_responses, splice, splice_plain, without_opt
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._message import Layout
 from ._plain import opt_offset, plain_question_end
-from ._state import Cause, State
+from ._state import State, Step
 from ._timers import Slot
 from .configuration import ServerConfiguration
 from .errors import Fault, LocalProtocolError, MessageError
@@ -91,7 +91,11 @@ class ServerConnection(Connection):
     def __init__(self, configuration: ServerConfiguration | None = None, *, now: float | None = None) -> None:
         super().__init__(State.OPEN)
         self.configuration: Final = configuration or ServerConfiguration()
-        self._keepalive = encode_keepalive(self.configuration.idle_timeout)
+        stated = encode_keepalive(self.configuration.idle_timeout)
+        self._added, self._added_stating, self._added_parting = (
+            tuple(for_responses(self.configuration, keepalive=value, is_padded=each) for each in (False, True))
+            for value in (None, stated, _GO)
+        )
         self._queries: dict[int, _Query] = {}
         self._octets = 0  # of the messages in _queries
         self._next_handle = 0
@@ -175,8 +179,8 @@ class ServerConnection(Connection):
         """
         timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
         if not self._has_ended():
-            self._drain(Cause.LOCAL_CLOSE, now + timeout)
-        self._settle(now)
+            self._drain(Step.LOCAL_CLOSE, now + timeout)
+        self._after_command(now)
 
     # The verbs of the driver: they report what the peer, the network and the clock do.
 
@@ -211,13 +215,13 @@ class ServerConnection(Connection):
             return events  # TCP ends as well, behind close_notify: that is nothing new
         error = self._end_of_stream_error(orderly)
         if error is not None:
-            cause = Cause.PEER_FAULT if error.fault is Fault.TRUNCATED else Cause.TRANSPORT_FAILED
-            self._end(cause, error, events)
+            step = Step.PEER_FAULT if error.fault is Fault.TRUNCATED else Step.TRANSPORT_FAILED
+            self._end(step, error, events)
         elif self._queries:
             self._client_has_finished = True
-            self._drain(Cause.PEER_FINISHED, now + self.configuration.close_timeout)
+            self._drain(Step.PEER_FINISHED, now + self.configuration.close_timeout)
         else:
-            self._end(Cause.PEER_CLOSED, None, events)
+            self._end(Step.PEER_CLOSED, None, events)
         return events
 
     def data_to_send(self) -> list[bytes]:
@@ -227,20 +231,7 @@ class ServerConnection(Connection):
             self._outgoing = []
         return chunks
 
-    def handle_timeout(self, *, now: float) -> list[Event]:
-        """Act on the deadlines that have come; does nothing when there are none."""
-        events = self._delivered()
-        if self._timers.is_due(Slot.IDLE, now):
-            self._end(Cause.IDLE, None, events)
-        if self._timers.is_due(Slot.DURATION, now):
-            self._timers.stop(Slot.DURATION)
-            self._go_away(now)
-            self._end_if_drained(events)
-        if self._timers.is_due(Slot.CLOSE, now):
-            self._end(Cause.CLOSE_TIMEOUT, None, events)
-        return events
-
-    # What lies below is of no interest to a caller.
+    # Private methods.
 
     def _receive_query(self, message: bytes, now: float, events: list[Event]) -> None:
         queries, configuration = self._queries, self.configuration
@@ -256,8 +247,7 @@ class ServerConnection(Connection):
             if explanation:
                 self._reject(message, layout, rcode, explanation, events)
                 if not queries:
-                    self._restart_idle_timer(now)
-                    self._end_if_drained(events)
+                    self._after_fate(now, events)
                 return
             query = _Query.of(message, layout)
         if not queries:
@@ -289,23 +279,21 @@ class ServerConnection(Connection):
         events.append(QueryRejected(message, rcode, explanation))
 
     def _send(self, query: _Query, message: bytes) -> None:
-        block = self.configuration.padding_block if query.is_padded else None
-        is_last = self._state is not _OPEN
-        keepalive = (_GO if is_last else self._keepalive) if is_last or query.wants_keepalive else None
+        if self._state is not _OPEN:
+            added = self._added_parting[query.is_padded]
+        else:
+            added = (self._added_stating if query.wants_keepalive else self._added)[query.is_padded]
         behind_id = None
         if opt := opt_offset(message):
             if query.has_opt:
-                behind_id = splice_plain(message, opt, keepalive, block)
+                behind_id = splice_plain(message, opt, added)
             elif opt == len(message):
                 behind_id = message[2:]
         if behind_id is None:
             layout = _message.walk(message)
             if layout.problem is not None:
                 raise MessageError(f"the response is malformed: {layout.problem}")
-            if query.has_opt:
-                behind_id = splice(message, layout, keepalive=keepalive, block=block)[2:]
-            else:
-                behind_id = without_opt(message, layout)[2:]
+            behind_id = splice(message, layout, added)[2:] if query.has_opt else without_opt(message, layout)[2:]
         self._outgoing.append(_PREFIX.pack(len(behind_id) + 2) + query.message[:2] + behind_id)
 
     def _find(self, handle: int) -> _Query | None:
@@ -320,8 +308,8 @@ class ServerConnection(Connection):
     def _forget(self, handle: int, now: float) -> None:
         self._octets -= len(self._queries.pop(handle).message)
         if not self._queries:
-            self._restart_idle_timer(now)
-            self._settle(now)
+            self._after_fate(now, self._undelivered)
+            self._after_command(now)
 
     def _discard(self, message: bytes, events: list[Event]) -> None:
         events.append(MessageDiscarded(message, DiscardReason.NOT_A_QUERY, None))
@@ -331,12 +319,25 @@ class ServerConnection(Connection):
 
     def _go_away(self, now: float) -> None:
         if self._state is State.OPEN:
-            self._drain(Cause.GO_AWAY, now + self.configuration.close_timeout)
+            self._drain(Step.GO_AWAY, now + self.configuration.close_timeout)
 
     def _restart_idle_timer(self, now: float) -> None:
         """Nothing is outstanding: the idle timer starts, with some grace beyond what clients are told."""
         if self._state is State.OPEN:
             self._timers.set(Slot.IDLE, now + self.configuration.idle_timeout + self.configuration.idle_grace)
+
+    def _expire_queries(self, now: float, events: list[Event]) -> None:
+        pass  # how long an answer may take is the handler's affair
+
+    def _ring(self, slot: Slot, now: float, events: list[Event]) -> None:
+        match slot:
+            case Slot.IDLE:
+                self._end(Step.IDLE, None, events)
+            case Slot.DURATION:
+                self._go_away(now)
+                self._end_if_drained(events)
+            case _:
+                self._end(Step.CLOSE_TIMEOUT, None, events)
 
     def _next_query_deadline(self) -> float:
         return float("inf")  # how long an answer may take is the handler's affair
@@ -344,10 +345,10 @@ class ServerConnection(Connection):
     def _nothing_owed(self) -> bool:
         return not self._queries
 
-    def _lose_queries(self, cause: Cause, events: list[Event]) -> None:
+    def _lose_queries(self, step: Step, events: list[Event]) -> None:
         self._queries.clear()
         self._octets = 0
-        if cause in (Cause.TRANSPORT_FAILED, Cause.PEER_FAULT):
+        if step in (Step.TRANSPORT_FAILED, Step.PEER_FAULT):
             self._outgoing.clear()  # RFC 7766, section 6.2.4: nothing is sent to a client that is gone
 
 

@@ -217,7 +217,7 @@ class ClientBase:
         """
         while self._waiters:
             handle, waiter = self._waiters.popitem()
-            waiter(QueryLost(handle, safe_to_resend=False, was_sent=True))
+            waiter(QueryLost(query=handle, safe_to_resend=False, was_sent=True))
 
     def _ask(
         self,

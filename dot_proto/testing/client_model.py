@@ -137,7 +137,9 @@ class ClientModel(Model):
         lost: list[Event] = []
         for query in self.pending.values():
             was_sent = query.wire_id is not None
-            lost.append(QueryLost(query.handle, query.opcode == QUERY or not was_sent, was_sent))
+            lost.append(
+                QueryLost(query=query.handle, safe_to_resend=query.opcode == QUERY or not was_sent, was_sent=was_sent)
+            )
         self.pending, self.abandoned = {}, {}
         return lost
 
@@ -179,9 +181,9 @@ class ClientModel(Model):
         if self.has_ended:
             return []
         if not verdict.accepted:
-            return [PeerRefused(verdict), *self.end(Cause.PEER_REFUSED, Fault.PEER_REFUSED)]
+            return [PeerRefused(verdict=verdict), *self.end(Cause.PEER_REFUSED, Fault.PEER_REFUSED)]
         self.state = State.OPEN
-        return [PeerAuthenticated(verdict), *self._restart_idle_timer(now)]
+        return [PeerAuthenticated(verdict=verdict), *self._restart_idle_timer(now)]
 
     def leave(self) -> list[Query]:
         """The queries that may leave now, in the order in which they were asked: none before the verdict."""
@@ -206,14 +208,16 @@ class ClientModel(Model):
         if query.handle in self.abandoned:
             if not more:
                 del self.abandoned[query.handle]
-            return [MessageDiscarded(answer.octets, DiscardReason.LATE, query.handle)]
+            return [MessageDiscarded(message=answer.octets, reason=DiscardReason.LATE, query=query.handle)]
         self.unsolicited = 0
         if more:
             query.deadline = now + query.timeout
         else:
             del self.pending[query.handle]
         under_its_own_id = query.message[:2] + answer.octets[2:]
-        answered = ResponseReceived(query.handle, under_its_own_id, now - query.asked_at, more)
+        answered = ResponseReceived(
+            query=query.handle, message=under_its_own_id, elapsed=now - query.asked_at, more=more
+        )
         return [answered, *self._hear(answer.keepalive), *self._restart_idle_timer(now)]
 
     def tick(self, now: float) -> list[Event]:
@@ -223,7 +227,7 @@ class ClientModel(Model):
         for _, handle in due:
             query = self.pending[handle]
             self._give_up(query)
-            events.append(QueryTimedOut(handle, now - query.asked_at))
+            events.append(QueryTimedOut(query=handle, elapsed=now - query.asked_at))
         if due:
             events += self._restart_idle_timer(now)
         if self.idle_at <= now:
@@ -269,16 +273,16 @@ class ClientModel(Model):
             return []
         if keepalive is not None and len(keepalive) != 2:
             is_news, self.has_reported_bad_keepalive = not self.has_reported_bad_keepalive, True
-            return [KeepaliveReceived(None)] * is_news
+            return [KeepaliveReceived(timeout=None)] * is_news
         stated = None if keepalive is None else int.from_bytes(keepalive) / 10
         is_news, self.stated = stated != self.stated, stated
         if stated == 0:
             self.drain(Cause.GO_AWAY, math.inf)
-        return [KeepaliveReceived(stated)] * is_news
+        return [KeepaliveReceived(timeout=stated)] * is_news
 
     def _discard_unsolicited(self, answer: Answer, reason: DiscardReason, handle: int | None) -> list[Event]:
         self.unsolicited += 1
-        events: list[Event] = [MessageDiscarded(answer.octets, reason, handle)]
+        events: list[Event] = [MessageDiscarded(message=answer.octets, reason=reason, query=handle)]
         if self.unsolicited > self.configuration.max_unsolicited:
             events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
         return events

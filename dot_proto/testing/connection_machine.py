@@ -111,7 +111,7 @@ class Model:
             return []
         self.state = State.CLOSED
         self.idle_at = self.close_at = math.inf
-        return [*self.forget(cause), ConnectionClosed(cause, error_of(fault))]
+        return [*self.forget(cause), ConnectionClosed(cause=cause, error=error_of(fault))]
 
 
 class Verbs(Protocol):

@@ -137,11 +137,11 @@ class ServerModel(Model):
             self.outgoing.append(self._error(query, rcode))
             if not self.outstanding:
                 self._restart_idle_timer(now)
-            return [QueryRejected(query.octets, rcode, "foretold"), *self.drained()]
+            return [QueryRejected(message=query.octets, rcode=rcode, explanation="foretold"), *self.drained()]
         handle = next(handles, -1)
         self.outstanding[handle] = query
         self.idle_at = math.inf
-        return [QueryReceived(handle, query.octets)]
+        return [QueryReceived(query=handle, message=query.octets)]
 
     def leave(self) -> list[bytes]:
         """The responses that may leave now."""
@@ -218,7 +218,7 @@ class ServerModel(Model):
 
     def _discard_unsolicited(self, query: Query) -> list[Event]:
         self.unsolicited += 1
-        events: list[Event] = [MessageDiscarded(query.octets, DiscardReason.NOT_A_QUERY, None)]
+        events: list[Event] = [MessageDiscarded(message=query.octets, reason=DiscardReason.NOT_A_QUERY, query=None)]
         if self.unsolicited > self.configuration.max_unsolicited:
             events += self.end(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED)
         return events

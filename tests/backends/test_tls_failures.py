@@ -242,7 +242,7 @@ def test_closing_inside_the_handshake() -> None:
     lost, closed = client.handle_timeout(now=1001.0)
     assert client.is_finished
     assert isinstance(lost, QueryLost)
-    assert closed == ConnectionClosed(Cause.LOCAL_CLOSE, None)
+    assert closed == ConnectionClosed(cause=Cause.LOCAL_CLOSE, error=None)
     assert client.next_timeout() is None
 
 

@@ -233,4 +233,4 @@ def test_a_client_that_wants_to_renegotiate(pki: Pki, tmp_path: Path) -> None:
     assert refusal.kind == ALERT
     query = query_of_length(50)
     [event] = wire.server.receive_data(forger.record(DATA, stream_of([query])), now=wire.now)
-    assert event == QueryReceived(0, query)
+    assert event == QueryReceived(query=0, message=query)

@@ -195,7 +195,7 @@ def test_closing_inside_the_handshake(pki: Pki) -> None:
     server = make_server(pki, clock)
     server.connection.close(now=clock.now)
     assert server.next_timeout() == clock.now
-    assert server.handle_timeout(now=clock.now) == [ConnectionClosed(Cause.LOCAL_CLOSE, None)]
+    assert server.handle_timeout(now=clock.now) == [ConnectionClosed(cause=Cause.LOCAL_CLOSE, error=None)]
     assert server.is_finished
     assert server.data_to_send() == []
     assert server.next_timeout() is None
@@ -224,7 +224,7 @@ def test_a_client_that_asks_and_says_it_will_ask_no_more(pki: Pki, version: ssl.
     assert answered(wire) == [3, 2, 1]
     assert wire.client.has_close_notify
     assert wire.server.next_timeout() == wire.now
-    assert wire.server.handle_timeout(now=wire.now) == [ConnectionClosed(Cause.PEER_FINISHED, None)]
+    assert wire.server.handle_timeout(now=wire.now) == [ConnectionClosed(cause=Cause.PEER_FINISHED, error=None)]
 
 
 @both_versions
@@ -270,7 +270,7 @@ def test_data_behind_close_notify(pki: Pki, version: ssl.TLSVersion, tmp_path_fa
     ask, end = forger.record(DATA, stream_of(QUERIES[:1])), forger.record(ALERT, CLOSE_NOTIFY)
     late = forger.record(DATA, stream_of(QUERIES[1:]))
     events = wire.server.receive_data(ask + end + late, now=wire.now)
-    assert events == [QueryReceived(0, QUERIES[0])]
+    assert events == [QueryReceived(query=0, message=QUERIES[0])]
     before = wire.server._incoming.pending
     for _ in range(100):
         assert wire.server.receive_data(late, now=wire.now) == []
@@ -330,7 +330,7 @@ def test_lingering_begins_when_the_end_is_told(pki: Pki) -> None:
     wire.server.connection.close(now=later)
     assert b"".join(wire.server.data_to_send()) != b""
     assert wire.server.next_timeout() <= later  # at once
-    assert wire.server.handle_timeout(now=later) == [ConnectionClosed(Cause.LOCAL_CLOSE, None)]
+    assert wire.server.handle_timeout(now=later) == [ConnectionClosed(cause=Cause.LOCAL_CLOSE, error=None)]
     assert wire.server.next_timeout() == later + LINGER_TIMEOUT
     assert not wire.server.is_finished
 

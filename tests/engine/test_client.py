@@ -149,7 +149,7 @@ def test_a_signed_query_changes_in_its_id_alone(settings):
     assert wire[2:] == signed[2:]
     reply = response_to(wire, additionals=[record(b"\0", TSIG, bytes(31), rdclass=255)])
     (answer,) = scene.receive(reply)
-    assert answer == ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.0, more=False)
+    assert answer == ResponseReceived(query=handle, message=b"\xbe\xef" + reply[2:], elapsed=0.0, more=False)
 
 
 def test_the_callers_id_comes_back():
@@ -159,7 +159,9 @@ def test_the_callers_id_comes_back():
     assert wire[:2] == b"\x12\x34"
     scene.clock.advance(0.25)
     reply = response_to(wire, record())
-    assert scene.receive(reply) == [ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.25, more=False)]
+    assert scene.receive(reply) == [
+        ResponseReceived(query=handle, message=b"\xbe\xef" + reply[2:], elapsed=0.25, more=False)
+    ]
 
 
 MISTAKES = {
@@ -249,10 +251,10 @@ def test_an_abandoned_id_stays_taken(how):
         assert scene.client.cancel(handle, now=scene.now)
     else:
         scene.clock.advance(1.0)
-        assert scene.tick() == [QueryTimedOut(handle, 1.0)]
+        assert scene.tick() == [QueryTimedOut(query=handle, elapsed=1.0)]
     assert id_of(scene.ask("two.example")[1]) == 8
     late = response_to(wire)
-    assert scene.receive(late) == [MessageDiscarded(late, DiscardReason.LATE, handle)]
+    assert scene.receive(late) == [MessageDiscarded(message=late, reason=DiscardReason.LATE, query=handle)]
     assert id_of(scene.ask("three.example")[1]) == 7
 
 
@@ -266,7 +268,7 @@ def test_what_never_left_holds_no_id(how, verified):
         assert scene.client.cancel(handle, now=scene.now)
     else:
         scene.clock.advance(1.0)
-        assert scene.tick() == [QueryTimedOut(handle, 1.0)]
+        assert scene.tick() == [QueryTimedOut(query=handle, elapsed=1.0)]
     if not verified:
         scene.client.verify_peer(TRUSTED, now=scene.now)
     assert scene.sent() == []
@@ -348,7 +350,7 @@ def test_no_octet_before_the_verdict():
     assert scene.client.pending == 2
     assert scene.client.data_to_send() == []
     (event,) = scene.client.verify_peer(TRUSTED, now=scene.now)
-    assert event == PeerAuthenticated(scene.client.verdict)
+    assert event == PeerAuthenticated(verdict=scene.client.verdict)
     assert event.verdict.authenticated
     assert scene.client.state is State.OPEN
     wires = scene.sent()
@@ -369,8 +371,8 @@ def test_a_refused_peer_is_asked_nothing_ever(case):
     scene = Scene(verified=False)
     handles = [scene.client.send_query(query, now=scene.now) for query in (QUERY, UPDATE)]
     events = scene.client.verify_peer(evidence, now=scene.now)
-    lost = [QueryLost(handle, safe_to_resend=True, was_sent=False) for handle in handles]
-    refused = PeerRefused(scene.client.verdict)
+    lost = [QueryLost(query=handle, safe_to_resend=True, was_sent=False) for handle in handles]
+    refused = PeerRefused(verdict=scene.client.verdict)
     assert outcome(events) == [refused, *lost, closed(Cause.PEER_REFUSED, Fault.PEER_REFUSED)]
     assert refused.verdict.reason is reason
     assert not refused.verdict.accepted

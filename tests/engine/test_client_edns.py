@@ -55,9 +55,9 @@ def test_vectors(case):
     handle, wire = scene.ask(QUERY)
     reply = octets(case["message"])
     answer, *rest = scene.receive(wire[:2] + reply[2:])
-    assert answer == ResponseReceived(handle, QUERY[:2] + reply[2:], 0.0, more=False)
+    assert answer == ResponseReceived(query=handle, message=QUERY[:2] + reply[2:], elapsed=0.0, more=False)
     if case["outcome"] == "close-soon":
-        assert outcome(rest) == [KeepaliveReceived(0.0), closed(Cause.GO_AWAY)]
+        assert outcome(rest) == [KeepaliveReceived(timeout=0.0), closed(Cause.GO_AWAY)]
         return
     if case["outcome"] == "set":
         seconds = min(case["seconds"], 300.0)
@@ -65,7 +65,7 @@ def test_vectors(case):
     else:
         assert case["outcome"] == "ignore"
         expected = 7.0
-    assert rest == [KeepaliveReceived(case["seconds"])]
+    assert rest == [KeepaliveReceived(timeout=case["seconds"])]
     assert scene.client.next_timeout() == pytest.approx(scene.now + expected, abs=1e-6)
     assert outcome(scene.wait()) == [closed(Cause.IDLE)]
 
@@ -85,7 +85,7 @@ def test_the_latest_word_counts():
     for tenths in (100, 30):
         _, wire = scene.ask()
         scene.clock.advance(0.5)
-        assert scene.receive(saying(wire, timeout_of(tenths)))[1:] == [KeepaliveReceived(tenths / 10)]
+        assert scene.receive(saying(wire, timeout_of(tenths)))[1:] == [KeepaliveReceived(timeout=tenths / 10)]
     due = scene.client.next_timeout()
     assert due == pytest.approx(scene.now + 2.7)
     assert scene.client.handle_timeout(now=just_before(due)) == []
@@ -130,7 +130,7 @@ def test_zero_means_ask_nothing_more():
     scene = Scene()
     first, wire = scene.ask()
     second = scene.client.send_query(QUERY, now=scene.now, timeout=4.0)
-    assert outcome(scene.receive(saying(wire, timeout_of(0)))) == [first, KeepaliveReceived(0.0)]
+    assert outcome(scene.receive(saying(wire, timeout_of(0)))) == [first, KeepaliveReceived(timeout=0.0)]
     assert scene.client.state is State.DRAINING
     assert scene.client.closing_for is Cause.GO_AWAY
     with pytest.raises(LocalProtocolError, match="draining"):
@@ -138,7 +138,7 @@ def test_zero_means_ask_nothing_more():
     (other,) = scene.sent()
     assert outcome(scene.receive(saying(other, timeout_of(100)))) == [
         second,
-        KeepaliveReceived(10.0),
+        KeepaliveReceived(timeout=10.0),
         closed(Cause.GO_AWAY),
     ]
 
@@ -151,7 +151,10 @@ def test_zero_waits_for_no_answer_longer_than_its_query_does():
     scene.receive(saying(wire, timeout_of(0)))
     due = scene.now + 4.0
     assert scene.client.next_timeout() == due
-    assert outcome(scene.client.handle_timeout(now=due)) == [QueryTimedOut(other, 4.0), closed(Cause.GO_AWAY)]
+    assert outcome(scene.client.handle_timeout(now=due)) == [
+        QueryTimedOut(query=other, elapsed=4.0),
+        closed(Cause.GO_AWAY),
+    ]
 
 
 def test_the_first_reason_to_go_is_the_one_reported():
@@ -165,7 +168,7 @@ def test_the_first_reason_to_go_is_the_one_reported():
     assert scene.client.closing_for is Cause.GO_AWAY
     assert outcome(scene.receive(saying(other, timeout_of(100)))) == [
         last,
-        KeepaliveReceived(10.0),
+        KeepaliveReceived(timeout=10.0),
         closed(Cause.GO_AWAY),
     ]
 
@@ -188,9 +191,9 @@ def test_zero_within_a_transfer():
     assert outcome(scene.receive(saying(wire), saying(wire, timeout_of(0)), saying(wire))) == [
         transfer,
         transfer,
-        KeepaliveReceived(0.0),
+        KeepaliveReceived(timeout=0.0),
         transfer,
-        KeepaliveReceived(None),
+        KeepaliveReceived(timeout=None),
     ]
     assert scene.client.state is State.DRAINING
     scene.client.end_exchange(transfer, now=scene.now)
@@ -204,7 +207,7 @@ def test_an_answer_without_the_option_takes_the_word_back(silent):
     _, wire = scene.ask()
     scene.receive(saying(wire, timeout_of(100)))
     handle, wire = scene.ask()
-    assert outcome(scene.receive(silent(wire))) == [handle, KeepaliveReceived(None)]
+    assert outcome(scene.receive(silent(wire))) == [handle, KeepaliveReceived(timeout=None)]
     assert scene.client.next_timeout() == scene.now + 5.0
     handle, wire = scene.ask()
     assert outcome(scene.receive(silent(wire))) == [handle]
@@ -250,7 +253,7 @@ def test_a_badly_formed_option_is_ignored_and_reported_once(data):
     scene = Scene()
     handle, wire = scene.ask()
     scene.receive(saying(wire, timeout_of(200)))
-    for news in ([KeepaliveReceived(None)], []):
+    for news in ([KeepaliveReceived(timeout=None)], []):
         handle, wire = scene.ask()
         assert outcome(scene.receive(saying(wire, option(KEEPALIVE, data)))) == [handle, *news]
         assert scene.client.next_timeout() == scene.now + 19.0
@@ -261,7 +264,7 @@ def test_a_huge_timeout_is_capped(cap):
     """By local policy (KAL-13); the event says what the server said."""
     scene = Scene(max_idle_timeout=cap)
     _, wire = scene.ask()
-    assert scene.receive(saying(wire, timeout_of(65_535)))[1:] == [KeepaliveReceived(6553.5)]
+    assert scene.receive(saying(wire, timeout_of(65_535)))[1:] == [KeepaliveReceived(timeout=6553.5)]
     assert scene.client.next_timeout() == scene.now + cap - margin(cap)
 
 
@@ -304,7 +307,7 @@ def test_what_a_client_ignores(oddity):
     handle, wire = scene.ask()
     reply = response_to(wire, record(), additionals=[ODDITIES[oddity]])
     (event,) = scene.receive(reply)
-    assert event == ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.0, more=False)
+    assert event == ResponseReceived(query=handle, message=b"\xbe\xef" + reply[2:], elapsed=0.0, more=False)
     assert event.malformation is None
 
 

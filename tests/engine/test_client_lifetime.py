@@ -47,7 +47,7 @@ def test_a_query_times_out_at_its_deadline_and_not_before():
     deadline = scene.now + 2.5
     assert scene.client.next_timeout() == deadline
     assert scene.client.handle_timeout(now=just_before(deadline)) == []
-    assert scene.client.handle_timeout(now=deadline) == [QueryTimedOut(handle, 2.5)]
+    assert scene.client.handle_timeout(now=deadline) == [QueryTimedOut(query=handle, elapsed=2.5)]
     assert scene.client.pending == 0
 
 
@@ -65,9 +65,13 @@ def test_queries_time_out_in_the_order_of_their_deadlines():
     also, _ = scene.ask(timeout=3.0)
     left, _ = scene.ask(timeout=9.0)
     scene.clock.advance(5.0)
-    assert scene.tick() == [QueryTimedOut(quick, 5.0), QueryTimedOut(slow, 5.0), QueryTimedOut(also, 5.0)]
+    assert scene.tick() == [
+        QueryTimedOut(query=quick, elapsed=5.0),
+        QueryTimedOut(query=slow, elapsed=5.0),
+        QueryTimedOut(query=also, elapsed=5.0),
+    ]
     assert scene.client.next_timeout() == scene.now + 4.0
-    assert outcome(scene.wait()) == [QueryTimedOut(left, 9.0)]
+    assert outcome(scene.wait()) == [QueryTimedOut(query=left, elapsed=9.0)]
 
 
 def test_no_deadline_at_all():
@@ -85,7 +89,7 @@ def test_a_timeout_of_zero_is_over_at_the_next_tick():
     scene = Scene()
     handle, _ = scene.ask(timeout=0.0)
     assert scene.client.next_timeout() == scene.now
-    assert scene.tick() == [QueryTimedOut(handle, 0.0)]
+    assert scene.tick() == [QueryTimedOut(query=handle, elapsed=0.0)]
 
 
 def test_a_spurious_tick_does_nothing():
@@ -108,7 +112,7 @@ def test_a_deadline_met_early_leaves_at_most_one_needless_tick():
     scene.clock.advance(1.0)
     assert scene.tick() == []
     assert scene.client.next_timeout() == due
-    assert scene.wait() == [QueryTimedOut(last, 4.0)]
+    assert scene.wait() == [QueryTimedOut(query=last, elapsed=4.0)]
 
 
 # Idle
@@ -184,7 +188,7 @@ def test_an_idle_timeout_of_zero():
     assert outcome(scene.wait()) == [closed(Cause.IDLE)]
     scene = Scene(idle_timeout=0.0)
     handle, _ = scene.ask(timeout=1.0)
-    assert outcome(scene.wait()) == [QueryTimedOut(handle, 1.0), closed(Cause.IDLE)]
+    assert outcome(scene.wait()) == [QueryTimedOut(query=handle, elapsed=1.0), closed(Cause.IDLE)]
 
 
 # Handles and commands
@@ -198,7 +202,7 @@ def test_cancelling_one_harms_no_other():
     events = scene.receive(*map(response_to, wires))
     assert outcome(events) == [
         handles[0],
-        MessageDiscarded(response_to(wires[1]), DiscardReason.LATE, handles[1]),
+        MessageDiscarded(message=response_to(wires[1]), reason=DiscardReason.LATE, query=handles[1]),
         handles[2],
     ]
 
@@ -251,7 +255,10 @@ def prepared(state: State) -> tuple[Scene, list[QueryLost]]:
     scene.client.data_to_send()
     was_sent = state is not State.UNVERIFIED
     safe = [True, not was_sent, not was_sent]
-    lost = [QueryLost(handle, each, was_sent) for handle, each in zip(handles, safe, strict=True)]
+    lost = [
+        QueryLost(query=handle, safe_to_resend=each, was_sent=was_sent)
+        for handle, each in zip(handles, safe, strict=True)
+    ]
     if state is State.DRAINING:
         scene.client.close(now=scene.now)
     elif state is State.CLOSED:
@@ -310,8 +317,8 @@ def test_what_never_left_is_safe_to_resend():
     sent, _ = scene.ask(UPDATE)
     held = scene.client.send_query(UPDATE, now=scene.now)
     assert scene.client.receive_eof(now=scene.now)[:2] == [
-        QueryLost(sent, safe_to_resend=False, was_sent=True),
-        QueryLost(held, safe_to_resend=True, was_sent=False),
+        QueryLost(query=sent, safe_to_resend=False, was_sent=True),
+        QueryLost(query=held, safe_to_resend=True, was_sent=False),
     ]
 
 
@@ -323,7 +330,10 @@ def test_an_end_inside_a_message_is_a_truncation(octets, orderly):
     handle, wire = scene.ask()
     assert scene.client.receive_data(stream_of([response_to(wire)])[:octets], now=scene.now) == []
     events = scene.client.receive_eof(now=scene.now, orderly=orderly)
-    assert outcome(events) == [QueryLost(handle, True, True), closed(Cause.PEER_FAULT, Fault.TRUNCATED)]
+    assert outcome(events) == [
+        QueryLost(query=handle, safe_to_resend=True, was_sent=True),
+        closed(Cause.PEER_FAULT, Fault.TRUNCATED),
+    ]
 
 
 def test_whole_messages_before_the_end_count():
@@ -342,7 +352,11 @@ def test_a_bad_length_ends_the_connection(length):
     second, other = scene.ask()
     data = stream_of([response_to(wire)]) + bytes([0, length]) + stream_of([response_to(other)])
     events = scene.client.receive_data(data, now=scene.now)
-    assert outcome(events) == [first, QueryLost(second, True, True), closed(Cause.PEER_FAULT, Fault.SHORT_FRAME)]
+    assert outcome(events) == [
+        first,
+        QueryLost(query=second, safe_to_resend=True, was_sent=True),
+        closed(Cause.PEER_FAULT, Fault.SHORT_FRAME),
+    ]
     assert_dead(scene)
 
 
@@ -374,7 +388,7 @@ def test_what_a_command_left_to_report_comes_with_any_verb(verb):
     scene.client.close(now=scene.now)
     assert scene.client.next_timeout() == scene.now
     events = VERBS[verb](scene.client, scene.now)
-    assert outcome(events) == [QueryLost(handle, True, False), closed(Cause.LOCAL_CLOSE)]
+    assert outcome(events) == [QueryLost(query=handle, safe_to_resend=True, was_sent=False), closed(Cause.LOCAL_CLOSE)]
     assert_dead(scene)
 
 
@@ -404,7 +418,7 @@ def test_a_graceful_close_is_bounded():
     assert scene.client.next_timeout() == due
     assert scene.client.handle_timeout(now=just_before(due)) == []
     events = scene.client.handle_timeout(now=due)
-    assert outcome(events) == [QueryLost(handle, True, True), closed(Cause.CLOSE_TIMEOUT)]
+    assert outcome(events) == [QueryLost(query=handle, safe_to_resend=True, was_sent=True), closed(Cause.CLOSE_TIMEOUT)]
 
 
 def test_closing_again_shortens_the_wait_and_never_prolongs_it():
@@ -432,7 +446,7 @@ def test_a_graceful_close_ends_with_the_last_fate_of_any_kind(how):
         assert scene.client.next_timeout() == scene.now
         assert outcome(scene.tick()) == [closed(Cause.LOCAL_CLOSE)]
     else:
-        assert outcome(scene.tick()) == [QueryTimedOut(handle, 1.0), closed(Cause.LOCAL_CLOSE)]
+        assert outcome(scene.tick()) == [QueryTimedOut(query=handle, elapsed=1.0), closed(Cause.LOCAL_CLOSE)]
 
 
 def test_unsolicited_messages_do_not_keep_a_closing_connection():
@@ -441,7 +455,9 @@ def test_unsolicited_messages_do_not_keep_a_closing_connection():
     handle, wire = scene.ask()
     scene.client.close(now=scene.now)
     unsolicited = response_to(wire, id=id_of(wire) ^ 1)
-    assert scene.receive(unsolicited) == [MessageDiscarded(unsolicited, DiscardReason.UNKNOWN_ID, None)]
+    assert scene.receive(unsolicited) == [
+        MessageDiscarded(message=unsolicited, reason=DiscardReason.UNKNOWN_ID, query=None)
+    ]
     assert outcome(scene.receive(response_to(wire), unsolicited)) == [handle, closed(Cause.LOCAL_CLOSE)]
 
 

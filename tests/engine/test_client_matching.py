@@ -64,11 +64,13 @@ def test_vectors(case, settings):
     arrived = translated(response, query, wire)
     events = scene.receive(arrived)
     if case["verdict"] == "match":
-        assert events == [ResponseReceived(handle, under(query, response), 0.0, more=case["continuation"])]
+        assert events == [
+            ResponseReceived(query=handle, message=under(query, response), elapsed=0.0, more=case["continuation"])
+        ]
     else:
         reason = VERDICTS[case["verdict"]]
         about = None if reason is DiscardReason.UNKNOWN_ID else handle
-        assert events == [MessageDiscarded(arrived, reason, about)]
+        assert events == [MessageDiscarded(message=arrived, reason=reason, query=about)]
         assert outcome(scene.receive(response_to(wire))) == [handle]
 
 
@@ -122,10 +124,10 @@ def test_a_malformed_response(case):
     arrived = wire[:2] + bytes([wire_form[2] | 0x80]) + wire_form[3:]
     (event,) = scene.receive(arrived)
     if case["id"] in NOT_OURS:
-        assert event == MessageDiscarded(arrived, NOT_OURS[case["id"]], handle)
+        assert event == MessageDiscarded(message=arrived, reason=NOT_OURS[case["id"]], query=handle)
         assert outcome(scene.receive(response_to(wire))) == [handle]
     else:
-        assert event == ResponseReceived(handle, under(asked, arrived), 0.0, more=False)
+        assert event == ResponseReceived(query=handle, message=under(asked, arrived), elapsed=0.0, more=False)
         assert (event.malformation is None) == (case["error"] is None)
 
 
@@ -138,7 +140,9 @@ def test_any_case_of_ascii_is_the_same_name():
         scene = Scene()
         handle, wire = scene.ask(asked)
         reply = message(encode_name(written) + b"\0\1\0\1", id=int.from_bytes(wire[:2]), flags=QR)
-        assert scene.receive(reply) == [ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.0, more=False)]
+        assert scene.receive(reply) == [
+            ResponseReceived(query=handle, message=b"\xbe\xef" + reply[2:], elapsed=0.0, more=False)
+        ]
 
 
 OTHERS = {
@@ -161,7 +165,9 @@ def test_what_is_another_question(case):
     scene = Scene()
     handle, wire = scene.ask(message(asked))
     arrived = message(answered, id=int.from_bytes(wire[:2]), flags=QR)
-    assert scene.receive(arrived) == [MessageDiscarded(arrived, DiscardReason.QUESTION_MISMATCH, handle)]
+    assert scene.receive(arrived) == [
+        MessageDiscarded(message=arrived, reason=DiscardReason.QUESTION_MISMATCH, query=handle)
+    ]
 
 
 @pytest.mark.parametrize("octet", range(256))
@@ -185,10 +191,12 @@ def test_a_duplicate_answers_nothing_newer():
     first, wire = scene.ask("one.example")
     reply = response_to(wire)
     events = scene.receive(reply, reply)
-    assert outcome(events) == [first, MessageDiscarded(reply, DiscardReason.UNKNOWN_ID, None)]
+    assert outcome(events) == [first, MessageDiscarded(message=reply, reason=DiscardReason.UNKNOWN_ID, query=None)]
     second, wire = scene.ask("two.example")
     assert wire[:2] == reply[:2]
-    assert scene.receive(reply) == [MessageDiscarded(reply, DiscardReason.QUESTION_MISMATCH, second)]
+    assert scene.receive(reply) == [
+        MessageDiscarded(message=reply, reason=DiscardReason.QUESTION_MISMATCH, query=second)
+    ]
     assert outcome(scene.receive(response_to(wire))) == [second]
 
 
@@ -197,7 +205,7 @@ def test_a_query_that_was_not_handed_out_cannot_be_answered():
     scene = Scene(entropy=always(7))
     handle = scene.client.send_query(ASKED, now=scene.now)
     guess = response_to(ASKED, id=7)
-    assert scene.receive(guess) == [MessageDiscarded(guess, DiscardReason.UNKNOWN_ID, None)]
+    assert scene.receive(guess) == [MessageDiscarded(message=guess, reason=DiscardReason.UNKNOWN_ID, query=None)]
     (wire,) = scene.sent()
     assert outcome(scene.receive(response_to(wire))) == [handle]
 
@@ -207,8 +215,8 @@ def test_a_message_before_any_query():
     scene = Scene()
     unsolicited, request = response_to(ASKED), message(id=0, flags=6 << 11)
     assert scene.receive(unsolicited, request) == [
-        MessageDiscarded(unsolicited, DiscardReason.UNKNOWN_ID, None),
-        MessageDiscarded(request, DiscardReason.NOT_A_RESPONSE, None),
+        MessageDiscarded(message=unsolicited, reason=DiscardReason.UNKNOWN_ID, query=None),
+        MessageDiscarded(message=request, reason=DiscardReason.NOT_A_RESPONSE, query=None),
     ]
     scene.ask()
 
@@ -219,11 +227,11 @@ def test_the_limit_on_unsolicited_messages(limit):
     scene = Scene(max_unsolicited=limit)
     handle, wire = scene.ask()
     unsolicited = response_to(wire, id=int.from_bytes(wire[:2]) ^ 1)
-    thrown_away = MessageDiscarded(unsolicited, DiscardReason.UNKNOWN_ID, None)
+    thrown_away = MessageDiscarded(message=unsolicited, reason=DiscardReason.UNKNOWN_ID, query=None)
     assert scene.receive(*[unsolicited] * limit) == [thrown_away] * limit
     assert outcome(scene.receive(unsolicited, response_to(wire))) == [
         thrown_away,
-        QueryLost(handle, True, True),
+        QueryLost(query=handle, safe_to_resend=True, was_sent=True),
         closed(Cause.PEER_FAULT, Fault.TOO_MANY_UNSOLICITED),
     ]
 
@@ -261,13 +269,17 @@ def test_a_late_answer_harms_nobody():
     scene = Scene()
     slow, late_wire = scene.ask("slow.example", timeout=0.3)
     scene.clock.advance(0.3)
-    assert scene.tick() == [QueryTimedOut(slow, pytest.approx(0.3))]
+    assert scene.tick() == [QueryTimedOut(query=slow, elapsed=pytest.approx(0.3))]
     asked = [scene.ask(f"n{number}.example") for number in range(4)]
     scene.clock.advance(0.7)
     late = response_to(late_wire)
     events = scene.receive(response_to(asked[0][1]), late, *(response_to(wire) for _, wire in asked[1:]))
     handles = [handle for handle, _ in asked]
-    assert outcome(events) == [handles[0], MessageDiscarded(late, DiscardReason.LATE, slow), *handles[1:]]
+    assert outcome(events) == [
+        handles[0],
+        MessageDiscarded(message=late, reason=DiscardReason.LATE, query=slow),
+        *handles[1:],
+    ]
 
 
 def test_late_answers_are_not_unsolicited():
@@ -287,7 +299,9 @@ def test_a_wrong_answer_to_an_abandoned_query_leaves_its_id_taken():
     handle, wire = scene.ask()
     scene.client.cancel(handle, now=scene.now)
     wrong = response_to(make_query("other.example"), id=7)
-    assert scene.receive(wrong) == [MessageDiscarded(wrong, DiscardReason.QUESTION_MISMATCH, handle)]
+    assert scene.receive(wrong) == [
+        MessageDiscarded(message=wrong, reason=DiscardReason.QUESTION_MISMATCH, query=handle)
+    ]
     assert scene.ask("two.example")[1][:2] == b"\0\x08"
     assert scene.receive(response_to(wire))[0].reason is DiscardReason.LATE
     assert scene.ask("three.example")[1][:2] == b"\0\7"
@@ -298,7 +312,9 @@ def test_truncation_inside_tls_is_delivered_as_it_is():
     scene = Scene()
     handle, wire = scene.ask()
     reply = response_to(wire, flags=TC)
-    assert scene.receive(reply) == [ResponseReceived(handle, b"\xbe\xef" + reply[2:], 0.0, more=False)]
+    assert scene.receive(reply) == [
+        ResponseReceived(query=handle, message=b"\xbe\xef" + reply[2:], elapsed=0.0, more=False)
+    ]
     assert scene.sent() == []
 
 
@@ -307,9 +323,13 @@ def test_a_query_without_a_question():
     scene = Scene()
     handle, wire = scene.ask(message(additionals=[opt(option(COOKIE, bytes(8)))]))
     wrong = response_to(ASKED, id=int.from_bytes(wire[:2]))
-    assert scene.receive(wrong) == [MessageDiscarded(wrong, DiscardReason.QUESTION_MISMATCH, handle)]
+    assert scene.receive(wrong) == [
+        MessageDiscarded(message=wrong, reason=DiscardReason.QUESTION_MISMATCH, query=handle)
+    ]
     reply = message(id=int.from_bytes(wire[:2]), flags=QR, additionals=[opt(option(COOKIE, bytes(16)))])
-    assert scene.receive(reply) == [ResponseReceived(handle, b"\0\0" + reply[2:], 0.0, more=False)]
+    assert scene.receive(reply) == [
+        ResponseReceived(query=handle, message=b"\0\0" + reply[2:], elapsed=0.0, more=False)
+    ]
 
 
 # Exchanges of several messages
@@ -381,7 +401,7 @@ def test_an_error_ends_a_transfer(received):
     scene.receive(*parts(wire, 2)[:received])
     refusal = response_to(wire, rcode=5)
     (event,) = scene.receive(refusal)
-    assert event == ResponseReceived(transfer, b"\xbe\xef" + refusal[2:], 0.0, more=False)
+    assert event == ResponseReceived(query=transfer, message=b"\xbe\xef" + refusal[2:], elapsed=0.0, more=False)
     assert scene.client.pending == 0
     assert scene.ask()[1][:2] == b"\0\7"
 
@@ -399,7 +419,7 @@ def test_each_message_of_a_transfer_renews_its_deadline():
     while not events:
         events = scene.wait()
     assert scene.now == deadline
-    assert events == [QueryTimedOut(transfer, 9.5)]
+    assert events == [QueryTimedOut(query=transfer, elapsed=9.5)]
 
 
 @pytest.mark.parametrize("received", [0, 2])
@@ -413,7 +433,7 @@ def test_an_abandoned_transfer_harms_nobody(received):
     messages = parts(wire, 6)
     scene.receive(*messages[:received])
     assert scene.client.cancel(transfer, now=scene.now)
-    late = [MessageDiscarded(each, DiscardReason.LATE, transfer) for each in messages[received:]]
+    late = [MessageDiscarded(message=each, reason=DiscardReason.LATE, query=transfer) for each in messages[received:]]
     assert scene.receive(*messages[received:]) == late
     other, other_wire = scene.ask()
     assert other_wire[:2] == b"\0\x08"
@@ -426,7 +446,7 @@ def test_a_transfer_cut_off_is_not_complete():
     transfer, wire = scene.ask(TRANSFER, multiple=True)
     scene.receive(*parts(wire, 2))
     assert outcome(scene.client.receive_eof(now=scene.now)) == [
-        QueryLost(transfer, safe_to_resend=True, was_sent=True),
+        QueryLost(query=transfer, safe_to_resend=True, was_sent=True),
         closed(Cause.PEER_CLOSED),
     ]
 
@@ -449,5 +469,5 @@ def test_an_error_is_the_last_message_of_an_abandoned_transfer():
     scene.clock.advance(1.0)
     scene.tick()
     refusal = response_to(wire, rcode=5)
-    assert scene.receive(refusal) == [MessageDiscarded(refusal, DiscardReason.LATE, transfer)]
+    assert scene.receive(refusal) == [MessageDiscarded(message=refusal, reason=DiscardReason.LATE, query=transfer)]
     assert scene.ask()[1][:2] == b"\0\7"

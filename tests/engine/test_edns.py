@@ -11,15 +11,27 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+import dot_proto.client
 from dot_proto import MAX_MESSAGE, MIN_MESSAGE, QUERY_BLOCK, RESPONSE_BLOCK, LocalProtocolError, padding_length
-from dot_proto._edns import MAX_KEEPALIVE, decode_keepalive, encode_keepalive, splice, splice_plain, without_opt
+from dot_proto._edns import (
+    MAX_KEEPALIVE,
+    Additions,
+    additions,
+    decode_keepalive,
+    encode_keepalive,
+    splice,
+    splice_plain,
+    without_opt,
+)
 from dot_proto._message import malformation, walk
 from support.messages import COOKIE, EDE, KEEPALIVE, PADDING, SIG, TXT, message, opt, option, query_of_length, record
+from support.scenes import Scene
 from support.vectors import load, octets
 
 VECTORS = load("padding")
 QUESTION = b"\x07example\x03com\x00\x00\x01\x00\x01"
 TEN_SECONDS = b"\x00\x64"
+NSID = 3
 
 
 def by_id(case) -> str:
@@ -27,7 +39,11 @@ def by_id(case) -> str:
 
 
 def spliced(wire: bytes, keepalive: bytes | None = None, block: int | None = None) -> bytes:
-    return splice(wire, walk(wire), keepalive=keepalive, block=block)
+    return splice(wire, walk(wire), added(keepalive, block))
+
+
+def added(keepalive: bytes | None = None, block: int | None = None) -> Additions:
+    return additions(() if keepalive is None else ((KEEPALIVE, keepalive),), block)
 
 
 def options_of(wire: bytes) -> list[tuple[int, bytes]]:
@@ -205,7 +221,7 @@ def test_opt_counts_as_an_additional_record(count):
     wire = message(QUESTION, additionals=[record()] * count, **sections)
     expected = message(QUESTION, additionals=[*[record()] * count, opt(option(KEEPALIVE))], **sections)
     assert spliced(wire, b"") == expected
-    assert splice_plain(wire, len(wire), b"", None) == expected[2:]
+    assert splice_plain(wire, len(wire), added(b"")) == expected[2:]
 
 
 def test_neither_asked_for():
@@ -220,7 +236,7 @@ def test_the_short_way_gives_the_same_octets(parts, keepalive, block):
     wire = built(**parts)
     layout = walk(wire)
     start = len(wire) if layout.opt is None else layout.opt[0]
-    made = splice_plain(wire, start, keepalive, block)
+    made = splice_plain(wire, start, added(keepalive, block))
     assert made == (None if layout.options else spliced(wire, keepalive, block)[2:])
 
 
@@ -230,7 +246,7 @@ def test_the_short_way_near_the_limit(room, additionals):
     """It leaves out the same (PAD-13)."""
     fixed = len(message(QUESTION, answers=[record(data=b"")], additionals=additionals))
     wire = message(QUESTION, answers=[record(data=bytes(MAX_MESSAGE - room - fixed))], additionals=additionals)
-    made = splice_plain(wire, len(wire) - len(b"".join(additionals)), b"", QUERY_BLOCK)
+    made = splice_plain(wire, len(wire) - len(b"".join(additionals)), added(b"", QUERY_BLOCK))
     assert (wire if made is None else wire[:2] + made) == spliced(wire, b"", QUERY_BLOCK)
     assert (made is None) == (not additionals and room < 11)
 
@@ -368,3 +384,41 @@ def test_keepalive_vectors(case):
 def test_keepalive_of_another_length(length):
     """KAL-9."""
     assert decode_keepalive(bytes(length)) is None
+
+
+# A further option.
+
+
+def test_a_third_option_is_one_entry_more_in_the_list(monkeypatch):
+    """The engine carries whatever is listed, on both ways through a message: here NSID (RFC 5001)."""
+    monkeypatch.setattr(
+        dot_proto.client, "for_queries", lambda _: additions(((NSID, b""), (KEEPALIVE, b"")), QUERY_BLOCK)
+    )
+    scene = Scene()
+    for wire in (message(QUESTION), message(QUESTION, additionals=[opt(option(COOKIE, bytes(8)))])):
+        scene.client.send_query(wire, now=scene.now)
+    first, second = (walk(sent[2:]) for sent in scene.client.data_to_send())
+    assert [code for code, _ in first.options] == [NSID, KEEPALIVE, PADDING]
+    assert [code for code, _ in second.options] == [COOKIE, NSID, KEEPALIVE, PADDING]
+    assert not first.problem
+    assert not second.problem
+
+
+@given(st.integers(12, MAX_MESSAGE), st.lists(st.tuples(st.integers(100, 200), st.binary(max_size=40)), max_size=4))
+def test_listed_options_keep_their_order_and_leave_out_what_has_no_room(size, options):
+    """Each either stands there whole or not at all, and padding goes last."""
+    added = Additions(tuple(options), QUERY_BLOCK)
+    data = added.octets(size)
+    assert size + len(data) <= MAX_MESSAGE
+    assert added.rdata(size) == len(data).to_bytes(2) + data
+    *listed, (last, _) = walk(message(QUESTION, additionals=[opt(data)])).options or [(PADDING, b"")]
+    assert last == PADDING or MAX_MESSAGE - size < 200
+    assert listed == options or MAX_MESSAGE - size < 200
+
+
+def test_what_is_kept_ready_is_bounded():
+    """Whoever sends messages of every size has 512 of them at a time."""
+    added = Additions(((KEEPALIVE, b""),), QUERY_BLOCK)
+    for size in range(12, 2000):
+        assert added.rdata(size) == added.rdata(size)
+        assert len(added._rdata) <= 512

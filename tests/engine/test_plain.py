@@ -7,7 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from dot_proto import MAX_MESSAGE, make_query
-from dot_proto._edns import splice, splice_plain
+from dot_proto._edns import additions, splice, splice_plain
 from dot_proto._message import walk
 from dot_proto._plain import opt_offset, options, plain_question_end
 from support.messages import COOKIE, KEEPALIVE, PADDING, SIG, TSIG, TXT, A, message, opt, option, record
@@ -127,8 +127,9 @@ def test_the_same_is_spliced_on_either_way(edns: bytes, keepalive: bytes | None,
     rest = size - len(message(QUESTION, answers=[record(data=b"")])) - len(edns)
     assume(rest >= 0)
     octets = message(QUESTION, answers=[record(data=bytes(rest))], additionals=[edns] if edns else [])
-    spliced = splice_plain(octets, opt_offset(octets), keepalive, block)
+    added = additions(() if keepalive is None else ((KEEPALIVE, keepalive),), block)
+    spliced = splice_plain(octets, opt_offset(octets), added)
     if spliced is None:
         assert len(edns) > 11 or (not edns and size > MAX_MESSAGE - 11)
     else:
-        assert spliced == splice(octets, walk(octets), keepalive=keepalive, block=block)[2:]
+        assert spliced == splice(octets, walk(octets), added)[2:]

@@ -54,7 +54,7 @@ def test_a_query_and_its_response():
     """The response goes out framed, under the query's id whatever its own was (SRV-1, FRM-1, FRM-2)."""
     server = Server()
     (event,) = server.receive(BARE)
-    assert event == QueryReceived(0, BARE)
+    assert event == QueryReceived(query=0, message=BARE)
     assert server.engine.outstanding == 1
     assert server.answer(event.query, response_to(BARE, record(), id=0))
     assert server.engine.outstanding == 0
@@ -242,10 +242,10 @@ def test_malformed_queries(case, chunked):
     (event,) = (event for chunk in chunks for event in server.engine.receive_data(chunk, now=NOW))
     sent = server.sent()
     if case["server"] == "ok":
-        assert event == QueryReceived(0, wire)
+        assert event == QueryReceived(query=0, message=wire)
         assert sent == []
     elif case["server"] == "drop":
-        assert event == MessageDiscarded(wire, DiscardReason.NOT_A_QUERY, None)
+        assert event == MessageDiscarded(message=wire, reason=DiscardReason.NOT_A_QUERY, query=None)
         assert sent == []
     else:
         assert isinstance(event, QueryRejected)
@@ -330,7 +330,9 @@ def test_no_response_is_ever_answered():
     """QR=1: dropped, counted, and no loop can form (SRV-5)."""
     server = Server()
     for _ in range(3):
-        assert server.receive(RESPONSE) == [MessageDiscarded(RESPONSE, DiscardReason.NOT_A_QUERY, None)]
+        assert server.receive(RESPONSE) == [
+            MessageDiscarded(message=RESPONSE, reason=DiscardReason.NOT_A_QUERY, query=None)
+        ]
     assert server.sent() == []
     assert server.engine.state is State.OPEN
 

@@ -212,7 +212,7 @@ def test_a_query_is_taken_if_nothing_is_wrong_with_it(query, changes, behind):
     elif keepalive or (wire[4:6] == b"\0\0" and cookie is None):
         due = 1
     else:
-        assert event == QueryReceived(0, wire)
+        assert event == QueryReceived(query=0, message=wire)
         response = response_to(wire, additionals=[record(b"\0")])
         assert server.answer(event.query, response)
         (sent,) = server.sent()

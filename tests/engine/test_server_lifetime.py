@@ -294,7 +294,7 @@ def test_closing_with_nothing_outstanding():
     server.engine.close(now=NOW)
     assert server.engine.state is State.CLOSED
     assert server.engine.next_timeout() == NOW
-    assert server.timeout() == [ConnectionClosed(Cause.LOCAL_CLOSE, None)]
+    assert server.timeout() == [ConnectionClosed(cause=Cause.LOCAL_CLOSE, error=None)]
     assert server.engine.next_timeout() is None
 
 
@@ -309,7 +309,7 @@ def test_closing_with_answers_owed():
     for handle in handles:
         assert server.answer(handle, RESPONSE)
     assert server.sent() == [RESPONSE, RESPONSE]
-    assert server.receive(BARE) == [ConnectionClosed(Cause.LOCAL_CLOSE, None)]
+    assert server.receive(BARE) == [ConnectionClosed(cause=Cause.LOCAL_CLOSE, error=None)]
 
 
 def test_closing_is_bounded():
@@ -390,7 +390,7 @@ def test_the_transport_fails():
     server = Server()
     server.ask(BARE)
     error = RemoteProtocolError("connection reset", Fault.RESET)
-    assert server.engine.fail(error, now=NOW) == [ConnectionClosed(Cause.TRANSPORT_FAILED, error)]
+    assert server.engine.fail(error, now=NOW) == [ConnectionClosed(cause=Cause.TRANSPORT_FAILED, error=error)]
     assert server.engine.fail(error, now=NOW) == []
     assert server.sent() == []
 
@@ -425,7 +425,7 @@ def test_a_length_below_a_header(length):
     """What came before it is delivered, nothing after it, and the connection ends (FRM-5, FRM-6, FRM-10)."""
     server = Server()
     events = server.engine.receive_data(stream_of([BARE, bytes(length), BARE]), now=NOW)
-    assert events[0] == QueryReceived(0, BARE)
+    assert events[0] == QueryReceived(query=0, message=BARE)
     assert len(events) == 2
     assert closed(events) == (Cause.PEER_FAULT, Fault.SHORT_FRAME)
     assert server.receive(BARE) == []

@@ -169,7 +169,7 @@ class NeverSaysGo(Server):
             if is_draining and self._state is State.OPEN:
                 self._state = State.DRAINING
                 self._timers.stop(Slot.IDLE)
-                self._settle(now)
+                self._after_command(now)
 
 
 class IgnoresKeepalive(Server):

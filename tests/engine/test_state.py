@@ -7,65 +7,62 @@ from itertools import product
 import pytest
 
 from dot_proto import Cause, State
-from dot_proto._state import TRANSITIONS
+from dot_proto._state import TRANSITIONS, Step
 from dot_proto.server import ServerConnection
 
-ALL = list(product(State, Cause))
+ALL = list(product(State, Step))
 LIVE = [state for state in State if state is not State.CLOSED]
-FATAL = [Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.TRANSPORT_FAILED]
+FATAL = [Step.PEER_CLOSED, Step.PEER_FAULT, Step.TRANSPORT_FAILED]
 
 # Written a second time, row by row, so that a change of the table must be meant.
 EXPECTED = {
     State.UNVERIFIED: {
-        State.OPEN: {Cause.PEER_TRUSTED},
-        State.CLOSED: {Cause.PEER_REFUSED, Cause.LOCAL_CLOSE, *FATAL},
+        State.OPEN: {Step.PEER_TRUSTED},
+        State.CLOSED: {Step.PEER_REFUSED, Step.LOCAL_CLOSE, *FATAL},
     },
     State.OPEN: {
-        State.DRAINING: {Cause.LOCAL_CLOSE, Cause.GO_AWAY, Cause.PEER_FINISHED},
-        State.CLOSED: {Cause.IDLE, *FATAL},
+        State.DRAINING: {Step.LOCAL_CLOSE, Step.GO_AWAY, Step.EXHAUSTED, Step.PEER_FINISHED},
+        State.CLOSED: {Step.IDLE, Step.PEER_SILENT, *FATAL},
     },
     State.DRAINING: {
-        State.DRAINING: {Cause.LOCAL_CLOSE, Cause.GO_AWAY, Cause.PEER_FINISHED},
-        State.CLOSED: {Cause.DRAINED, Cause.CLOSE_TIMEOUT, *FATAL},
+        State.DRAINING: {Step.LOCAL_CLOSE, Step.GO_AWAY, Step.PEER_FINISHED},
+        State.CLOSED: {Step.DRAINED, Step.CLOSE_TIMEOUT, Step.PEER_SILENT, *FATAL},
     },
     State.CLOSED: {},
 }
 
 
 def named(value: object) -> str:
-    return value.name if isinstance(value, State | Cause) else repr(value)
+    return value.name if isinstance(value, State | Step) else repr(value)
 
 
 def test_the_table():
     """Both readings of it agree."""
     table = {
-        (state, cause): after
-        for state, moves in EXPECTED.items()
-        for after, causes in moves.items()
-        for cause in causes
+        (state, step): after for state, moves in EXPECTED.items() for after, steps in moves.items() for step in steps
     }
     assert table == TRANSITIONS
 
 
-@pytest.mark.parametrize(("state", "cause"), ALL, ids=named)
-def test_every_pair_is_a_move_or_a_bug(state, cause):
+@pytest.mark.parametrize(("state", "step"), ALL, ids=named)
+def test_every_pair_is_a_move_or_a_bug(state, step):
     """A pair that is not in the table is a bug in the engine, and shows itself as such."""
     connection = ServerConnection(now=0.0)
     connection._state = state
-    if (state, cause) in TRANSITIONS:
-        connection._move(cause)
-        assert connection.state is TRANSITIONS[state, cause]
+    if (state, step) in TRANSITIONS:
+        connection._move(step)
+        assert connection.state is TRANSITIONS[state, step]
     else:
         with pytest.raises(KeyError):
-            connection._move(cause)
+            connection._move(step)
         assert connection.state is state
 
 
 @pytest.mark.parametrize("state", LIVE, ids=named)
-@pytest.mark.parametrize("cause", FATAL, ids=named)
-def test_the_peer_can_end_every_state(state, cause):
+@pytest.mark.parametrize("step", FATAL, ids=named)
+def test_the_peer_can_end_every_state(state, step):
     """Servers may close at any time; clients must survive it (CON-6; RFC 7858, section 3.4)."""
-    assert TRANSITIONS[state, cause] is State.CLOSED
+    assert TRANSITIONS[state, step] is State.CLOSED
 
 
 def test_there_is_no_way_back():
@@ -78,7 +75,7 @@ def test_there_is_no_way_back():
 def test_only_trust_opens():
     """No query octet without a verdict (AUT-1)."""
     into_open = {pair for pair, after in TRANSITIONS.items() if after is State.OPEN}
-    assert into_open == {(State.UNVERIFIED, Cause.PEER_TRUSTED)}
+    assert into_open == {(State.UNVERIFIED, Step.PEER_TRUSTED)}
 
 
 @pytest.mark.parametrize("state", LIVE, ids=named)
@@ -87,8 +84,14 @@ def test_every_state_has_an_end(state):
     assert State.CLOSED in {after for (before, _), after in TRANSITIONS.items() if before is state}
 
 
-@pytest.mark.parametrize("cause", Cause, ids=named)
-def test_every_cause_moves_something(cause):
-    """None is left over, and its code is its name, for logs."""
-    assert any(each is cause for _, each in TRANSITIONS)
-    assert cause.value == cause.name.lower().replace("_", "-")
+@pytest.mark.parametrize("step", Step, ids=named)
+def test_every_step_moves_something(step):
+    """None is left over, and its code is its name."""
+    assert any(each is step for _, each in TRANSITIONS)
+    assert step.value == step.name.lower().replace("_", "-")
+
+
+def test_what_is_told():
+    """Every step but two can be the reason of an end or of a graceful close, under the same code."""
+    assert {cause.value for cause in Cause} == {step.value for step in Step} - {"peer-trusted", "drained"}
+    assert [cause.value for cause in Cause] == [cause.name.lower().replace("_", "-") for cause in Cause]

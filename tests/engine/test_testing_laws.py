@@ -273,7 +273,11 @@ class MixesIds(Wrapper):
     """Reports each answer for the first query."""
 
     def changed(self, event: Event) -> list[Event]:
-        return [ResponseReceived(0, event.message, 0.0, False)] if isinstance(event, ResponseReceived) else [event]
+        return (
+            [ResponseReceived(query=0, message=event.message, elapsed=0.0, more=False)]
+            if isinstance(event, ResponseReceived)
+            else [event]
+        )
 
 
 class KeepsTheWireId(Wrapper):
@@ -281,7 +285,11 @@ class KeepsTheWireId(Wrapper):
 
     def changed(self, event: Event) -> list[Event]:
         if isinstance(event, ResponseReceived):
-            return [ResponseReceived(event.query, b"\0\0" + event.message[2:], event.elapsed, False)]
+            return [
+                ResponseReceived(
+                    query=event.query, message=b"\0\0" + event.message[2:], elapsed=event.elapsed, more=False
+                )
+            ]
         return [event]
 
 
@@ -292,7 +300,7 @@ class TrustsTheId(Wrapper):
         query = getattr(event, "query", None)
         if query is None or isinstance(event, ResponseReceived | QueryLost):
             return [event]
-        return [ResponseReceived(query, b"\xbe\xef" + event.message[2:], 0.0, False)]  # type: ignore[attr-defined]
+        return [ResponseReceived(query=query, message=b"\xbe\xef" + event.message[2:], elapsed=0.0, more=False)]  # type: ignore[attr-defined]
 
 
 class EndsAtOneUnsolicited(Wrapper):
@@ -440,7 +448,10 @@ class NeverKnowsWhatWasSent(Wrapper):
 
     def receive_eof(self, *, now: float, orderly: bool) -> list[Event]:
         events = self.client.receive_eof(now=now, orderly=orderly)
-        return [QueryLost(each.query, True, False) if isinstance(each, QueryLost) else each for each in events]
+        return [
+            QueryLost(query=each.query, safe_to_resend=True, was_sent=False) if isinstance(each, QueryLost) else each
+            for each in events
+        ]
 
 
 class RefusesASecondTry(Wrapper):
@@ -448,7 +459,10 @@ class RefusesASecondTry(Wrapper):
 
     def receive_eof(self, *, now: float, orderly: bool) -> list[Event]:
         events = self.client.receive_eof(now=now, orderly=orderly)
-        return [QueryLost(each.query, False, True) if isinstance(each, QueryLost) else each for each in events]
+        return [
+            QueryLost(query=each.query, safe_to_resend=False, was_sent=True) if isinstance(each, QueryLost) else each
+            for each in events
+        ]
 
 
 class HasNoClock(Wrapper):
@@ -456,7 +470,7 @@ class HasNoClock(Wrapper):
 
     def changed(self, event: Event) -> list[Event]:
         if isinstance(event, ResponseReceived):
-            return [ResponseReceived(event.query, event.message, 0.0, event.more)]
+            return [ResponseReceived(query=event.query, message=event.message, elapsed=0.0, more=event.more)]
         return [event]
 
 
@@ -465,7 +479,7 @@ class WantsMore(Wrapper):
 
     def changed(self, event: Event) -> list[Event]:
         if isinstance(event, ResponseReceived):
-            return [ResponseReceived(event.query, event.message, event.elapsed, True)]
+            return [ResponseReceived(query=event.query, message=event.message, elapsed=event.elapsed, more=True)]
         return [event]
 
 
@@ -574,7 +588,10 @@ class RejectsAll(ServerWrapper):
 
     def receive_data(self, data: bytes, *, now: float) -> list[Event]:
         events = super().receive_data(data, now=now)
-        return [QueryRejected(each.message, 1, "") if isinstance(each, QueryReceived) else each for each in events]
+        return [
+            QueryRejected(message=each.message, rcode=1, explanation="") if isinstance(each, QueryReceived) else each
+            for each in events
+        ]
 
 
 class DeliversResponses(ServerWrapper):
@@ -582,14 +599,17 @@ class DeliversResponses(ServerWrapper):
 
     def receive_data(self, data: bytes, *, now: float) -> list[Event]:
         events = super().receive_data(data, now=now)
-        return [QueryReceived(0, each.message) if isinstance(each, MessageDiscarded) else each for each in events]
+        return [
+            QueryReceived(query=0, message=each.message) if isinstance(each, MessageDiscarded) else each
+            for each in events
+        ]
 
 
 class GoesOn(ServerWrapper):
     """Goes on behind its end."""
 
     def receive_data(self, data: bytes, *, now: float) -> list[Event]:
-        return [ConnectionClosed(Cause.PEER_CLOSED, None), *super().receive_data(data, now=now)]
+        return [ConnectionClosed(cause=Cause.PEER_CLOSED, error=None), *super().receive_data(data, now=now)]
 
 
 class LosesResponses(ServerWrapper):
@@ -796,18 +816,18 @@ SENT = Sent(0.0, stream_of([QUERY]))
 
 def test_a_client_checker_can_be_used_by_hand():
     """For a client that is driven by something else than a script."""
-    event = ResponseReceived(1, response_to(QUERY), 1.0, False)
+    event = ResponseReceived(query=1, message=response_to(QUERY), elapsed=1.0, more=False)
     entered(ASKED, SENT, Arrived(1.0, [event], stream_of([response_to(QUERY)]))).finish()
 
 
 def test_late_and_unsolicited_messages_are_checked():
     """A late answer frees its id; whatever else is no answer is a reason to end, and no more."""
-    late = [MessageDiscarded(response_to(QUERY), DiscardReason.LATE, 1)]
-    end = [ConnectionClosed(Cause.PEER_FAULT, None)]
+    late = [MessageDiscarded(message=response_to(QUERY), reason=DiscardReason.LATE, query=1)]
+    end = [ConnectionClosed(cause=Cause.PEER_FAULT, error=None)]
     checker = entered(
         ASKED,
         SENT,
-        Woke(5.0, [QueryTimedOut(1, 5.0)], None),
+        Woke(5.0, [QueryTimedOut(query=1, elapsed=5.0)], None),
         Arrived(6.0, [], stream_of([response_to(make_query("b.example"), id=7)])),
         Arrived(6.0, late, stream_of([response_to(QUERY), message(id=9, flags=0x8000)])),
         Arrived(6.0, end, b"\0\0"),
@@ -846,11 +866,11 @@ def test_a_server_checker_can_be_used_by_hand():
     """A query that must be delivered, one that need not, one that is rejected, a response, the end."""
     unsolicited = response_to(FAIR)
     server = ScriptedServer(
-        MessageDiscarded(unsolicited, DiscardReason.NOT_A_QUERY, None),
-        QueryReceived(5, FAIR),
-        QueryRejected(FOUL, 1, ""),
-        QueryReceived(6, FOUL),
-        ConnectionClosed(Cause.PEER_FAULT, None),
+        MessageDiscarded(message=unsolicited, reason=DiscardReason.NOT_A_QUERY, query=None),
+        QueryReceived(query=5, message=FAIR),
+        QueryRejected(message=FOUL, rcode=1, explanation=""),
+        QueryReceived(query=6, message=FOUL),
+        ConnectionClosed(cause=Cause.PEER_FAULT, error=None),
         sends=[message(id=1, flags=0x8001)],
     )
     checker = ServerChecker(server, frozenset([FAIR]))
@@ -877,19 +897,28 @@ def test_a_query_without_a_fate():
 def test_a_fate_of_nobody():
     """A handle that was never given out."""
     with pytest.raises(AssertionError, match="was never asked"):
-        entered(ASKED, SENT, Woke(1.0, [QueryTimedOut(2, 1.0)], None))
+        entered(ASKED, SENT, Woke(1.0, [QueryTimedOut(query=2, elapsed=1.0)], None))
 
 
 def test_a_server_that_wants_no_more():
     """Having stated the idle timeout 0 it may be asked nothing (RFC 7828, section 3.2.2)."""
-    entered(Arrived(0.0, [KeepaliveReceived(0.0)], b""), Refused(0.0)).finish()
+    entered(Arrived(0.0, [KeepaliveReceived(timeout=0.0)], b""), Refused(0.0)).finish()
 
 
 def test_sending_behind_the_end():
     """Not an octet."""
     with pytest.raises(AssertionError, match="something is sent behind the end"):
         entered(
-            ASKED, Ended(0.0, [QueryLost(1, True, False), ConnectionClosed(Cause.PEER_CLOSED, None)], Close()), SENT
+            ASKED,
+            Ended(
+                0.0,
+                [
+                    QueryLost(query=1, safe_to_resend=True, was_sent=False),
+                    ConnectionClosed(cause=Cause.PEER_CLOSED, error=None),
+                ],
+                Close(),
+            ),
+            SENT,
         )
 
 

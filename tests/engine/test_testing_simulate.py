@@ -91,7 +91,7 @@ def test_the_hours_are_not_empty(budget):
     assert counters["queries"] > 3 * len(budget) * RUN_HOURS
     for fate in ("answered", "timed out", "cancelled", "lost", "resent", "refused at the caller", "declined"):
         assert counters[fate] >= 20, fate
-    causes = set(Cause) - {Cause.PEER_TRUSTED, Cause.DRAINED}  # the one is no end, the other never the first cause
+    causes = set(Cause) - {Cause.EXHAUSTED, Cause.PEER_SILENT}
     met = {cause for cause in causes if any(what.startswith(cause.value) for what in counters)}
     assert met == causes
     reasons = set(DiscardReason) - {DiscardReason.NOT_A_QUERY}
@@ -153,7 +153,11 @@ def plant_two_fates(patch):
 
     def handle_timeout(self, *, now):
         events = honest(self, now=now)
-        twice = [QueryLost(event.query, True, True) for event in events if isinstance(event, QueryTimedOut)]
+        twice = [
+            QueryLost(query=event.query, safe_to_resend=True, was_sent=True)
+            for event in events
+            if isinstance(event, QueryTimedOut)
+        ]
         return [*events, *twice]
 
     patch.setattr(ClientConnection, "handle_timeout", handle_timeout)
@@ -235,7 +239,7 @@ def plant_id_never_freed(patch):
     """A late answer does not free the id."""
 
     def discard_late(self, query, message, events):
-        events.append(MessageDiscarded(message, DiscardReason.LATE, query.handle))
+        events.append(MessageDiscarded(message=message, reason=DiscardReason.LATE, query=query.handle))
 
     patch.setattr(ClientConnection, "_discard_late", discard_late)
 
@@ -303,7 +307,7 @@ def plant_life_after_death(patch):
     honest = ClientConnection.receive_eof
 
     def receive_eof(self, *, now, orderly=True):
-        return honest(self, now=now, orderly=orderly) or [ConnectionClosed(Cause.PEER_CLOSED, None)]
+        return honest(self, now=now, orderly=orderly) or [ConnectionClosed(cause=Cause.PEER_CLOSED, error=None)]
 
     patch.setattr(ClientConnection, "receive_eof", receive_eof)
 
@@ -350,9 +354,9 @@ def plant_dropped_options(patch):
     """A client drops the caller's own EDNS options where it adds its own."""
     honest = dot_proto.client.splice
 
-    def splice(message, layout, **added):
+    def splice(message, layout, added):
         layout.options = []
-        return honest(message, layout, **added)
+        return honest(message, layout, added)
 
     patch.setattr(dot_proto.client, "splice", splice)
 

@@ -58,12 +58,13 @@ def splicing_keeps_the_rest(message: bytes, layout: dns_message.Layout) -> None:
     """Options that were there stay, in order; the message stays walkable; doing it again changes nothing."""
     is_fixed = layout.is_signed or (layout.opt is not None and layout.opt[1] != len(message))
     for keepalive, block in ((None, 128), (b"", 128), (b"\0\x64", 468), (b"", None), (None, None)):
-        spliced = edns.splice(message, layout, keepalive=keepalive, block=block)
+        added = edns.additions(() if keepalive is None else ((KEEPALIVE, keepalive),), block)
+        spliced = edns.splice(message, layout, added)
         again = dns_message.walk(spliced)
         assert again.problem is None, again.problem
-        assert edns.splice(spliced, again, keepalive=keepalive, block=block) == spliced
+        assert edns.splice(spliced, again, added) == spliced
         for start in filter(None, (plain.plain_question_end(message), plain.opt_offset(message))):
-            assert edns.splice_plain(message, start, keepalive, block) in (None, spliced[2:])
+            assert edns.splice_plain(message, start, added) in (None, spliced[2:])
         if is_fixed:
             assert spliced == message
         elif len(message) < ROOM:

@@ -358,7 +358,7 @@ class Client(ClientBase):
             events = []
         self._process_events(events)
         if self._end is None:
-            self._end = ConnectionClosed(Cause.LOCAL_CLOSE, None)
+            self._end = ConnectionClosed(cause=Cause.LOCAL_CLOSE, error=None)
         self._lose_waiters()
         self._queue.call_next()
         self._wake_all()

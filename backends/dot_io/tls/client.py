@@ -102,7 +102,9 @@ class TLSClient(Session):
         verdict = self.connection.verdict
         assert verdict is not None, "verify_peer has just been called"
         return [
-            ConnectionClosed(one.cause, AuthenticationError(verdict)) if isinstance(one, ConnectionClosed) else one
+            ConnectionClosed(cause=one.cause, error=AuthenticationError(verdict))
+            if isinstance(one, ConnectionClosed)
+            else one
             for one in events
         ]
 

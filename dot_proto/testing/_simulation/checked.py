@@ -29,6 +29,7 @@ from ... import (
     State,
     Verdict,
 )
+from ..._edns import Additions
 from ..._message import HEADER, OPTION_KEEPALIVE, OPTION_PADDING, Layout
 from .network import Link, Pipe, Scheduler
 
@@ -55,8 +56,16 @@ CAUSES: Final = {
 _PLAIN: Final = (int, float, bool, type(None))
 "What weighs nothing: its place is counted where it is held."
 
-_SAID_ELSEWHERE: Final = (AuthenticationPolicy, ClientConfiguration, Evidence, ServerConfiguration, Verdict, enum.Enum)
-"What a connection refers to and does not fill."
+_SAID_ELSEWHERE: Final = (
+    Additions,
+    AuthenticationPolicy,
+    ClientConfiguration,
+    Evidence,
+    ServerConfiguration,
+    Verdict,
+    enum.Enum,
+)
+"What a connection refers to and does not fill by itself: some of it is shared by all."
 
 
 class CheckedConnection(ABC):
