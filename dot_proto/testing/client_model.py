@@ -268,8 +268,9 @@ class ClientModel(Model):
         return self.drained()
 
     def _hear(self, keepalive: bytes | None) -> list[Event]:
-        """The server's word on its idle timeout, if it was asked (RFC 7828)."""
-        if not self.configuration.keepalive:
+        """The server's word on its idle timeout: obeyed whenever it comes, missed only if it was asked (RFC 7828)."""
+        says_so = keepalive is not None and len(keepalive) == 2
+        if not self.configuration.keepalive and not says_so and (keepalive is None or self.stated is not None):
             return []
         if keepalive is not None and len(keepalive) != 2:
             is_news, self.has_reported_bad_keepalive = not self.has_reported_bad_keepalive, True

@@ -12,6 +12,7 @@ from support.messages import (
     PADDING,
     QR,
     TSIG,
+    TXT,
     just_before,
     message,
     opt,
@@ -213,38 +214,76 @@ def test_an_answer_without_the_option_takes_the_word_back(silent):
     assert outcome(scene.receive(silent(wire))) == [handle]
 
 
-def test_an_answer_to_a_query_without_the_option_says_nothing():
-    """A signed query could not carry ours: its answer's silence means nothing, nor does its word (KAL-6)."""
+def test_an_answer_to_a_query_without_the_option_need_not_state_anything():
+    """A signed query could not carry ours: its answer's silence means nothing (KAL-6)."""
     signed = message(question_of(QUERY), additionals=[opt(), record(b"\0", TSIG, bytes(30), rdclass=255)])
     scene = Scene()
     _, wire = scene.ask()
     scene.receive(saying(wire, timeout_of(100)))
-    for options in ((), (timeout_of(30),)):
-        handle, wire = scene.ask(signed)
-        assert outcome(scene.receive(saying(wire, *options))) == [handle]
-        assert scene.client.next_timeout() == scene.now + 9.0
+    handle, wire = scene.ask(signed)
+    assert outcome(scene.receive(saying(wire))) == [handle]
+    assert scene.client.next_timeout() == scene.now + 9.0
 
 
-@pytest.mark.parametrize("keepalive", [False, True])
+@pytest.mark.parametrize("units", [0, 30])
+def test_whoever_receives_the_option_obeys_it(units):
+    """FR-64: also where the query did not carry it (RFC 7828, sections 3.2.2 and 3.3.2), first or later."""
+    for first in ((), (timeout_of(100),)):
+        scene = Scene(keepalive=False, padding_block=None)
+        for options in (first, (timeout_of(units),)):
+            handle, wire = scene.ask(message(question_of(QUERY), additionals=[opt()]))
+            news = [KeepaliveReceived(timeout=10.0)] if options == first else [KeepaliveReceived(timeout=units / 10)]
+            end = [] if units or options == first else [closed(Cause.GO_AWAY)]
+            assert outcome(scene.receive(saying(wire, *options))) == [handle, *(news if options else []), *end]
+        if units:
+            assert scene.client.next_timeout() == pytest.approx(scene.now + 2.7)
+
+
 @pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("keepalive", [False, True])
 def test_who_asked_for_it_does_not_matter(own, keepalive):
-    """The caller's own option counts where ours is switched off (KAL-6)."""
+    """The caller's own option, ours, or none (KAL-6)."""
     query = message(question_of(QUERY), additionals=[opt(*([option(KEEPALIVE)] * own))])
     scene = Scene(idle_timeout=5.0, keepalive=keepalive, padding_block=None)
     _, wire = scene.ask(query)
     scene.receive(saying(wire, timeout_of(100)))
-    assert scene.client.next_timeout() == scene.now + (9.0 if own or keepalive else 5.0)
+    assert scene.client.next_timeout() == scene.now + 9.0
+
+
+HEAD = b"\x00\x0b\x00\x02"
+
+
+@pytest.mark.parametrize("known", [None, 100])
+@pytest.mark.parametrize("stated", [None, 0, 30, 100])
+@pytest.mark.parametrize("decoys", [[], [100], [100, 100], [0], [30, 0], [b"\x00\x0b"], [b"\x00\x0b\x00"]])
+def test_the_timeout_is_read_from_opt_and_from_nothing_else(known, stated, decoys):
+    """FR-4: whatever the records before OPT hold, the option's own octets with any value among it."""
+    scene = Scene()
+    if known is not None:
+        _, wire = scene.ask()
+        scene.receive(saying(wire, timeout_of(known)))
+    handle, wire = scene.ask()
+    texts = [one if isinstance(one, bytes) else HEAD + one.to_bytes(2) for one in decoys]
+    answers = [record(b"\xc0\x0c", TXT, bytes([len(text)]) + text) for text in texts]
+    last = opt(*([] if stated is None else [timeout_of(stated)]))
+    response = response_to(wire, *answers, additionals=[last])
+    # A record that holds the last word once hides that the server did not repeat it: the word stays, no other comes.
+    is_hidden = stated is None and decoys == [known]
+    is_news = stated != known and not is_hidden
+    news = [KeepaliveReceived(timeout=None if stated is None else stated / 10)] * is_news
+    end = [closed(Cause.GO_AWAY)] if stated == 0 else []
+    assert outcome(scene.receive(response)) == [handle, *news, *end]
 
 
 def test_a_query_too_long_for_the_option_did_not_ask():
-    """Near 65535 octets there is no room for an OPT of ours (PAD-13, KAL-6)."""
+    """Near 65535 octets there is no room for an OPT of ours; what the answer states counts all the same (PAD-13)."""
     start = message(question_of(QUERY), additionals=[record(data=b"")])
     longest = message(question_of(QUERY), additionals=[record(data=bytes(65_535 - len(start)))])
     scene = Scene(idle_timeout=5.0)
     handle, wire = scene.ask(longest)
     assert wire[2:] == longest[2:]
-    assert outcome(scene.receive(saying(wire, timeout_of(100)))) == [handle]
-    assert scene.client.next_timeout() == scene.now + 5.0
+    assert outcome(scene.receive(saying(wire, timeout_of(100)))) == [handle, KeepaliveReceived(timeout=10.0)]
+    assert scene.client.next_timeout() == scene.now + 9.0
 
 
 @pytest.mark.parametrize("data", [b"", b"\x64", b"\x00\x64\x00"])

@@ -260,16 +260,17 @@ class CheckedClient(CheckedConnection):
 
     def _read_statement(self, asked: Asked, message: bytes) -> None:
         """What a response says of the server's idle timeout (RFC 7828, section 3.2.2), and whether that is news."""
-        if asked.has_keepalive:
-            option = walk(message).option(OPTION_KEEPALIVE)
-            timeout = None if option is None else int.from_bytes(option) / 10
-            if option is not None and len(option) != 2:
-                self._statements.extend([] if self._told_of_bad_option else [None])
-                self._told_of_bad_option = True
-            elif timeout != self._stated:
-                self._stated = timeout
-                self._is_sent_away |= timeout == 0
-                self._statements.append(timeout)
+        option = walk(message).option(OPTION_KEEPALIVE)
+        timeout = int.from_bytes(option) / 10 if option is not None and len(option) == 2 else None
+        if timeout is None and not asked.has_keepalive and (option is None or self._stated is not None):
+            return  # it was not asked, so that it says nothing means nothing
+        if option is not None and timeout is None:
+            self._statements.extend([] if self._told_of_bad_option else [None])
+            self._told_of_bad_option = True
+        elif timeout != self._stated:
+            self._stated = timeout
+            self._is_sent_away |= timeout == 0
+            self._statements.append(timeout)
 
     def _next(self, message: bytes) -> int | None:
         """The position of the query that the next message of the server's answers, if any."""
