@@ -76,9 +76,9 @@ class Forger:
         sealed = number + AESGCM(self._key).encrypt(self._salt + number, plaintext, bound)
         return struct.pack("!BHH", kind, 0x0303, len(sealed)) + sealed
 
-    def update_key(self) -> bytes:
+    def update_key(self, *, is_reply_wanted: bool = True) -> bytes:
         """A record that changes the key, and asks the peer to change his too (TLS 1.3; RFC 8446, section 4.6.3)."""
-        update = self.record(HANDSHAKE, b"\x18\x00\x00\x01\x01")
+        update = self.record(HANDSHAKE, b"\x18\x00\x00\x01" + bytes([is_reply_wanted]))
         self._secret, self._sequence = _expand(self._secret, b"traffic upd", len(self._secret)), 0
         return update
 

@@ -42,6 +42,18 @@ from .hello import MAX_CLIENT_HELLO
 READ_SIZE: Final = 16_384
 "Octets asked of OpenSSL at a time: one record (RFC 8446, section 5.1); asking for more only allocates more."
 
+MAX_WITHOUT_DATA: Final = 32_768
+"""Octets of records in a row that bring nothing to the engine; more end the connection.
+
+A record of the greatest length, which may come in single octets, is half of that (RFC 8446, section 5.2); the rest
+is for tickets and changes of keys.  A change of keys has 27 octets, costs the receiver more CPU time than the sender,
+and may ask for another in return.  BoringSSL ends at 32 in a row (kMaxKeyUpdates); OpenSSL ends at 32 empty records
+(MAX_EMPTY_RECORDS), but at no number of changes of keys.
+"""
+
+MAX_REPLIES: Final = 4_096
+"Octets that TLS itself may have to send (150 changes of keys) before the driver should read no more."
+
 HANDSHAKE_TIMEOUT: Final = 5.0
 "Seconds for the handshake, unless told otherwise."
 
@@ -90,6 +102,7 @@ class Session(ABC):
         self._inbound = Inbound.OPEN
         self._failure: RemoteProtocolError | None = None  # met where there was no clock, and still to be told
         self._first_octets = b""  # of the peer's side of the handshake
+        self._without_data = 0  # octets of records, since the last that brought something to the engine
         self._may_get_ticket = False
         self._now = now  # of the last verb
 
@@ -102,6 +115,16 @@ class Session(ABC):
     def has_ended(self) -> bool:
         """Whether the connection is closed: what is still handed out is the last of it."""
         return self._engine.state is _CLOSED
+
+    @property
+    def wants_data(self) -> bool:
+        """False while TLS itself has too much to send: read no more until ``data_to_send()`` has been called.
+
+        That is so only where the driver leaves it uncalled because TCP takes nothing.  A peer that asks for reply after
+        reply and reads none of them is then slowed down by TCP, instead of filling our memory.  What the engine has
+        to send does not count, because a peer may wait for us to read before it reads itself.
+        """
+        return self._phase is not _OPEN or self._outgoing.pending <= MAX_REPLIES
 
     # The verbs of a driver.
 
@@ -123,7 +146,7 @@ class Session(ABC):
         if self._inbound is _PEER_SENDS and engine.state is not _CLOSED:
             self._incoming.write(data)
             if self._phase is _OPEN:
-                self._read(events, now)
+                self._read(data, events, now)
             else:
                 if len(self._first_octets) < MAX_CLIENT_HELLO:
                     self._first_octets += data
@@ -258,10 +281,10 @@ class Session(ABC):
         if is_complete and self._engine.state is not _CLOSED:
             self._move(Step.HANDSHAKE_COMPLETE)
             events += self._handshake_complete(now)
-            self._read(events, now)
+            self._read(b"", events, now)
 
-    def _read(self, events: list[Event], now: float) -> None:
-        """Decrypt all there is, and feed the engine once."""
+    def _read(self, data: bytes, events: list[Event], now: float) -> None:
+        """Decrypt all that has come, ``data`` among it, and feed the engine once."""
         read, pieces, ended, failure = self._tls.read, [], False, None
         try:
             while self._incoming.pending:
@@ -275,7 +298,13 @@ class Session(ABC):
         except ssl.SSLError as error:
             failure = error
         if pieces:
+            self._without_data = 0
             events += self._engine.receive_data(pieces[0] if len(pieces) == 1 else b"".join(pieces), now=now)
+        elif failure is None and not ended:
+            self._without_data += len(data)
+            if self._without_data > MAX_WITHOUT_DATA:
+                text = f"the peer has sent {self._without_data} octets of TLS records in a row that hold no data"
+                events += self._engine.fail(RemoteProtocolError(text, Fault.TLS), now=now)
         if failure is not None:
             events += self._engine.fail(_broken(failure), now=now)
         elif ended:
