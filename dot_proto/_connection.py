@@ -102,6 +102,7 @@ class Connection(ABC):
         self._move(step)
         self._draining_for = self._draining_for or Cause(step.value)
         self._timers.stop(Slot.IDLE)
+        self._timers.stop(Slot.OVERDUE)
         self._timers.set(Slot.CLOSE, min(deadline, self._timers.deadline(Slot.CLOSE)))
 
     @abstractmethod

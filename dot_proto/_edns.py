@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ._framing import MAX_MESSAGE
 from ._message import OPTION_KEEPALIVE, OPTION_PADDING, SERVFAIL, Layout
 from .errors import LocalProtocolError
-
-if TYPE_CHECKING:
-    from .configuration import ClientConfiguration, ServerConfiguration
 
 QUERY_BLOCK: Final = 128
 "Octets: queries are padded to a multiple of this (RFC 8467, section 4.1)."
@@ -109,20 +106,20 @@ def additions(options: tuple[tuple[int, bytes], ...], padding_block: int | None)
     return Additions(options, padding_block)
 
 
-def for_queries(configuration: ClientConfiguration) -> Additions:
+def for_queries(*, keepalive: bool, padding_block: int | None) -> Additions:
     """What a client adds to its queries.  A further option goes here, and nowhere else."""
     options: list[tuple[int, bytes]] = []
-    if configuration.keepalive:
+    if keepalive:
         options.append((OPTION_KEEPALIVE, b""))  # a client states nothing (RFC 7828, section 3.2.1)
-    return additions(tuple(options), configuration.padding_block)
+    return additions(tuple(options), padding_block)
 
 
-def for_responses(configuration: ServerConfiguration, *, keepalive: bytes | None, is_padded: bool) -> Additions:
+def for_responses(*, keepalive: bytes | None, padding_block: int | None) -> Additions:
     """What a server adds to a response: padding to a padded query, ``keepalive`` where a timeout is to be stated."""
     options: list[tuple[int, bytes]] = []
     if keepalive is not None:
         options.append((OPTION_KEEPALIVE, keepalive))
-    return additions(tuple(options), configuration.padding_block if is_padded else None)
+    return additions(tuple(options), padding_block)
 
 
 def splice(message: bytes, layout: Layout, added: Additions) -> bytes:

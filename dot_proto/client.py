@@ -73,11 +73,16 @@ class ClientConnection(Connection):
         super().__init__(State.UNVERIFIED)
         self.policy: Final = policy
         self.configuration: Final = configuration or ClientConfiguration()
-        self._added = for_queries(self.configuration)
+        padding_block = self.configuration.padding_block
+        self._added = for_queries(keepalive=self.configuration.keepalive, padding_block=padding_block)
         self._adds = bool(self._added.codes)
         self._outstanding = Outstanding(entropy)
         self._outgoing: dict[int, bytes] = {}
         self._first_unsent = 0
+        self._most_overdue = (self.configuration.max_in_flight + 1) // 2
+        self._heard_at = -math.inf  # or counted a silent time-out at
+        self._silent_since = math.inf
+        self._silent_timeouts = 0
         self._unsolicited = 0
         self._verdict: Verdict | None = None
         self._stated_timeout: float | None = None
@@ -228,6 +233,8 @@ class ClientConnection(Connection):
         events = self._delivered()
         if self._has_ended():
             return events
+        if data:
+            self._heard_at, self._silent_timeouts = now, 0
         pending, first_unsent = self._outstanding.pending, self._first_unsent
         unpack, known = _ID_AND_START.unpack_from, self._stated_option
         for message in self._deframer.feed(data):
@@ -320,9 +327,41 @@ class ClientConnection(Connection):
         """A query is pending no more.  One that has been sent keeps its id until the late answer comes."""
         self._outstanding.pending.pop(query.wire_id, None)
         if self._was_sent(query):
-            self._outstanding.abandoned[query.wire_id] = query
+            abandoned = self._outstanding.abandoned
+            abandoned[query.wire_id] = query
+            if (
+                len(abandoned) >= self._most_overdue
+                and self._state is _OPEN
+                and self._timers.deadline(Slot.OVERDUE) == math.inf
+            ):
+                self._timers.set(Slot.OVERDUE, self._overdue_at())
         else:
             del self._outgoing[query.wire_id]
+
+    def _is_silent_for_too_long(self, now: float) -> bool:
+        configuration = self.configuration
+        most, least = configuration.max_silent_timeouts, configuration.silence_timeout
+        return most is not None and self._silent_timeouts >= most and now - self._silent_since >= least
+
+    # An id stays taken until its answer comes. A server that silently drops some queries, and answers the others,
+    # would take one id after the other for good, until the connection is of no use. So a connection on which half of
+    # what may be in flight is unanswered past its time takes no new queries, and ends when those that are pending have
+    # their fates. A query that was cancelled does not count before its time: its answer may be on its way.
+
+    def _overdue_at(self) -> float:
+        """When as many queries as are too many will be unanswered past their time."""
+        deadlines = sorted(query.deadline for query in self._outstanding.abandoned.values())
+        return deadlines[self._most_overdue - 1]
+
+    def _count_overdue(self, now: float, events: list[Event]) -> None:
+        if len(self._outstanding.abandoned) < self._most_overdue:
+            return  # late answers have come meanwhile
+        due = self._overdue_at()
+        if due > now:
+            self._timers.set(Slot.OVERDUE, due)
+        else:
+            self._drain(Step.EXHAUSTED, math.inf)  # each query that is pending has a deadline of its own
+            self._end_if_drained(events)
 
     def _match(self, message: bytes, wire_id: int, events: list[Event]) -> Query | None:
         """The pending query that ``message`` answers; otherwise report it as discarded, and count it."""
@@ -393,10 +432,20 @@ class ClientConnection(Connection):
         return capped - min(1.0, capped / 10)
 
     def _expire_queries(self, now: float, events: list[Event]) -> None:
-        expired = self._outstanding.expire(now)
+        expired, silent_since = self._outstanding.expire(now), math.inf
         for query in expired:
+            if self._was_sent(query) and query.asked_at >= self._heard_at:
+                silent_since = min(silent_since, query.asked_at)
             self._abandon(query)
             events.append(QueryTimedOut(query.handle, now - query.asked_at))
+        if silent_since < math.inf:
+            self._heard_at = now
+            self._silent_timeouts += 1
+            if self._silent_timeouts == 1:
+                self._silent_since = silent_since
+            if self._is_silent_for_too_long(now):
+                self._end(Step.PEER_SILENT, None, events)
+                return
         if expired:
             self._after_fate(now, events)
 
@@ -404,6 +453,8 @@ class ClientConnection(Connection):
         match slot:
             case Slot.IDLE:
                 self._end(Step.IDLE, None, events)
+            case Slot.OVERDUE:
+                self._count_overdue(now, events)
             case _:
                 self._end(Step.CLOSE_TIMEOUT, None, events)
 

@@ -36,6 +36,14 @@ class ClientConfiguration:
     max_unsolicited: int = 64
     "Messages in a row that answer nothing; one more ends the connection (RFC 5936, section 2.2.1, says discard)."
 
+    max_silent_timeouts: int | None = 3
+    """Queries timed out one after the other, without one octet from the server in between, after which the connection
+    is given up; ``None``: never.  Queries that time out together count once.  With the default ``query_timeout`` a
+    server is so taken for dead after 15 s of silence, as long as resolv.conf(5) asks three servers."""
+
+    silence_timeout: float = 2.0
+    "Seconds that the server must have been silent at the least before that, however short the queries' own time is."
+
     padding_block: int | None = QUERY_BLOCK
     "Octets: queries are padded to a multiple of this (RFC 8467, section 4.1); ``None``: not padded."
 
@@ -47,6 +55,8 @@ class ClientConfiguration:
         _at_least(0.0, idle_timeout=self.idle_timeout, max_idle_timeout=self.max_idle_timeout)
         _between(1, 65_536, max_in_flight=self.max_in_flight)
         _at_least(0, max_unsolicited=self.max_unsolicited)
+        _at_least(0.0, silence_timeout=self.silence_timeout)
+        _at_least(1, max_silent_timeouts=1 if self.max_silent_timeouts is None else self.max_silent_timeouts)
         _block(self.padding_block)
 
 

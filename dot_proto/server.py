@@ -93,7 +93,9 @@ class ServerConnection(Connection):
         self.configuration: Final = configuration or ServerConfiguration()
         stated = encode_keepalive(self.configuration.idle_timeout)
         self._added, self._added_stating, self._added_parting = (
-            tuple(for_responses(self.configuration, keepalive=value, is_padded=each) for each in (False, True))
+            tuple(
+                for_responses(keepalive=value, padding_block=each) for each in (None, self.configuration.padding_block)
+            )
             for value in (None, stated, _GO)
         )
         self._queries: dict[int, _Query] = {}

@@ -151,6 +151,7 @@ class ClientChecker:
                     asked = self._fate(event, where)
                     require(entry.at >= asked.at + asked.timeout, where, f"query {event.query} times out too early")
                     self._time(event, entry, asked, where)
+                    self.may_end = True  # a server that does not answer may be given up
                 case QueryLost():
                     require(self.may_end, where, f"query {event.query} is lost without a reason")
                     was_sent = self._fate(event, where) not in self.unsent

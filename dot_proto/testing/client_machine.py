@@ -77,7 +77,14 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
     configurations: ClassVar[Sequence[ClientConfiguration]] = (
         ClientConfiguration(max_in_flight=4, max_unsolicited=1, max_idle_timeout=15.0),
         ClientConfiguration(max_in_flight=2, max_unsolicited=0, max_idle_timeout=15.0, query_timeout=1.5),
-        ClientConfiguration(max_in_flight=4, idle_timeout=1.0, keepalive=False, padding_block=None),
+        ClientConfiguration(
+            max_in_flight=4,
+            max_silent_timeouts=2,
+            silence_timeout=1.5,
+            idle_timeout=1.0,
+            keepalive=False,
+            padding_block=None,
+        ),
         ClientConfiguration(max_in_flight=3, max_idle_timeout=2.0, idle_timeout=0.0, padding_block=None),
     )
     "One of them is drawn at the beginning."
@@ -245,6 +252,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         made = [self.answer(self._likely(which), kind, keepalive) for which, kind, keepalive in answers]
         due = self.model.delivered()
         for answer in made:
+            self.model.hear(self.now)
             due += self.model.receive(answer, self.now)
         events = [
             event

@@ -113,6 +113,12 @@ class ClientModel(Model):
     stated: float | None = None
     "Seconds: the server's idle timeout, as it stated it last."
     has_reported_bad_keepalive: bool = False
+    heard_at: float = -math.inf
+    "When octets last came, or a silent time-out was counted."
+    silences: list[float] = field(default_factory=list[float])
+    "When the queries were asked whose time-outs were counted since."
+    overdue_at: float = math.inf
+    "When the engine counts the queries that are unanswered past their time."
 
     @property
     def is_open(self) -> bool:
@@ -130,7 +136,7 @@ class ClientModel(Model):
 
     def deadlines(self) -> list[float]:
         """Those of the queries."""
-        return [query.deadline for query in self.pending.values()]
+        return [*(query.deadline for query in self.pending.values()), self.overdue_at]
 
     def forget(self, cause: Cause) -> list[Event]:
         """Each query without a fate is lost; what never left, and what is idempotent, is safe to ask again."""
@@ -140,8 +146,13 @@ class ClientModel(Model):
             lost.append(
                 QueryLost(query=query.handle, safe_to_resend=query.opcode == QUERY or not was_sent, was_sent=was_sent)
             )
-        self.pending, self.abandoned = {}, {}
+        self.pending, self.abandoned, self.overdue_at = {}, {}, math.inf
         return lost
+
+    def drain(self, cause: Cause, deadline: float) -> None:
+        """Whether ids run short does not matter any more."""
+        super().drain(cause, deadline)
+        self.overdue_at = math.inf
 
     # Commands
 
@@ -191,6 +202,10 @@ class ClientModel(Model):
             return []
         return [query for query in self.pending.values() if query.wire_id is None]
 
+    def hear(self, now: float) -> None:
+        """Octets come, whatever they are."""
+        self.heard_at, self.silences = now, []
+
     def receive(self, answer: Answer, now: float) -> list[Event]:
         """One message of the server's."""
         if self.has_ended:
@@ -224,14 +239,28 @@ class ClientModel(Model):
         """What is due is done, the queries first, the earliest of them before all."""
         due = sorted((query.deadline, query.handle) for query in self.pending.values() if query.deadline <= now)
         events: list[Event] = []
+        unheard: list[float] = []
         for _, handle in due:
             query = self.pending[handle]
+            if query.wire_id is not None and query.asked_at >= self.heard_at:
+                unheard.append(query.asked_at)
             self._give_up(query)
             events.append(QueryTimedOut(query=handle, elapsed=now - query.asked_at))
+        if unheard:
+            self.heard_at = now
+            self.silences.append(min(unheard))
+            most = self.configuration.max_silent_timeouts or math.inf
+            if len(self.silences) >= most and now - self.silences[0] >= self.configuration.silence_timeout:
+                return events + self.end(Cause.PEER_SILENT)
         if due:
             events += self._restart_idle_timer(now)
         if self.idle_at <= now:
             events += self.end(Cause.IDLE)
+        if self.overdue_at <= now and not self.has_ended:
+            self.overdue_at = self._counts_overdue_at()
+            if self.overdue_at <= now:
+                self.drain(Cause.EXHAUSTED, math.inf)
+                events += self.drained()
         if self.close_at <= now:
             events += self.end(Cause.CLOSE_TIMEOUT)
         return events
@@ -256,6 +285,13 @@ class ClientModel(Model):
         del self.pending[query.handle]
         if query.wire_id is not None:
             self.abandoned[query.handle] = query
+            if self.state is State.OPEN and self.overdue_at == math.inf:
+                self.overdue_at = self._counts_overdue_at()
+
+    def _counts_overdue_at(self) -> float:
+        """When half of what may be in flight will be unanswered past its time."""
+        deadlines = sorted(query.deadline for query in self.abandoned.values())
+        return next(iter(deadlines[(self.configuration.max_in_flight + 1) // 2 - 1 :]), math.inf)
 
     def _restart_idle_timer(self, now: float) -> list[Event]:
         """What follows from a fate: the idle time begins, or a graceful close is over."""

@@ -14,7 +14,14 @@ import trio.testing
 
 from conformance.adapters import ASYNC, Backend, Trio
 from conformance.identities import NAME, Identities
-from dot_io.errors import ConnectError, ConnectTimeoutError, Failure, HandshakeError, QueryTimeoutError
+from dot_io.errors import (
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    Failure,
+    HandshakeError,
+    QueryTimeoutError,
+)
 from dot_proto import AuthenticationPolicy, ClientConfiguration, make_query
 from support.messages import query_of_length
 from support.peers import GIVE_UP, Caller, answer, happens, name_in, scripted, unanswering
@@ -184,7 +191,9 @@ def test_waiting_for_a_place_and_asking_share_the_deadline(api: Backend, identit
         async with api.connect("127.0.0.1", identities.policy, port=port, configuration=configuration) as client:
             with takes(api, 0.2):
                 fates = await api.gather(client.query(make_query("full.example")) for _ in range(5))
-            assert [type(fate) for fate in fates] == [QueryTimeoutError] * 5
+            # One query that is unanswered past its time is all that may be in flight here, which ends the connection.
+            assert {type(fate) for fate in fates} <= {QueryTimeoutError, ConnectionLostError}
+            assert QueryTimeoutError in {type(fate) for fate in fates}
 
     with scripted(script, identities.certificate_file) as server:
         api.run(scenario, server.port)

@@ -470,3 +470,142 @@ def test_a_close_timeout_that_is_no_time(state, timeout):
     with pytest.raises(LocalProtocolError, match="timeout is"):
         scene.client.close(now=scene.now, timeout=timeout)
     assert condition(scene.client) == before
+
+
+# A server that does not answer
+
+
+def asked_and_timed_out(scene: Scene, count: int, timeout: float = 1.0) -> list[object]:
+    """These many queries at a time, none of which is answered; what becomes of them."""
+    for _ in range(count):
+        scene.ask(timeout=timeout)
+    scene.clock.advance(timeout)
+    return scene.tick()
+
+
+def test_unanswered_queries_end_the_connection_before_they_have_taken_every_id():
+    """FR-2: a server that answers some queries and silently drops others; what it still owes is waited for."""
+    scene = Scene(max_in_flight=8, max_silent_timeouts=None)
+    asked_and_timed_out(scene, 3)
+    assert scene.client.is_open
+    answered, wire = scene.ask(timeout=9.0)
+    assert [type(event) for event in asked_and_timed_out(scene, 1)] == [QueryTimedOut]
+    assert scene.client.state is State.DRAINING
+    assert scene.client.closing_for is Cause.EXHAUSTED
+    with pytest.raises(LocalProtocolError):
+        scene.client.send_query(make_query("more.example"), now=scene.now)
+    assert outcome(scene.receive(response_to(wire))) == [answered, closed(Cause.EXHAUSTED)]
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 2, 3, 64, 1024])
+def test_half_of_what_may_be_in_flight_is_too_much(max_in_flight):
+    """FR-2: rounded up, so that one of one is; never later, so that there is always capacity until then."""
+    scene = Scene(max_in_flight=max_in_flight, max_silent_timeouts=None)
+    for count in range((max_in_flight + 1) // 2 - 1, 0, -1):
+        asked_and_timed_out(scene, 1)
+        assert scene.client.is_open, count
+        assert scene.client.capacity
+    assert outcome(asked_and_timed_out(scene, 1))[1:] == [closed(Cause.EXHAUSTED)]
+
+
+def test_cancelled_queries_count_from_their_own_deadline():
+    """FR-2: until then their answers may be on their way; late answers give ids back."""
+    scene = Scene(max_in_flight=4, max_silent_timeouts=None)
+    queries = [scene.ask(timeout=3.0) for _ in range(2)]
+    for handle, _ in queries:
+        scene.client.cancel(handle, now=scene.now)
+    scene.ask(timeout=60.0)
+    assert scene.client.next_timeout() == scene.now + 3.0
+    assert scene.receive(response_to(queries[0][1]))
+    scene.clock.advance(3.0)
+    assert scene.tick() == []
+    assert scene.client.is_open
+    _, again = scene.ask(timeout=2.0)
+    scene.client.cancel(scene.ask(timeout=1.0)[0], now=scene.now)
+    assert scene.receive(response_to(again))
+    scene.clock.advance(1.0)
+    scene.tick()
+    assert scene.client.closing_for is Cause.EXHAUSTED
+
+
+def test_the_count_is_put_off_while_answers_are_not_yet_late():
+    """FR-2: more are cancelled, with later deadlines, and earlier ones are answered meanwhile."""
+    scene = Scene(max_in_flight=4, max_silent_timeouts=None)
+    first = scene.ask(timeout=1.0)
+    others = [scene.ask(timeout=5.0), scene.ask(timeout=2.0)]
+    for handle, _ in (first, *others):
+        scene.client.cancel(handle, now=scene.now)
+    assert scene.client.next_timeout() == scene.now + 5.0
+    scene = Scene(max_in_flight=4, max_silent_timeouts=None)
+    queries = [scene.ask(timeout=seconds) for seconds in (1.0, 2.0, 5.0)]
+    for handle, _ in queries:
+        scene.client.cancel(handle, now=scene.now)
+    assert scene.client.next_timeout() == scene.now + 2.0
+    scene.receive(response_to(queries[0][1]))
+    scene.clock.advance(2.0)
+    assert scene.tick() == []
+    assert scene.client.next_timeout() == scene.now + 3.0
+    scene.clock.advance(3.0)
+    assert outcome(scene.tick()) == [closed(Cause.EXHAUSTED)]
+
+
+def test_a_server_that_is_silent_for_good_is_given_up():
+    """FR-3: three queries time out one after the other, and not one octet comes; the rest is safe to ask elsewhere."""
+    scene = Scene()
+    last, _ = scene.ask(timeout=60.0)
+    for _ in range(2):
+        assert [type(event) for event in asked_and_timed_out(scene, 1)] == [QueryTimedOut]
+    timed_out, lost, end = asked_and_timed_out(scene, 1)
+    assert isinstance(timed_out, QueryTimedOut)
+    assert lost == QueryLost(query=last, safe_to_resend=True, was_sent=True)
+    assert outcome([end]) == [closed(Cause.PEER_SILENT)]
+
+
+def test_queries_that_time_out_together_are_one_silence():
+    """FR-3: a burst says no more than one query; nor do queries that were asked before the last one timed out."""
+    scene = Scene()
+    asked_and_timed_out(scene, 50)
+    for seconds in (0.1, 0.2, 0.3):
+        scene.ask(timeout=1.0 + seconds)
+    for _ in range(3):
+        scene.wait()
+    assert scene.client.is_open
+    asked_and_timed_out(scene, 1)
+    assert scene.client.state is State.CLOSED
+
+
+def test_any_octet_is_a_sign_of_life():
+    """FR-3: even one of a message that nobody asked for."""
+    scene = Scene()
+    for octet in stream_of([response_to(make_query("nobody.example"))])[:6]:
+        asked_and_timed_out(scene, 2)
+        scene.client.receive_data(bytes([octet]), now=scene.now)
+    assert scene.client.is_open
+
+
+def test_queries_that_never_left_prove_nothing():
+    """FR-3: the transport takes nothing; whether the server would answer is not known."""
+    scene = Scene(idle_timeout=60.0)
+    for _ in range(5):
+        scene.client.send_query(make_query("unsent.example"), now=scene.now, timeout=1.0)
+        scene.clock.advance(1.0)
+        scene.tick()
+    assert scene.client.is_open
+
+
+def test_a_moment_is_no_silence():
+    """FR-3: queries with hardly any time of their own prove little; it takes two seconds in all."""
+    scene = Scene()
+    for _ in range(19):
+        asked_and_timed_out(scene, 1, timeout=0.1)
+    assert scene.client.is_open
+    asked_and_timed_out(scene, 1, timeout=0.2)
+    assert scene.client.state is State.CLOSED
+
+
+def test_silence_can_be_borne():
+    """FR-3: where the configuration says so."""
+    scene = Scene(max_silent_timeouts=None)
+    for _ in range(20):
+        asked_and_timed_out(scene, 1)
+    assert scene.client.is_open

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from dot_proto import (
+    Cause,
     ClientConnection,
     ConnectionClosed,
     LocalProtocolError,
@@ -301,7 +302,7 @@ def test_places_run_out_and_come_back():
     """A query that was given up keeps its place until the late answer comes, however many messages that has."""
     machine = begun(0)
     for number in range(5):
-        machine.ask("a.example", 0, 1.0, number == 0, held=False)
+        machine.ask("a.example", 0, 8.0 if number > 1 else 1.0, number == 0, held=False)
     machine.cancel(3)
     machine.cancel(3)
     machine.pass_time(1.0, looks=True)
@@ -309,6 +310,33 @@ def test_places_run_out_and_come_back():
     machine.ask("a.example", 0, 1.0, multiple=False, held=False)
     for kind in ("right", "refused"):
         machine.receive([(which, kind, None) for which in (0, 0, 0)], [])
+    machine.teardown()
+
+
+def test_silence():
+    """Two queries time out one after the other, and not one octet comes."""
+    machine = begun(2)
+    for _ in range(2):
+        machine.ask("a.example", 0, 1.0, multiple=False, held=False)
+        machine.pass_time(1.0, looks=True)
+    assert last(machine) == ("QueryTimedOut", "ConnectionClosed")
+    assert machine.events[-1].cause is Cause.PEER_SILENT
+    machine.teardown()
+
+
+def test_ids_that_run_short():
+    """The engine counts when the first of them are late, and once more when so are others."""
+    machine = begun(0)
+    limit = machine.connection.configuration.max_in_flight
+    for number in range(limit):
+        machine.ask("a.example", 0, 1.0 + number, multiple=False, held=False)
+    for _ in range(limit - 1):
+        machine.cancel(0)
+    machine.receive([(1, "right", None)], [])  # the first that was cancelled
+    machine.pass_time(2.0, looks=True)
+    assert machine.connection.is_open
+    machine.pass_time(1.0, looks=True)
+    assert machine.connection.closing_for is Cause.EXHAUSTED
     machine.teardown()
 
 

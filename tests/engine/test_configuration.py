@@ -22,6 +22,8 @@ CLIENT_EDGES = {
     "close_timeout": ([0, math.inf], [-1]),
     "max_in_flight": ([1, 65_536], [0, -1, 65_537]),
     "max_unsolicited": ([0, 10**9], [-1]),
+    "silence_timeout": ([0, math.inf], [-1]),
+    "max_silent_timeouts": ([None, 1, 10**9], [0, -1]),
     "padding_block": ([None, 1, 128, 65_535], [0, -128, 65_536]),
 }
 SERVER_EDGES = {

@@ -392,7 +392,7 @@ def test_keepalive_of_another_length(length):
 def test_a_third_option_is_one_entry_more_in_the_list(monkeypatch):
     """The engine carries whatever is listed, on both ways through a message: here NSID (RFC 5001)."""
     monkeypatch.setattr(
-        dot_proto.client, "for_queries", lambda _: additions(((NSID, b""), (KEEPALIVE, b"")), QUERY_BLOCK)
+        dot_proto.client, "for_queries", lambda **_: additions(((NSID, b""), (KEEPALIVE, b"")), QUERY_BLOCK)
     )
     scene = Scene()
     for wire in (message(QUESTION), message(QUESTION, additionals=[opt(option(COOKIE, bytes(8)))])):

@@ -63,6 +63,7 @@ class Driver(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._will_flush = False
+        self._is_reading_wanted = True
         self.is_write_paused = False
         "Whether the peer reads too slowly for more to be sent."
         self.ended: Final[asyncio.Future[None]] = loop.create_future()
@@ -83,6 +84,7 @@ class Driver(asyncio.BufferedProtocol):
         if not transport.is_closing():
             if self.is_write_paused:
                 self._watch_sending()
+                self._keep_reading()
             elif chunks := self._session.data_to_send():
                 transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             if self._session.is_finished:
@@ -112,9 +114,8 @@ class Driver(asyncio.BufferedProtocol):
 
     def set_reading(self, wanted: bool) -> None:
         """Take octets from the peer, or stop, so that TCP slows the peer down."""
-        transport = self._transport
-        if transport is not None and not transport.is_closing() and transport.is_reading() is not wanted:
-            (transport.resume_reading if wanted else transport.pause_reading)()
+        self._is_reading_wanted = wanted
+        self._keep_reading()
 
     # What the transport calls.
 
@@ -171,6 +172,7 @@ class Driver(asyncio.BufferedProtocol):
             self._send_timeout.update(0, now=self._loop.time(), is_last=False)
         self._on_writability()
         self.flush()
+        self._keep_reading()
 
     # Private methods.
 
@@ -179,6 +181,14 @@ class Driver(asyncio.BufferedProtocol):
             self._process_events(events)
         if not self._will_flush:
             self.flush()
+
+    def _keep_reading(self) -> None:
+        # Where TLS has to answer what is read (KeyUpdate), and the peer does not take the answers, reading on would
+        # pile them up.
+        wanted = self._is_reading_wanted and (not self.is_write_paused or self._session.wants_data)
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and transport.is_reading() is not wanted:
+            (transport.resume_reading if wanted else transport.pause_reading)()
 
     def _watch_sending(self) -> None:
         assert self._transport is not None

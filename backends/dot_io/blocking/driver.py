@@ -187,7 +187,10 @@ class Driver:
     # Private methods.
 
     def _may_read(self) -> bool:
-        return self._is_reading_wanted and not self._has_read_all  # the end of a stream could be read for ever
+        # The end of a stream could be read for ever. And where TLS has to answer what is read (KeyUpdate), and the peer
+        # does not take the answers, reading on would pile them up.
+        is_taken = not self._unsent or self._session.wants_data
+        return self._is_reading_wanted and not self._has_read_all and is_taken
 
     def _shut_down(self) -> None:
         with contextlib.suppress(OSError):  # it has ended already

@@ -179,8 +179,10 @@ class Driver:
             data = self._receive() if self._may_read() else None
 
     def _may_read(self) -> bool:
-        # The end of a stream could be read for ever; where sending has failed, what has come still counts.
-        return not self._has_read_all and (self._failure is not None or self._is_reading_wanted)
+        # The end of a stream could be read for ever; where sending has failed, what has come still counts. And where
+        # TLS has to answer what is read (KeyUpdate), and the peer does not take the answers, they would pile up.
+        is_taken = not self._unsent or self._session.wants_data
+        return not self._has_read_all and (self._failure is not None or (self._is_reading_wanted and is_taken))
 
     def _act(self, data: bytes | None) -> None:
         """Take in what came, octets, the end, or a point in time, and send what follows from it."""
@@ -234,6 +236,8 @@ class Driver:
             elif not self._unsent:
                 self._on_writability()
                 self.flush()
+                if self._waiting is not None:
+                    self._waiting.cancel()  # it may be that nothing was read while nothing was taken
 
     def _send(self) -> None:
         try:

@@ -221,6 +221,7 @@ class CheckedConnection(ABC):
         scheduler.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
         called = event.cause is not Cause.GO_AWAY or self._may_call_last()
         scheduler.require(called, "{}: it goes away without a reason", self.name)
+        self._check_giving_up(event.cause)
         rested = self._rests_since is not None and self._may_idle_until(self._rests_since)[0] <= scheduler.now
         scheduler.require(event.cause is not Cause.IDLE or rested, "{}: idle before its time", self.name)
         waited = event.cause is not Cause.CLOSE_TIMEOUT or self._ends_by <= scheduler.now
@@ -229,6 +230,11 @@ class CheckedConnection(ABC):
         scheduler.require(
             flooded, "{}: it reports too many unsolicited messages, after {}", self.name, self._unsolicited
         )
+
+    def _check_giving_up(self, cause: Cause) -> None:
+        """A peer that does not answer is given up for a reason; servers have none."""
+        is_given_up = cause in (Cause.EXHAUSTED, Cause.PEER_SILENT)
+        self.scheduler.require(not is_given_up, "{}: it gives its client up: {}", self.name, cause)
 
     @abstractmethod
     def _may_idle_until(self, since: float) -> tuple[float, float]:

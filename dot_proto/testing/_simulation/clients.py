@@ -13,6 +13,7 @@ from typing import Final
 
 from ... import (
     AuthenticationPolicy,
+    Cause,
     ClientConfiguration,
     ClientConnection,
     DiscardReason,
@@ -79,6 +80,9 @@ class CheckedClient(CheckedConnection):
         self._statements: list[float | None] = []
         self._told_of_bad_option = False
         self._is_sent_away = False
+        self._heard_at = -math.inf
+        self._timed_out_unheard = 0
+        self._most_overdue = 0
 
     def is_pending(self, handle: int) -> bool:
         """Whether a query has no fate yet."""
@@ -147,6 +151,7 @@ class CheckedClient(CheckedConnection):
     def receive(self, octets: bytes) -> list[Event]:
         """Octets from the server."""
         self._unreported += len(octets)
+        self._heard_at, self._timed_out_unheard = self.scheduler.now, 0
         events = self.client.receive_data(octets, now=self.scheduler.now)
         return self._received(octets, self.link.answers, events)
 
@@ -196,6 +201,7 @@ class CheckedClient(CheckedConnection):
                 self._check_response(event)
             case QueryTimedOut():
                 asked = self._fated(event.query, "timed out")
+                self._timed_out_unheard += asked.position is not None and asked.at >= self._heard_at
                 scheduler.require(asked.deadline <= scheduler.now, "{}: {} times out too early", self.name, asked)
                 scheduler.require(event.elapsed == scheduler.now - asked.at, "{}: elapsed {}", self.name, event.elapsed)
                 self._abandon(asked)
@@ -302,6 +308,20 @@ class CheckedClient(CheckedConnection):
     def _restart_idle_timer(self) -> None:
         self._rests_since = None if self._pending else self.scheduler.now
 
+    def _check_giving_up(self, cause: Cause) -> None:
+        configuration = self.client.configuration
+        self._count_overdue()
+        is_exhausted = cause is not Cause.EXHAUSTED or 2 * self._most_overdue >= configuration.max_in_flight
+        self.scheduler.require(is_exhausted, "{}: exhausted by {} queries", self.name, self._most_overdue)
+        due = configuration.max_silent_timeouts or 0
+        is_silent = cause is not Cause.PEER_SILENT or self._timed_out_unheard >= due
+        self.scheduler.require(is_silent, "{}: silent after {} time-outs", self.name, self._timed_out_unheard)
+
+    def _count_overdue(self) -> None:
+        """A graceful close for want of ids goes on when late answers have given some back."""
+        overdue = sum(asked.deadline <= self.scheduler.now for asked in self._abandoned.values())
+        self._most_overdue = max(self._most_overdue, overdue)
+
     def _hears(self) -> bool:
         return self.client.state is not State.CLOSED
 
@@ -337,6 +357,7 @@ class CheckedClient(CheckedConnection):
 
     def _check_state(self) -> None:
         scheduler, client = self.scheduler, self.client
+        self._count_overdue()
         taken, limit = len(self._pending) + len(self._abandoned), client.configuration.max_in_flight
         places = limit - taken if client.is_open else 0
         scheduler.require(client.pending == len(self._pending), "{}: pending is {}", self.name, client.pending)
