@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -29,7 +28,6 @@ from ._fork import forgets_after_fork
 from ._queue import QueryQueue, Ticket
 from .errors import (
     AuthenticationError,
-    ConnectError,
     ConnectionLostError,
     Failure,
     HandshakeError,
@@ -128,21 +126,6 @@ class Plan:
             context.sessions.forget_server(context, (self.host, self.port))
             return self
         raise error
-
-
-def connect_error(host: str, port: int, error: OSError | UnicodeError) -> ConnectError:
-    """No TCP connection, and why, in the same words on every backend: the system's."""
-    reason: BaseException = error
-    # trio's own error has those of its attempts behind it.
-    while isinstance(reason, OSError) and reason.errno is None and reason.__cause__ is not None:
-        reason = reason.__cause__
-        if isinstance(reason, BaseExceptionGroup):
-            reason = reason.exceptions[-1]
-    words = str(reason)
-    if isinstance(reason, OSError) and reason.errno is not None:
-        # asyncio and trio put words of their own in the place of the system's.
-        words = str(reason.strerror) if isinstance(reason, socket.gaierror) else os.strerror(reason.errno)
-    return ConnectError(f"no TCP connection to {host} port {port}: {words}")
 
 
 class ClientBase:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 import struct
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 RECEIVE_SIZE: Final = 65_536
 "Octets read at a time: four TLS records; larger reads gain nothing (benchmarks/backends.py)."
@@ -57,6 +58,32 @@ class SendTimeout:
     def is_over(self, *, now: float) -> bool:
         """Whether the peer is to be given up now."""
         return self.deadline <= now
+
+
+def start_connecting(family: int, kind: int, protocol: int, address: Any) -> tuple[socket.socket, bool]:
+    """A socket that does not block, and whether it is connected already; the attempt ends when it can be written to.
+
+    Raises :class:`OSError`, as for a family that this kernel does not have.
+    """
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.connect(address)
+    except (BlockingIOError, InterruptedError):  # either way the kernel goes on with it
+        return sock, False
+    except BaseException:
+        sock.close()
+        raise
+    return sock, True
+
+
+def failure_of_connecting(sock: socket.socket) -> OSError | None:
+    """How an attempt has ended; the socket of one that failed is closed."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if not number:
+        return None
+    sock.close()
+    return OSError(number, os.strerror(number))
 
 
 class _HasOptions(Protocol):

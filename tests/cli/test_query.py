@@ -714,6 +714,8 @@ IMPORTED = {
     "dot_io",
     "dot_io._address",
     "dot_io._client",
+    "dot_io._dial",
+    "dot_io._lookup",
     "dot_io._transport",
     "dot_io._fork",
     "dot_io._queue",

@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import pytest
 import trio.testing
 
-from conformance.adapters import ASYNC, Backend, Trio
+from conformance.adapters import Backend, Trio
 from conformance.identities import NAME, Identities
 from dot_io.errors import (
     ConnectError,
@@ -63,29 +62,6 @@ def test_nobody_there(api: Backend, identities: Identities, host: str) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         api.run(scenario, bound.getsockname()[1])
-
-
-# A blocking program cannot leave its resolver waiting, and uvloop has one of its own, out of a test's reach.
-@pytest.mark.parametrize("api", [one for one in ASYNC if one.name != "uvloop"], ids=repr)
-def test_looking_up_a_name(api: Backend, identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CON: the system's resolver has forgotten us."""
-    over = threading.Event()
-
-    def getaddrinfo(host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
-        if not flags & socket.AI_NUMERICHOST:
-            happens(over)
-        raise socket.gaierror(socket.EAI_NONAME, "unknown")
-
-    async def scenario(api: Backend) -> None:
-        try:
-            with takes(api, 0.1), pytest.raises(ConnectTimeoutError):
-                async with api.connect("slow.example", identities.policy, timeout=0.1):
-                    pass
-        finally:
-            over.set()
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    api.run(scenario)
 
 
 def test_shaking_hands(api: Backend, identities: Identities) -> None:

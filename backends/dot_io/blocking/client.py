@@ -49,6 +49,7 @@ from .._client import (
     context_for,
     no_first_query,
 )
+from .._dial import connect_error
 from .._queue import Ticket
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
@@ -72,11 +73,10 @@ def connect(
 ) -> Client:
     """Connect, shake hands, and check who answers, all within ``timeout`` seconds.
 
-    ``host`` is an address or a name to dial; looking up a name takes as long as the system's resolver does.
-    Without ``policy`` the server must have a certificate for ``host`` that the system trusts.  ``context``
-    carries the policy and TLS settings from one connection to the next, and the sessions to resume; it takes the
-    place of ``policy``.  ``first_query`` is a query that leaves with the last octets of the handshake, once the
-    server is accepted: see :meth:`Client.first_response`.
+    ``host`` is an address or a name to dial.  Without ``policy`` the server must have a certificate for it that
+    the system trusts.  ``context`` carries the policy and TLS settings from one connection to the next, and the
+    sessions to resume; it takes the place of ``policy``.  ``first_query`` is a query that leaves with the last octets
+    of the handshake, once the server is accepted: see :meth:`Client.first_response`.
 
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
@@ -96,6 +96,9 @@ def _connect(plan: Plan) -> Client:
     try:
         now = monotonic()
         client = Client(plan, sock, plan.new_session(now=now), connect_time=now - started)
+    except OSError as error:  # no descriptors are left for a client that threads share
+        sock.close()
+        raise connect_error(plan.host, plan.port, error) from error
     except BaseException:
         sock.close()
         raise

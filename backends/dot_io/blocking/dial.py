@@ -1,40 +1,68 @@
-"""TCP to a host, one address after the other."""
+"""TCP to a host, by the first of its addresses that answers."""
 
 from __future__ import annotations
 
+import math
+import select
 import socket
+import threading
+from collections.abc import Iterable
 from time import monotonic
 
-from .._client import connect_error
-from ..errors import ConnectTimeoutError
-from .driver import LONGEST_WAIT
-
-SHORTEST_DIAL = 0.001
-"Seconds; a timeout of 0 would mean that a socket does not wait at all."
+from .._dial import Dialling, remaining
+from .._lookup import Address, Lookup
+from .._transport import failure_of_connecting, start_connecting
 
 
 def dial(host: str, port: int, deadline: float) -> socket.socket:
-    """A connected socket; ``deadline`` is on the monotonic clock, in seconds."""
+    """A connected socket that does not block; ``deadline`` is on the monotonic clock, in seconds.
+
+    Raises :class:`~dot_io.errors.ConnectError`.
+    """
+    dialling = Dialling(host, port, _look_up(host, port, deadline), deadline=deadline)
+    attempts: dict[socket.socket, Address] = {}
     try:
-        return _dial(host, port, deadline)
-    except TimeoutError:
-        raise ConnectTimeoutError(f"no TCP connection to {host} port {port} in time") from None
-    except (OSError, UnicodeError) as error:  # the latter: no host name at all
-        raise connect_error(host, port, error) from error
-
-
-def _dial(host: str, port: int, deadline: float) -> socket.socket:
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for left in range(len(addresses), 0, -1):
-        family, kind, protocol, _, address = addresses[-left]
-        sock = socket.socket(family, kind, protocol)
-        sock.settimeout(min(max((deadline - monotonic()) / left, SHORTEST_DIAL), LONGEST_WAIT))
-        try:
-            sock.connect(address)
-        except BaseException as error:
+        while True:
+            while (address := dialling.next_attempt(now=monotonic())) is not None:
+                try:
+                    sock, is_connected = start_connecting(*address)
+                except OSError as error:
+                    dialling.failed(address, error)
+                else:
+                    if is_connected:
+                        return sock
+                    attempts[sock] = address
+            for sock in _wait(attempts, dialling.next_wait(now=monotonic())):
+                address = attempts.pop(sock)
+                failure = failure_of_connecting(sock)
+                if failure is None:
+                    return sock
+                dialling.failed(address, failure)
+    finally:
+        for sock in attempts:
             sock.close()
-            if left == 1 or not isinstance(error, OSError):
-                raise
-        else:
-            return sock
-    raise OSError("it has no address")
+
+
+def _look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+    waiting = threading.Lock()
+    waiting.acquire()
+    with Lookup(host, port, waiting.release) as lookup:
+        if not lookup.is_done:
+            waiting.acquire(timeout=remaining(deadline, now=monotonic()))
+        return lookup.addresses()
+
+
+def _wait(sockets: Iterable[socket.socket], timeout: float) -> list[socket.socket]:
+    """Those that are connected, or have failed, after at most ``timeout`` seconds.
+
+    No selector of the system's that would take a file descriptor: there may be no more of them.
+    """
+    # Windows and some cooperative threads (eventlet) have no poll().
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        by_number = {sock.fileno(): sock for sock in sockets}
+        for number in by_number:
+            poll.register(number, select.POLLOUT)
+        return [by_number[number] for number, _ in poll.poll(math.ceil(timeout * 1000))]
+    _, connected, failed = select.select([], [*sockets], [*sockets], timeout)
+    return list({*connected, *failed})

@@ -19,10 +19,11 @@ import select
 import socket
 import threading
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from dot_proto import Event
 
+from .._dial import LONGEST_WAIT
 from .._fork import let_go
 from .._transport import (
     NO_SIGNAL,
@@ -33,9 +34,6 @@ from .._transport import (
     send_at_once,
 )
 from ..tls import TLSClient, TLSServer
-
-LONGEST_WAIT: Final = 86_400.0
-"Seconds to wait at a time: poll(2) counts milliseconds in 31 bits."
 
 
 class Wait(NamedTuple):
