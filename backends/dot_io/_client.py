@@ -184,9 +184,11 @@ class ClientBase:
         """Take in what a verb has returned: each query's waiter gets its fate, and the next in the queue are called."""
         for event in events:
             if isinstance(event, _FATES):
-                waiter = self._waiters.pop(event.query, None)
+                waiter = self._waiters.get(event.query)
                 if waiter is not None:
                     waiter(event)
+                    # Not before: an interruption in between must not leave somebody waiting whom nobody knows.
+                    self._waiters.pop(event.query, None)
             elif isinstance(event, ConnectionClosed):
                 self._end = event
                 self._lose_waiters()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dot_io.blocking import Client, Peer, connect, serve
+from dot_io.blocking.driver import Driver, Wait
 from dot_io.errors import (
     AuthenticationError,
     ConnectError,
@@ -769,8 +770,18 @@ def test_a_thread_with_a_shorter_timeout_is_timed_out_on_time(credentials: Crede
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
-def test_an_exception_in_the_thread_that_waits_is_its_own(credentials: Credentials) -> None:
+def test_an_exception_in_the_thread_that_waits_is_its_own(
+    credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CON-17: a signal's handler raises inside the wait; the other thread goes on by itself."""
+    select, selecting = Driver.select, threading.Event()
+
+    def noticed(driver: Driver, wait: Wait) -> bool:
+        if threading.get_ident() == main:
+            selecting.set()
+        return select(driver, wait)
+
+    monkeypatch.setattr(Driver, "select", noticed)
 
     class Interrupted(Exception):
         pass
@@ -784,6 +795,7 @@ def test_an_exception_in_the_thread_that_waits_is_its_own(credentials: Credentia
         caller.query()
         waiting.set()
         other = caller.query()
+        happens(selecting)
         signal.pthread_kill(main, signal.SIGUSR1)
         happens(interrupted)
         caller.send(answer(other))

@@ -50,7 +50,6 @@ from .._client import (
     no_first_query,
 )
 from .._dial import connect_error
-from .._queue import Ticket
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
@@ -143,13 +142,19 @@ class Client(ClientBase):
         no query.
         """
         fates: deque[Outcome] = deque()
-        handles: dict[int, int] = {}
-        waiting = deque([(0, message)])
+        positions: dict[int, int] = {}
         try:
-            self._send(waiting, handles, fates.append, timeout)
-            self._wait_until(lambda: bool(fates))
+            with self._lock, self._work:
+                self._notice()
+                if self._queue.capacity > 0:
+                    handle = self._session.connection.send_query(message, now=monotonic(), timeout=timeout)
+                    positions[handle] = 0
+                    self._waiters[handle] = fates.append
+            if not positions:
+                self._wait_and_send(deque([(0, message)]), positions, fates.append, timeout)
+            self._wait_until(fates.__len__)
         except BaseException:
-            self._cancel(handles)
+            self._cancel(positions)
             raise
         return self._response(fates[0])
 
@@ -168,13 +173,20 @@ class Client(ClientBase):
         fates: deque[Outcome] = deque()
         source = enumerate(messages)
         waiting = deque(islice(source, max_in_flight))
+        with self._lock, self._work:
+            self._notice()
         try:
             while positions or waiting:
-                self._send(waiting, positions, fates.append, timeout)
-                self._wait_until(lambda: bool(fates))
+                with self._lock, self._work:
+                    self._ask(waiting, positions, fates.append, now=monotonic(), timeout=timeout)
+                if not positions:
+                    self._wait_and_send(waiting, positions, fates.append, timeout)
+                self._wait_until(fates.__len__)
                 while fates:
                     outcome = fates.popleft()
-                    yield positions.pop(outcome.query), outcome
+                    position = positions.pop(outcome.query, None)
+                    if position is not None:  # else an interruption has had its fate told twice
+                        yield position, outcome
                 waiting.extend(islice(source, max_in_flight - len(positions) - len(waiting)))
         finally:
             if positions:
@@ -231,32 +243,19 @@ class Client(ClientBase):
             raise self._failure()
         self._is_in_use = True
 
-    def _send(
-        self, waiting: deque[tuple[int, bytes]], positions: dict[int, int], waiter: Waiter, timeout: float | None
-    ) -> None:
-        """Send as many of ``waiting`` as there is capacity for; where it is to be none, wait for our turn first."""
-        ticket = None
-        with self._lock, self._work:
-            if self._mover is None and self._end is None and not positions:
-                # Notice what happened while nobody waited: a server may have closed an idle connection.
-                self._process_events(self._driver.poll())
-            if positions or self._queue.capacity > 0:
-                self._ask(waiting, positions, waiter, now=monotonic(), timeout=timeout)
-            else:
-                timeout = self._time_in_queue(timeout)
-                ticket = self._queue.enter(self._wake_all)
-        if ticket is not None and timeout is not None:
-            self._wait_and_send(ticket, waiting, positions, waiter, timeout)
+    def _notice(self) -> None:
+        """Take in what happened while nobody waited: a server may have closed an idle connection."""
+        if self._mover is None and self._end is None and (events := self._driver.poll()):
+            self._process_events(events)
 
     def _wait_and_send(
-        self,
-        ticket: Ticket,
-        waiting: deque[tuple[int, bytes]],
-        positions: dict[int, int],
-        waiter: Waiter,
-        timeout: float,
+        self, waiting: deque[tuple[int, bytes]], positions: dict[int, int], waiter: Waiter, timeout: float | None
     ) -> None:
-        deadline, is_in_queue = monotonic() + timeout, True
+        """There is no capacity for any of ``waiting``: wait for our turn, and send as many as there is then."""
+        with self._lock, self._work:
+            timeout = self._time_in_queue(timeout)
+            ticket, is_in_queue = self._queue.enter(self._wake_all), True
+        deadline = monotonic() + timeout
         try:
             self._wait_until(lambda: ticket.is_called, deadline)
             with self._lock, self._work:
@@ -275,48 +274,53 @@ class Client(ClientBase):
                 self._cancel_query(handle, monotonic())
             self._wake_all()  # it may be others' turn, and there is less to wait for
 
-    def _wait_until(self, is_over: Callable[[], bool], deadline: float | None = None) -> None:
+    def _wait_until(self, is_over: Callable[[], object], deadline: float | None = None) -> None:
         """Move octets for everybody, or wait for the thread that does, until something is so or ``deadline`` is past.
 
         ``is_over`` is asked with the lock held.
         """
-        me = object()
+        me, driver = object(), self._driver
         try:
             while True:
                 wait: Wait | None = None
-                follower: threading.Lock | None = None
                 with self._lock, self._work:
                     if self._mover is None:
                         self._mover = me
                     if self._mover is me:
-                        self._process_events(self._driver.prepare())
-                        wait = self._driver.next_wait(deadline)
+                        if events := driver.prepare():
+                            self._process_events(events)
                     else:
-                        self._process_events(self._driver.flush())
-                        if self._driver.is_write_paused:
-                            self._driver.wake()  # to wait until the kernel takes more
-                        follower = self._follow()
-                    now = monotonic()
-                    if is_over() or (deadline is not None and deadline <= now):
+                        self._process_events(driver.flush())
+                        if driver.is_write_paused:
+                            driver.wake()  # to wait until the kernel takes more
+                    if is_over() or (deadline is not None and deadline <= monotonic()):
                         return
-                    due = self._session.next_timeout()
+                    if self._mover is me:
+                        wait = driver.next_wait(deadline)
+                    else:
+                        follower, follows_until = self._follow(), self._follows_until(deadline)
                 if wait is not None:
-                    is_readable = self._driver.select(wait)
+                    is_readable = driver.select(wait)
                     with self._lock, self._work:
-                        self._process_events(self._driver.act(wait, is_readable))
-                        if is_over():
-                            return
-                elif follower is not None:
-                    times = [now + FOLLOWER_WAIT, *(one for one in (due, deadline) if one is not None)]
-                    if not follower.acquire(timeout=max(min(times) - now, 0.0)):
-                        # Our deadline may be earlier than the one that the mover waits for.
-                        with self._lock, self._work:
-                            self._process_events(self._driver.poll())
+                        if events := driver.act(is_readable):
+                            self._process_events(events)
+                            if is_over():
+                                return
+                elif not follower.acquire(timeout=max(follows_until - monotonic(), 0.0)):
+                    # Our deadline may be earlier than the one that the mover waits for.
+                    with self._lock, self._work:
+                        self._process_events(driver.poll())
         finally:
             with self._lock:
                 if self._mover is me:
                     self._mover = None
-                    self._wake_followers()  # one of them must move octets now
+                    if self._followers:
+                        self._wake_followers()  # one of them must move octets now
+
+    def _follows_until(self, deadline: float | None) -> float:
+        """How long a follower relies on the mover, on the monotonic clock."""
+        times = (monotonic() + FOLLOWER_WAIT, self._session.next_timeout(), deadline)
+        return min(one for one in times if one is not None)
 
     def _follow(self) -> threading.Lock:
         """A lock that is held until something has happened."""

@@ -19,7 +19,6 @@ import select
 import socket
 import threading
 from time import monotonic
-from typing import NamedTuple
 
 from dot_proto import Event
 
@@ -35,14 +34,9 @@ from .._transport import (
 )
 from ..tls import TLSClient, TLSServer
 
-
-class Wait(NamedTuple):
-    """What :meth:`Driver.select` is to wait for."""
-
-    reading: bool
-    writing: bool
-    until: float
-    "On the monotonic clock, in seconds."
+Wait = tuple[bool, bool, float]
+"""What to wait for: whether octets can be read, whether some can be sent, and until when at the latest, in seconds on
+the monotonic clock."""
 
 
 class Driver:
@@ -115,7 +109,7 @@ class Driver:
             wait = self.next_wait(deadline)
         is_readable = self.select(wait)
         with self.lock:
-            return self.act(wait, is_readable)
+            return self.act(is_readable)
 
     def prepare(self) -> list[Event]:
         """Send, and take in what is there already: under load, looking for it costs less than waiting does."""
@@ -132,19 +126,20 @@ class Driver:
 
     def next_wait(self, deadline: float | None) -> Wait:
         """What to wait for now, at most until ``deadline``."""
-        until = min(monotonic() + LONGEST_WAIT, self._send_timeout.deadline)
+        until = self._send_timeout.deadline
         due = self._session.next_timeout()
-        if due is not None:
-            until = min(until, due)
-        if deadline is not None:
-            until = min(until, deadline)
-        return Wait(self._may_read(), self.is_write_paused, until)
+        if due is not None and due < until:
+            until = due
+        if deadline is not None and deadline < until:
+            until = deadline
+        return self._may_read(), self.is_write_paused, until
 
     def select(self, wait: Wait) -> bool:
         """Wait without the lock; says whether the socket should be read."""
-        return self._poller.select(self._socket, wait.reading, wait.writing, max(wait.until - monotonic(), 0.0))
+        reading, writing, until = wait
+        return self._poller.select(self._socket, reading, writing, min(max(until - monotonic(), 0.0), LONGEST_WAIT))
 
-    def act(self, wait: Wait, is_readable: bool) -> list[Event]:
+    def act(self, is_readable: bool) -> list[Event]:
         """Take in what has come and what is due, and send what follows from it.  Call with the lock held."""
         events = (self._receive() if is_readable else None) or []
         return events + self._act_on_time(monotonic()) + self.flush()
