@@ -140,6 +140,7 @@ class AsyncConnection(ABC, Generic[DriverType]):
         self._engine = self._session.connection
         self._handler = service.handler
         self._queries: deque[QueryReceived] = deque()
+        self._is_handling = False
 
     @abstractmethod
     def _now(self) -> float:
@@ -160,15 +161,23 @@ class AsyncConnection(ABC, Generic[DriverType]):
 
     def _handle_queries(self) -> None:
         """Give queries to the handler as long as their answers can leave; then read on, or let the client wait."""
+        if self._is_handling:
+            # An eager task (Python 3.12) is over before the call that started it returns, and flushing may call back
+            # too.  The call that is under way goes on here.
+            return
         queries = self._queries
+        self._is_handling = True
+        try:
+            while queries and not self.driver.is_write_paused and self._engine.state is not State.CLOSED:
+                now = self._now()
+                for _ in range(min(BATCH, len(queries))):
+                    self._ask_handler(queries.popleft(), now)
+                if queries:
+                    self.driver.flush()
+        finally:
+            self._is_handling = False
         if self._engine.state is State.CLOSED:
             queries.clear()
-        while queries and not self.driver.is_write_paused:
-            now = self._now()
-            for _ in range(min(BATCH, len(queries))):
-                self._ask_handler(queries.popleft(), now)
-            if queries:
-                self.driver.flush()
         is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
         self.driver.set_reading(not (is_full or self.driver.is_write_paused))
 

@@ -261,6 +261,18 @@ class Uvloop(Asyncio):
         return loop
 
 
+class EagerAsyncio(Asyncio):
+    """asyncio, where a task runs at once, inside ``create_task``, until it has to wait (Python 3.12)."""
+
+    name = "eager"
+
+    @staticmethod
+    def new_loop() -> asyncio.AbstractEventLoop:
+        loop = asyncio.SelectorEventLoop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+
+
 class Blocking(Asyncio):
     """Blocking sockets: each call in a thread, for which asyncio waits."""
 
@@ -400,5 +412,11 @@ class Trio(Backend):
         return await trio.to_thread.run_sync(function, *arguments)
 
 
-BACKENDS: tuple[Backend, ...] = (Blocking(), Asyncio(), *([] if sys.platform == "win32" else [Uvloop()]), Trio())
+BACKENDS: tuple[Backend, ...] = (
+    Blocking(),
+    Asyncio(),
+    *([] if sys.platform == "win32" else [Uvloop()]),
+    *([] if sys.version_info < (3, 12) else [EagerAsyncio()]),
+    Trio(),
+)
 ASYNC = tuple(backend for backend in BACKENDS if backend.is_async)

@@ -316,7 +316,7 @@ async def connect(backend):
 try:
     match sys.argv[1]:
         case "blocking": dot_io.blocking.connect("dns.example", timeout=0.05)
-        case "asyncio": asyncio.run(connect(dot_io.asyncio))
+        case "asyncio" | "eager": asyncio.run(connect(dot_io.asyncio))
         case "uvloop":
             import uvloop
             uvloop.run(connect(dot_io.asyncio))

@@ -357,6 +357,33 @@ def test_answers_leave_at_once_while_a_handler_still_waits(api: Backend, identit
         assert client.message()
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_an_async_handler_that_does_not_always_wait(
+    async_api: Backend, identities: Identities, caplog: pytest.LogCaptureFixture, every: int
+) -> None:
+    """FR-76: an eager task may have answered before ``create_task`` returns; 500 queries come in one write."""
+    served = list[str]()
+
+    async def handler(query: bytes, peer: Peer) -> bytes:
+        if len(served) % every:
+            await async_api.pause()
+        served.append(name_in(query))
+        if served[-1] == "n250":
+            raise ValueError("one of them fails")
+        return answer(query)
+
+    names = [f"n{number}" for number in range(500)]
+    with async_api.serving(handler, identities.server) as server, RawClient(server.port) as client:
+        client.send(*[make_query(f"{name}.example") for name in names])
+        answers = [client.message() for _ in names]
+        assert is_served(client)
+    assert sorted(name_in(message) for message in answers) == sorted(names)
+    assert [name_in(message) for message in answers if message[3] & 15] == ["n250"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records if record.name == "dot_io"] == [
+        "the handler failed, or its response cannot be sent; answering SERVFAIL"
+    ]
+
+
 def test_a_client_that_has_finished_asking_is_still_answered(api: Backend, identities: Identities) -> None:
     """RFC 8446, section 6.1: close_notify ends one direction; and waiting for the handler costs no work."""
     gate, asked = api.gate(), threading.Event()
