@@ -20,7 +20,7 @@ from dot_io.errors import (
     HandshakeError,
     QueryTimeoutError,
 )
-from dot_proto import Cause, DoTError, Reason
+from dot_proto import Cause, ClientConfiguration, DoTError, Reason
 from dot_proto import Fault as Code
 from support.peers import Script
 
@@ -65,6 +65,11 @@ GO_AWAY = lost(Cause.GO_AWAY, "the server takes no more queries on this connecti
 TRUNCATED = lost(Cause.PEER_FAULT, "the stream ended inside a message", Code.TRUNCATED)
 SHORT = lost(Cause.PEER_FAULT, "a length prefix below 12, the size of a DNS header", Code.SHORT_FRAME)
 FLOODED = lost(Cause.PEER_FAULT, "more than 64 messages in a row that belong to nothing", Code.TOO_MANY_UNSOLICITED)
+EXHAUSTED = lost(Cause.EXHAUSTED, "the server has left too many queries unanswered on this connection")
+DEAD = lost(
+    Cause.PEER_SILENT,
+    "the server has fallen silent: queries timed out one after the other, and nothing came from it",
+)
 CUT = lost(Cause.TRANSPORT_FAILED, "the peer closed TCP without TLS close_notify", Code.NO_CLOSE_NOTIFY)
 RESET = lost(Cause.TRANSPORT_FAILED, "Connection reset by peer", Code.RESET)
 BROKEN = lost(Cause.TRANSPORT_FAILED, "the TLS session broke: decryption failed or bad record mac", Code.TLS)
@@ -82,6 +87,8 @@ class Tls:
     "The only one it has."
     stalls: bool = False
     "Whether nothing follows its ServerHello."
+    refuses_sessions: bool = False
+    "Whether it ends a handshake in which an earlier session is offered."
 
     def context(self, file: Path) -> ssl.SSLContext:
         """Without any of our own settings."""
@@ -108,6 +115,10 @@ class Fault:
     "``None``: it gets bare TCP."
     is_pinned: bool = False
     "Whether the client knows the server by a pin, rather than by name."
+    is_resumed: bool = False
+    "Whether the client was connected before, and offers to resume that session."
+    configuration: ClientConfiguration | None = None
+    "The client's, where it is not the default."
     opcode: int = 0
 
 
@@ -191,6 +202,14 @@ EVERY = (
         ((OK,), (OK,)),
     ),
     Fault("no-answer-to-close", "never answers close_notify", peer.never_answers_close_notify, ((OK,),)),
+    Fault(
+        "refuses-sessions",
+        "ends each handshake in which an earlier session is offered",
+        peer.serve,
+        ((OK,),),
+        tls=Tls(refuses_sessions=True),
+        is_resumed=True,
+    ),
     # What costs a query its answer, and no other.
     Fault("never-answers", "never answers", peer.never_answers, ((LATE, LATE, LATE),)),
     Fault("late", "gives the first answer too late", peer.answers_late, ((LATE,), (OK,), (OK,))),
@@ -198,6 +217,20 @@ EVERY = (
     Fault("wrong-question", "answers the first query with another question", peer.wrong_question, ((LATE, OK), (OK,))),
     Fault("qr-0", "sends the first query back (QR is 0)", peer.echoes, ((LATE, OK), (OK,))),
     # What costs the connection.
+    Fault(
+        "drops-some",
+        "silently drops every second query, to a client with `max_in_flight=4`",
+        peer.drops_every_second,
+        ((OK, LATE), (OK, LATE), (EXHAUSTED,)),
+        configuration=ClientConfiguration(max_in_flight=4),
+    ),
+    Fault(
+        "silent-for-good",
+        "is silent for good, to a client with `max_silent_timeouts=3` and `silence_timeout=0.5`",
+        peer.never_answers,
+        ((LATE,), (LATE,), (LATE,), (DEAD,)),
+        configuration=ClientConfiguration(max_silent_timeouts=3, silence_timeout=0.5),
+    ),
     Fault("closes-after-two", "closes after two answers", peer.closes_after_two, ((OK, OK, CLOSED, CLOSED), (CLOSED,))),
     Fault("closes-idle", "closes an idle connection", peer.closes_when_idle, ((OK,), (CLOSED,))),
     Fault(
@@ -240,7 +273,7 @@ and no task, thread or file descriptor is left.
 "; then" stands between queries asked at a time and those asked when the former had their fates. The error is what
 `query()` raises, or where there is no connection, `connect()`. "Again": `safe_to_resend`, whether the query may be
 asked again elsewhere; where there is no connection, nothing was sent. A time-out ends one query: the connection goes
-on.
+on, until there are too many of them.
 
 | A server that ... | Queries | Error | Codes | Again | It says |
 |---|---|---|---|---|---|

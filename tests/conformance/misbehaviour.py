@@ -138,6 +138,11 @@ def never_answers(caller: Caller) -> None:
     caller.rest()
 
 
+def drops_every_second(caller: Caller) -> None:
+    while True:
+        caller.send(answer(asked(caller, 2)[0]))
+
+
 def wrong_id(caller: Caller) -> None:
     first, second = asked(caller, 2)
     taken = {first[:2], second[:2]}
@@ -221,6 +226,15 @@ def tls_1_1(caller: Caller) -> None:
     handshake = b"\x02" + len(hello).to_bytes(3) + hello
     caller.socket.sendall(b"\x16\x03\x02" + len(handshake).to_bytes(2) + handshake)
     caller.rest()
+
+
+def ends_handshakes_with_a_session(caller: Caller, context: ssl.SSLContext) -> None:
+    """Close when an earlier session is offered (the extension pre_shared_key, RFC 8446, section 4.2.11); else serve."""
+    hello = caller.socket.recv(65_536, socket.MSG_PEEK)
+    if b"\x00\x29" in hello[-600:] and len(hello) > 400:  # it is the last extension, with a ticket
+        return
+    with context.wrap_socket(caller.socket, server_side=True) as sock:
+        serve(Caller(sock))
 
 
 def stalls_after_server_hello(caller: Caller, context: ssl.SSLContext) -> None:

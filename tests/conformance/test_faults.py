@@ -14,8 +14,9 @@ import pytest
 
 from conformance.adapters import Backend
 from conformance.faults import EVERY, LATE, OK, PAGE, SILENT, Fate, Fault, page
-from conformance.misbehaviour import stalls_after_server_hello
+from conformance.misbehaviour import ends_handshakes_with_a_session, stalls_after_server_hello
 from dot_io.errors import AuthenticationError, ConnectionLostError, HandshakeError
+from dot_io.tls import ClientContext
 from dot_proto import AuthenticationPolicy, DoTError, make_query
 from dot_proto import Fault as Code
 from support.messages import question_of
@@ -65,6 +66,8 @@ def misbehaving(fault: Fault, pki: Pki) -> Iterator[int]:
             conduct(caller)
         elif tls is not None and tls.stalls:
             stalls_after_server_hello(caller, context)
+        elif tls is not None and tls.refuses_sessions:
+            ends_handshakes_with_a_session(caller, context)
         else:
             try:
                 sock = context.wrap_socket(caller.socket, server_side=True)
@@ -124,13 +127,15 @@ async def converse(api: Backend, fault: Fault, client: Any) -> None:
     assert client.is_closed is (ConnectionLostError in errors)
 
 
-async def scenario(api: Backend, fault: Fault, policy: AuthenticationPolicy, port: int) -> None:
+async def scenario(api: Backend, fault: Fault, context: ClientContext, port: int) -> None:
     """Connect, ask, and close."""
     connects = OK
     timeout = SHORT_DEADLINE if fault.connects == SILENT else DEADLINE
     started = monotonic()
     try:
-        async with api.connect("127.0.0.1", policy, port=port, timeout=timeout) as client:
+        async with api.connect(
+            "127.0.0.1", context=context, port=port, timeout=timeout, configuration=fault.configuration
+        ) as client:
             await converse(api, fault, client)
             started = monotonic()
     except DoTError as error:
@@ -154,8 +159,11 @@ def test_fault(api: Backend, fault: Fault, pki: Pki) -> None:
         policy = AuthenticationPolicy.strict(pins=[pki.leaf.pin])
     else:
         policy = AuthenticationPolicy.strict(NAME, trust_anchors=[pki.root.der])
+    context = ClientContext(policy)
     with misbehaving(fault, pki) as port:
-        api.run(scenario, fault, policy, port)
+        if fault.is_resumed:
+            api.run(scenario, fault, context, port)
+        api.run(scenario, fault, context, port)
 
 
 def test_every_fault_that_has_a_code_is_in_the_table() -> None:
