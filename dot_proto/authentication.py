@@ -25,10 +25,12 @@ import enum
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Final
 
 from . import _der
+from ._facts import CertificateFacts as CertificateFacts
+from ._facts import facts_of
+from ._facts import validity_of as validity_of
 from .errors import CertificateError, LocalProtocolError
 from .pins import Pin
 
@@ -205,39 +207,6 @@ class ValidationFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateFacts:
-    """One certificate, as far as the protocol looks into it."""
-
-    der: bytes = field(repr=False)
-    "The certificate's octets."
-    pin: Pin
-    "SHA-256 of its SubjectPublicKeyInfo (RFC 7858, section 4.2)."
-    not_before: int | None
-    "POSIX seconds, or ``None`` where the date cannot be read."
-    not_after: int | None
-    "POSIX seconds, or ``None`` where the date cannot be read."
-
-    @classmethod
-    def of(cls, der: bytes) -> CertificateFacts:
-        """Read one certificate; raises :class:`~dot_proto.CertificateError`."""
-        certificate = _der.read_certificate(der)
-        return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
-
-    def date_warning(self, wall_time: float) -> str | None:
-        """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``."""
-        if self.not_after is not None and wall_time > self.not_after:
-            return f"expired {_span(wall_time - self.not_after)} ago"
-        if self.not_before is not None and wall_time < self.not_before:
-            return f"valid only in {_span(self.not_before - wall_time)}"
-        return None
-
-
-# A server shows the same few certificates at each handshake, and most of them twice, as sent and as validated: to
-# read them each time would be 6 % of a connection up to its first answer. A TLS library limits how long each may be.
-_facts_of: Final = lru_cache(maxsize=32)(CertificateFacts.of)
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """What one handshake showed; made by the TLS layer, judged by the engine."""
 
@@ -304,16 +273,29 @@ def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
 def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Verdict) -> Verdict:
     # A TLS library checks nothing again on resumption, so the earlier verdict is all there is: it must have
     # been an acceptance, under this very policy, of this very leaf.
-    same_leaf = evidence.leaf is not None and evidence.leaf == earlier.leaf
-    if earlier.accepted and earlier.policy == policy and same_leaf:
-        return replace(earlier, is_resumed=True)
-    return Verdict(
-        policy,
-        accepted=False,
-        authenticated=False,
-        reason=Reason.OTHER_POLICY,
-        explanation="the resumed TLS session was made under another policy or with another certificate",
-    )
+    leaf = evidence.leaf
+    if leaf is None or not (earlier.accepted and earlier.policy == policy and leaf == earlier.leaf):
+        return Verdict(
+            policy,
+            accepted=False,
+            authenticated=False,
+            reason=Reason.OTHER_POLICY,
+            explanation="the resumed TLS session was made under another policy or with another certificate",
+        )
+    told_anew = replace(earlier, is_resumed=True, warnings=(*policy.warnings, *_date_warnings(leaf, evidence)))
+    if evidence.wall_time is None:
+        return told_anew
+    # The session was to be offered no longer than the validated chain lasts; this is the second lock.
+    for number, one in enumerate(earlier.validated, 1):
+        if about := one.date_warning(evidence.wall_time):
+            return replace(
+                told_anew,
+                accepted=False,
+                authenticated=False,
+                reason=Reason.EXPIRED if about.startswith("expired") else Reason.NOT_YET_VALID,
+                explanation=f"certificate #{number} of the chain that the resumed TLS session rests on is {about}",
+            )
+    return told_anew
 
 
 def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
@@ -329,16 +311,15 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
         return refuse(Reason.NO_CERTIFICATE, "the server presented no certificate")
     counted: tuple[CertificateFacts, ...]
     try:
-        counted = (_facts_of(evidence.leaf),)
+        counted = (facts_of(evidence.leaf),)
         if policy.validates:
             chain = evidence.validated
             if chain is None or chain.name != policy.name or chain.certificates[:1] != (evidence.leaf,):
                 return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
-            counted = tuple(map(_facts_of, chain.certificates))
+            counted = tuple(map(facts_of, chain.certificates))
     except CertificateError as error:
         return refuse(Reason.BAD_CERTIFICATE, f"a certificate cannot be read: {error}")
-    if evidence.wall_time is not None and (about := counted[0].date_warning(evidence.wall_time)):
-        warnings.append(f"the server's certificate is {about}")
+    warnings += _date_warnings(evidence.leaf, evidence)
 
     if policy.issuer_pins:
         for one in presented:
@@ -387,11 +368,20 @@ def _pin_mismatch(
     return text
 
 
+def _date_warnings(leaf: bytes, evidence: Evidence) -> list[str]:
+    """What is wrong with the dates of the server's own certificate; where a policy asks only for a key, a warning."""
+    try:
+        about = None if evidence.wall_time is None else facts_of(leaf).date_warning(evidence.wall_time)
+    except CertificateError:
+        return []
+    return [] if about is None else [f"the server's certificate is {about}"]
+
+
 def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
     facts: list[CertificateFacts] = []
     for der in certificates:
         try:
-            facts.append(_facts_of(der))
+            facts.append(facts_of(der))
         except CertificateError:
             continue  # shown nowhere, counted nowhere: a stray that cannot be read harms nobody
     return facts
@@ -450,12 +440,3 @@ def is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _span(seconds: float) -> str:
-    """A length of time for people, in its largest fitting unit."""
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    return f"{seconds:.0f} s"

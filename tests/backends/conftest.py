@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import socket
 import threading
@@ -11,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from dot_io.tls.cache import SessionReads
 from support.credentials import Credentials
 from support.peers import GIVE_UP
 
 DESCRIPTORS = Path("/proc/self/fd")
+
+
+@pytest.fixture(autouse=True)
+def _sessions_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a Python that loses memory for each session, a process keeps few of them; one test run makes thousands."""
+    monkeypatch.setattr("dot_io.tls.cache._reads", SessionReads(math.inf))
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import ssl
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dot_io.tls import ClientContext, HandshakeCompleted, SessionCache
-from dot_proto import AuthenticationPolicy, CertificateFacts, PeerAuthenticated, Pin, Reason, Verdict
+from dot_proto import AuthenticationPolicy, PeerAuthenticated, Pin, Reason
 from support.messages import Clock
-from support.pki import NAME, Identity, Pki
+from support.pki import NAME, Pki
 from support.pki import pki_fixture as pki_fixture
 from support.wire import (
     ADDRESS,
     TLS12,
-    TLS13,
     Peer,
     Wire,
     accepted,
@@ -28,8 +24,6 @@ from support.wire import (
     refused,
     the,
 )
-
-DAY = 86_400.0
 
 
 def strict(pki: Pki, *pins: Pin) -> AuthenticationPolicy:
@@ -229,7 +223,7 @@ def test_a_session_under_another_verdict(
         earlier = accepted(connect(context, raw_server(pki.file(*pki.honest), version)))
         cache.forget()
     session = impostors_session(context, server)
-    cache.store(context, ADDRESS, session, earlier, now=1000.0, wall_time=session.time)
+    cache.store(context, ADDRESS, session, earlier, wall_time=session.time)
     wire = connect(context, server)
     assert is_resumed(wire), "OpenSSL has refused by itself: this test proves nothing any more"
     verdict = refused(wire)
@@ -246,123 +240,3 @@ def test_pins_that_have_changed(pki: Pki, version: ssl.TLSVersion, cache: Sessio
     wire = connect(ClientContext(strict(pki, pki.customer.pin), sessions=cache), server)
     assert refused(wire).reason is Reason.PIN
     assert not is_resumed(wire)
-
-
-# The cache by itself.
-
-CONTEXT = object()
-
-
-def session(*, lifetime: int = 7200, made_at: float = 0.0) -> Any:
-    """As much of a session as the cache looks at."""
-    return SimpleNamespace(ticket_lifetime_hint=lifetime, time=made_at)
-
-
-def verdict(pki: Pki, *, accepted: bool = True, leaf: Identity | None = None, by_pin: bool = False) -> Verdict:
-    policy = AuthenticationPolicy.strict(pins=[pki.leaf.pin]) if by_pin else strict(pki)
-    chain = (CertificateFacts.of((leaf or pki.leaf).der),)
-    return Verdict(policy, accepted, accepted, None, "", presented=chain, validated=() if by_pin else chain)
-
-
-def lasts(cache: SessionCache, seconds: float) -> bool:
-    """Whether what was stored at 1000 can be had until just before so many seconds later, and no longer."""
-    entries = [entry for entries in cache._entries.values() for entry in entries]
-    assert [entry.expires_at for entry in entries] == [1000.0 + seconds]
-    return cache.take(CONTEXT, ADDRESS, now=1000.0 + seconds) is None
-
-
-def test_a_ticket_is_kept_for_its_lifetime(pki: Pki, cache: SessionCache) -> None:
-    """TLS-21 (RFC 8446, section 4.6.1)."""
-    cache.store(CONTEXT, ADDRESS, session(), verdict(pki), now=1000.0, wall_time=0.0)
-    assert lasts(cache, 7200.0)
-
-
-def test_a_ticket_is_kept_for_seven_days_at_most(pki: Pki, cache: SessionCache) -> None:
-    """TLS-21: whatever the server says."""
-    cache.store(CONTEXT, ADDRESS, session(lifetime=2**32 - 1), verdict(pki, by_pin=True), now=1000.0, wall_time=0.0)
-    assert lasts(cache, 7 * DAY)
-
-
-@pytest.mark.parametrize(("lifetime", "made_at"), [(0, 0.0), (60, -60.0), (60, -61.0)])
-def test_a_ticket_without_a_future_is_not_kept(pki: Pki, lifetime: int, made_at: float, cache: SessionCache) -> None:
-    """TLS-21: a lifetime of zero means at once."""
-    fresh = session(lifetime=lifetime, made_at=made_at)
-    cache.store(CONTEXT, ADDRESS, fresh, verdict(pki), now=1000.0, wall_time=0.0)
-    assert len(cache) == 0
-
-
-def test_the_lifetime_counts_from_the_tickets_own_time(pki: Pki, cache: SessionCache) -> None:
-    """TLS-21: under TLS 1.2 a resumed session has still its first ticket, which must not last for ever so."""
-    cache.store(CONTEXT, ADDRESS, session(made_at=-7000.0), verdict(pki), now=1000.0, wall_time=0.0)
-    assert lasts(cache, 200.0)
-
-
-def test_a_ticket_does_not_outlive_the_certificate(pki: Pki, cache: SessionCache) -> None:
-    """TLS-21 (RFC 8446, section 4.6.1): of which a policy by pins does not ask."""
-    end = verdict(pki).validated[0].not_after
-    assert end is not None
-    made = session(lifetime=7200, made_at=end - 100.0)
-    cache.store(CONTEXT, ADDRESS, made, verdict(pki), now=1000.0, wall_time=end - 100.0)
-    assert lasts(cache, 100.0)
-    cache.store(CONTEXT, ADDRESS, made, verdict(pki, by_pin=True), now=1000.0, wall_time=end - 100.0)
-    assert lasts(cache, 7200.0)
-
-
-def test_threads_may_share_a_cache(pki: Pki) -> None:
-    """TLS-8: one thread takes the last session of a server while another stores one, or drops the oldest server."""
-    cache, made, trusted = SessionCache(max_servers=1), session(), verdict(pki)
-    server_of = [(f"192.0.2.{number}", 853) for number in range(3)]
-
-    def reconnect(first: int) -> None:
-        for number in range(first, first + 3000):
-            cache.store(CONTEXT, server_of[number % 3], made, trusted, now=0.0, wall_time=0.0)
-            cache.take(CONTEXT, server_of[number % 3], now=0.0)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # seconds: without a lock this fails every time that it was tried
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(reconnect, range(4)))
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def test_a_refusal_is_not_kept(pki: Pki, cache: SessionCache) -> None:
-    """TLS-9."""
-    cache.store(CONTEXT, ADDRESS, session(), verdict(pki, accepted=False), now=1000.0, wall_time=0.0)
-    assert len(cache) == 0
-
-
-def test_the_newest_ticket_first(pki: Pki) -> None:
-    """TLS-11: so many are kept of each server, and each is had once."""
-    cache = SessionCache(per_server=2)
-    made = [session(), session(), session()]
-    for one in made:
-        cache.store(CONTEXT, ADDRESS, one, verdict(pki), now=1000.0, wall_time=0.0)
-    taken = [cache.take(CONTEXT, ADDRESS, now=1000.0) for _ in range(3)]
-    assert [found and found[0] for found in taken] == [made[2], made[1], None]
-
-
-def test_the_servers_not_met_for_longest_give_way(pki: Pki) -> None:
-    """However many servers there are, memory has an end."""
-    cache = SessionCache(max_servers=2)
-    for port in (1, 2, 1, 3):
-        cache.store(CONTEXT, ("192.0.2.53", port), session(), verdict(pki), now=1000.0, wall_time=0.0)
-    found = {port: cache.take(CONTEXT, ("192.0.2.53", port), now=1000.0) is not None for port in (1, 2, 3)}
-    assert found == {1: True, 2: False, 3: True}
-
-
-def test_a_session_is_only_for_its_context(pki: Pki, cache: SessionCache) -> None:
-    """TLS-9."""
-    cache.store(CONTEXT, ADDRESS, session(), verdict(pki), now=1000.0, wall_time=0.0)
-    assert cache.take(object(), ADDRESS, now=1000.0) is None
-    assert cache.take(CONTEXT, ADDRESS, now=1000.0) is not None
-
-
-def test_the_lifetime_that_openssl_reports(pki: Pki, cache: SessionCache) -> None:
-    """TLS-21: the cache's idea of a session is OpenSSL's: the ticket's lifetime, and the time at which it came."""
-    context = ClientContext(strict(pki), sessions=cache)
-    connect(context, raw_server(pki.file(*pki.honest), TLS13))
-    [[entry]] = cache._entries.values()
-    assert entry.session.ticket_lifetime_hint == 7200
-    assert 0.0 <= 1000.0 + 7200.0 - entry.expires_at < 60.0

@@ -748,6 +748,7 @@ IMPORTED = {
     "dot_proto._der",
     "dot_proto._edns",
     "dot_proto._event",
+    "dot_proto._facts",
     "dot_proto._framing",
     "dot_proto._matching",
     "dot_proto._message",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ import trustme
 
 from conformance.adapters import ASYNC, BACKENDS, Backend
 from conformance.identities import Identities, make_identities
+from dot_io.tls.cache import SessionReads
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -48,6 +50,12 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
     gc.collect()
     gc.freeze()  # what exists by now is no garbage of any scenario: without it each collection costs 50 ms
     return made
+
+
+@pytest.fixture(autouse=True)
+def _sessions_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a Python that loses memory for each session, a process keeps few of them; one test run makes thousands."""
+    monkeypatch.setattr("dot_io.tls.cache._reads", SessionReads(math.inf))
 
 
 @pytest.fixture(autouse=True)

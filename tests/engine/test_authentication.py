@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import FrozenInstanceError, fields, replace
 from itertools import permutations
 
@@ -22,6 +23,7 @@ from dot_proto.authentication import (
     is_address,
     judge,
     normalize_name,
+    validity_of,
 )
 from dot_proto.errors import CertificateError, LocalProtocolError
 from dot_proto.pins import Pin
@@ -428,6 +430,7 @@ def test_strays_are_what_was_sent_for_nothing():
         (86_399, "expired 23 hours ago"),
         (86_400, "expired 1 day ago"),
         (400 * 86_400, "expired 400 days ago"),
+        (0.9, None),
         (0, None),
         (-1, None),
     ],
@@ -581,6 +584,57 @@ def test_a_resumed_session_inherits_its_verdict(policy, evidence):
     assert resumed.is_resumed
     assert resumed == replace(earlier, is_resumed=True)
     assert judge(policy, Evidence(leaf=evidence.leaf, resumed=resumed)) == resumed
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("date", "offset", "reason"), [("not_after", 1, Reason.EXPIRED), ("not_before", -1, Reason.NOT_YET_VALID)]
+)
+def test_a_resumed_session_ends_with_its_chain(at, date, offset, reason):
+    """FR-58, FR-59: with the leaf, an intermediate or the anchor, to the second, and begins with it too."""
+    earlier = judge(STRICT_NAME, shown(LEAF, ISSUER, ROOT, validated_for="dot.test"))
+    # Every other certificate is valid for ever, so that one date decides.
+    for_ever = [replace(one, not_before=0, not_after=2**40) for one in earlier.validated]
+    for_ever[at] = replace(for_ever[at], **{date: NOW})
+    earlier = replace(earlier, validated=tuple(for_ever))
+    inside = judge(STRICT_NAME, Evidence(leaf=LEAF, resumed=earlier, wall_time=NOW))
+    assert inside.accepted
+    assert inside.is_resumed
+    outside = judge(STRICT_NAME, Evidence(leaf=LEAF, resumed=earlier, wall_time=NOW + offset))
+    assert (outside.accepted, outside.authenticated, outside.reason) == (False, False, reason)
+    assert f"certificate #{at + 1} of the chain that the resumed TLS session rests on is" in outside.explanation
+
+
+def test_a_resumed_verdict_tells_dates_anew():
+    """FR-58: a warning is as of the verdict that it stands in, and comes and goes with time."""
+    end = CertificateFacts.of(LEAF).not_after
+    earlier = judge(STRICT_PINS, shown(LEAF, wall_time=end + 60))
+    assert earlier.warnings == ("the server's certificate is expired 1 minute ago",)
+    for wall_time, warnings in (
+        (end + 3600, ("the server's certificate is expired 1 hour ago",)),
+        (end, ()),
+        (None, ()),
+    ):
+        verdict = judge(STRICT_PINS, Evidence(leaf=LEAF, resumed=earlier, wall_time=wall_time))
+        assert verdict.accepted
+        assert verdict.warnings == warnings
+
+
+def test_a_resumed_session_that_asked_for_nothing_has_no_dates():
+    """Nor is a leaf that cannot be read a reason to fail."""
+    policy = AuthenticationPolicy.opportunistic()
+    earlier = judge(policy, shown(b"\x30"))
+    assert judge(policy, Evidence(leaf=b"\x30", resumed=earlier, wall_time=NOW)).warnings == ()
+
+
+def test_when_a_chain_is_valid():
+    """From the last beginning to the first end (RFC 5280, section 6.1.3); a date that cannot be read is no time."""
+    facts = CertificateFacts.of(LEAF)
+    chain = [replace(facts, not_before=begin, not_after=end) for begin, end in ((1, 30), (3, 20), (2, 40))]
+    assert validity_of(chain) == (3, 20)
+    assert validity_of([]) == (-math.inf, math.inf)
+    for date in ("not_before", "not_after"):
+        assert validity_of([*chain, replace(facts, **{date: None})]) == (math.inf, -math.inf)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class SameAgain(SessionCache):
     def store(self, context: object, server: object, session: ssl.SSLSession, verdict: Verdict, **times: float) -> None:
         self.first = self.first or (session, verdict)
 
-    def take(self, context: object, server: object, *, now: float) -> tuple[ssl.SSLSession, Verdict] | None:
+    def take(self, context: object, server: object, *, wall_time: float) -> tuple[ssl.SSLSession, Verdict] | None:
         return self.first
 
 

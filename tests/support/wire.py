@@ -41,9 +41,16 @@ Kind = TypeVar("Kind", bound=Event)
 class Peer:
     """OpenSSL by itself, behind the verbs of a session: for what TLSClient and TLSServer would never do."""
 
-    def __init__(self, context: ssl.SSLContext, *, is_server: bool = False, name: str | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        is_server: bool = False,
+        name: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, is_server, name)
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, is_server, name, session)
         self.heard = b""
         "Every octet that came, decrypted."
         self.error: ssl.SSLError | None = None

@@ -7,13 +7,19 @@ context under which it was made, and so for one policy (RFC 8446, section 4.6.1)
 
 from __future__ import annotations
 
+import logging
+import math
 import ssl
+import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
-from dot_proto import Verdict
+from dot_proto import CertificateFacts, Verdict
+from dot_proto.authentication import validity_of
 
 from .._fork import forgets_after_fork
 
@@ -25,7 +31,59 @@ MAX_LIFETIME: Final = 7 * 86_400.0
 class _Entry:
     session: ssl.SSLSession
     verdict: Verdict
-    expires_at: float
+    begin: float
+    "POSIX seconds."
+    end: float
+    "POSIX seconds; no part of the time in which the session may be offered."
+
+
+MAX_CLIENT_CHAINS: Final = 20_480
+"As many as OpenSSL keeps sessions of a server (SSL_SESSION_CACHE_MAX_SIZE_DEFAULT): 4 MB when full."
+
+MAX_LEAKING_READS: Final = 256
+"""Sessions read in a process on a Python that loses each of them: 1.6 MB at 6.3 KiB each (measured with a chain of two
+P-256 certificates on CPython 3.11.7, 3.12.1 and 3.13.0)."""
+
+log: Final = logging.getLogger("dot_io")
+
+
+def loses_sessions(implementation: str, version: tuple[int, ...]) -> bool:
+    """Whether reading ``SSLObject.session`` loses memory: it makes a copy that is never freed (python/cpython#116810).
+
+    Mended in CPython 3.12.8 and 3.13.1; 3.11 takes security fixes only, and has it for good.
+    """
+    return implementation == "cpython" and (version < (3, 12, 8) or (3, 13) <= version < (3, 13, 1))
+
+
+class SessionReads:
+    """How often sessions were read in this process, where that is limited."""
+
+    def __init__(self, limit: float) -> None:
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Whether one more may be read; the log tells of the last one."""
+        with self._lock:
+            self._left -= 1
+            if self._left == -1:
+                log.warning(
+                    "this process has kept %d TLS sessions to resume, and keeps no more: this Python (%s) loses memory "
+                    "for each. Connections go on with full handshakes. Python 3.12.8 and 3.13.1 have this mended.",
+                    MAX_LEAKING_READS,
+                    sys.version.partition(" ")[0],
+                )
+            return self._left >= 0
+
+
+_reads = SessionReads(
+    MAX_LEAKING_READS if loses_sessions(sys.implementation.name, tuple(sys.version_info[:3])) else math.inf
+)
+
+
+def session_of(tls: ssl.SSLObject) -> ssl.SSLSession | None:
+    """The session to resume later; ``None`` too where reading it would lose more memory than it is worth."""
+    return tls.session if _reads.take() else None
 
 
 class SessionCache:
@@ -47,41 +105,38 @@ class SessionCache:
             return sum(map(len, self._entries.values()))
 
     def store(
-        self,
-        context: object,
-        server: tuple[str, int],
-        session: ssl.SSLSession,
-        verdict: Verdict,
-        *,
-        now: float,
-        wall_time: float,
+        self, context: object, server: tuple[str, int], session: ssl.SSLSession, verdict: Verdict, *, wall_time: float
     ) -> None:
-        """Keep a session for its ticket's lifetime, 7 days, or the leaf's notAfter, whichever is shortest.
+        """Keep a session as long as its ticket and each certificate of the validated chain last, 7 days at most.
 
-        ``now`` is monotonic, ``wall_time`` POSIX seconds.  A lifetime of 0 keeps nothing.
+        A full handshake would be refused once an intermediate or the anchor has expired, although the server's own
+        certificate has not; a resumed session must give no more than that.  ``wall_time`` is in POSIX seconds:
+        certificates and tickets end by the calendar, and a monotonic clock may stand still while a machine sleeps.
         """
-        # Counted from the ticket's own time: under TLS 1.2 a resumed session has still the ticket of the first.
-        expires_at = session.time + min(session.ticket_lifetime_hint, MAX_LIFETIME)
-        if verdict.validated and (end := verdict.validated[0].not_after) is not None:
-            expires_at = min(expires_at, end)
-        if expires_at <= wall_time or not verdict.accepted:
+        # A ticket's lifetime is counted from its own time: under TLS 1.2 a resumed session has still its first one.
+        lifetime = min(session.ticket_lifetime_hint, MAX_LIFETIME)
+        begin, end = validity_of(verdict.validated)
+        begin, end = max(begin, session.time), min(end, session.time + lifetime)
+        if not begin <= wall_time < end or not verdict.accepted:
             return
         key = context, server
         with self._lock:
             entries = self._entries.setdefault(key, [])
             self._entries.move_to_end(key)
-            entries.append(_Entry(session, verdict, now + expires_at - wall_time))
+            entries.append(_Entry(session, verdict, begin, end))
             del entries[: -self._per_server]
             if len(self._entries) > self._max_servers:
                 self._entries.popitem(last=False)
 
-    def take(self, context: object, server: tuple[str, int], *, now: float) -> tuple[ssl.SSLSession, Verdict] | None:
+    def take(
+        self, context: object, server: tuple[str, int], *, wall_time: float
+    ) -> tuple[ssl.SSLSession, Verdict] | None:
         """The newest session for this server, which is forgotten by this: a ticket is used once (RFC 8446, C.4)."""
         with self._lock:
             entries = self._entries.get((context, server), [])
             while entries:
                 entry = entries.pop()
-                if entry.expires_at > now:
+                if entry.begin <= wall_time < entry.end:
                     return entry.session, entry.verdict
             self._entries.pop((context, server), None)
         return None
@@ -100,3 +155,34 @@ class SessionCache:
         """Drop everything, as after a change of network: a ticket would link the two (RFC 8446, C.4)."""
         with self._lock:
             self._entries.clear()
+
+
+class ClientChains:
+    """Until when the chains of a server's clients are valid, so that no resumed session outlives its chain.
+
+    A session that is resumed holds the client's own certificate and nothing of its issuers.  So what a full handshake
+    has validated is remembered here, by that certificate.  A chain that is not known, since too many came after it,
+    is taken for one that has ended: its client has to make a full handshake.
+    """
+
+    def __init__(self, *, maximum: int = MAX_CLIENT_CHAINS) -> None:
+        self._maximum = maximum
+        self._validity: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()  # connections of one context are often in several threads
+
+    def remember(self, chain: Sequence[CertificateFacts]) -> None:
+        """A full handshake has validated this chain, from the client's certificate to its anchor."""
+        if not chain:
+            return
+        key, validity = sha256(chain[0].der).digest(), validity_of(chain)
+        with self._lock:
+            self._validity.pop(key, None)
+            self._validity[key] = validity
+            if len(self._validity) > self._maximum:
+                self._validity.popitem(last=False)
+
+    def is_valid(self, leaf: bytes, *, wall_time: float) -> bool:
+        """Whether the chain behind this certificate (DER) is valid at ``wall_time``, in POSIX seconds."""
+        with self._lock:
+            begin, end = self._validity.get(sha256(leaf).digest(), (math.inf, -math.inf))
+        return begin <= wall_time < end

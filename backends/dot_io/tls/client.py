@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from dot_proto import (
     ClientConfiguration,
@@ -24,12 +24,11 @@ from dot_proto import (
 )
 
 from ..errors import AuthenticationError
+from .cache import session_of
 from .context import ClientContext
 from .failures import handshake_error, validation_failure
+from .hello import RecordCounter, promises_ticket
 from .session import HANDSHAKE_TIMEOUT, Session
-
-_ENCODING_DER: Final = 2
-"What ``_ssl`` calls ENCODING_DER."
 
 
 class TLSClient(Session):
@@ -58,14 +57,16 @@ class TLSClient(Session):
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
         self._context = context
         self._server = server
-        session: ssl.SSLSession | None = None
+        self._session: ssl.SSLSession | None = None
+        "The session to resume, where there is one."
         self._earlier_verdict: Verdict | None = None
-        if context.sessions is not None and (cached := context.sessions.take(context, server, now=now)):
-            session, self._earlier_verdict = cached
-        self.offers_session: Final = session is not None
+        self._is_ticket_promised = False
+        self._is_chain_hidden = False
+        if context.sessions is not None and (cached := context.sessions.take(context, server, wall_time=time.time())):
+            self._session, self._earlier_verdict = cached
+        self.offers_session: Final = self._session is not None
         "Whether an earlier session is offered to be resumed (RFC 8446, section 2.2)."
-        self._tls = context.wrap(self._incoming, self._outgoing, session)
-        self._may_get_ticket = context.sessions is not None
+        self._tls = context.wrap(self._incoming, self._outgoing, self._session)
         try:
             self._tls.do_handshake()  # leaves the ClientHello
         except ssl.SSLWantReadError:
@@ -74,28 +75,56 @@ class TLSClient(Session):
             self._failure = handshake_error(error, b"")
 
     def _hello_seen(self, now: float) -> list[Event]:
+        if self._context.sessions is not None:
+            self._is_ticket_promised = promises_ticket(self._first_octets)
         return []
 
     def _handshake_complete(self, now: float) -> list[Event]:
         seen = self._context.observer_of(self._tls)
         completed = self._completed(*(() if seen is None else (seen.group, seen.signature)))
-        return [completed, *self._judge(self._evidence(), now)]
+        events = [completed, *self._judge(self._evidence(), now)]
+        # Where this Python does not show the validated chain, nobody knows when the first of its certificates expires.
+        if self._context.sessions is not None and self._is_open and not self._is_chain_hidden:
+            self._await_ticket()
+        return events
+
+    @property
+    def _is_open(self) -> bool:
+        return self.connection.state in (State.OPEN, State.DRAINING)
+
+    def _await_ticket(self) -> None:
+        """Keep what a later connection may resume, as soon as it is there.
+
+        Each look at ``SSLObject.session`` copies the whole session, and some Pythons never free the copy (see
+        ``cache.py``).  So nothing is looked at before the server has sent a ticket.  Under TLS 1.2 the ServerHello
+        promises one, and it is there when the handshake is over.  Under TLS 1.3 it comes later, in a record of its own
+        that holds no application data: so records are counted until there is one more than pieces of data.  Servers
+        send tickets before their first answer; with the first answer the wait is over.
+        """
+        if self._tls.version() == "TLSv1.3":
+            self._records = RecordCounter()
+        elif self._is_ticket_promised:
+            self._keep(session_of(self._tls))
+        elif self._tls.session_reused:
+            self._keep(self._session)  # the server has given no new ticket: the old one is good until its end
+
+    def _records_read(self, with_data: int, without: int) -> None:
+        if without > 0 and self._is_open:
+            self._keep(session_of(self._tls))
+        if with_data or without:
+            self._records = None
+
+    def _keep(self, session: ssl.SSLSession | None) -> None:
+        sessions, verdict = self._context.sessions, self.connection.verdict
+        if session is not None and session.has_ticket and sessions is not None and verdict is not None:
+            sessions.store(self._context, self._server, session, verdict, wall_time=time.time())
 
     def _handshake_failed(self, error: ssl.SSLError, now: float) -> list[Event]:
         if not isinstance(error, ssl.SSLCertVerificationError):
             return self._engine.fail(handshake_error(error, self._first_octets), now=now)
-        presented = _chain(self._tls, "get_unverified_chain")
+        presented = self._chain("get_unverified_chain")
         failure = validation_failure(error, self._context.policy, presented, time.time())
         return self._judge(Evidence(PresentedChain(presented), failure=failure, wall_time=time.time()), now)
-
-    def _keep_ticket(self, now: float) -> None:
-        # A TLS 1.3 ticket comes after the handshake, with the first octets that are read.
-        if self.connection.state not in (State.OPEN, State.DRAINING):
-            return
-        session, sessions, verdict = self._tls.session, self._context.sessions, self.connection.verdict
-        if session is not None and session.has_ticket and sessions is not None and verdict is not None:
-            self._may_get_ticket = False
-            sessions.store(self._context, self._server, session, verdict, now=now, wall_time=time.time())
 
     def _judge(self, evidence: Evidence, now: float) -> list[Event]:
         events = self.connection.verify_peer(evidence, now=now)
@@ -116,17 +145,8 @@ class TLSClient(Session):
         # OpenSSL calls the verified chain is one.  Where a Python does not show it, the leaf alone counts.
         policy = self._context.policy
         if policy.validates and policy.name is not None and leaf is not None and not self._tls.session_reused:
-            validated = ValidatedChain(_chain(self._tls, "get_verified_chain") or (leaf,), policy.name)
-        presented = PresentedChain(_chain(self._tls, "get_unverified_chain"))
+            chain = self._chain("get_verified_chain")
+            self._is_chain_hidden = not chain
+            validated = ValidatedChain(chain or (leaf,), policy.name)
+        presented = PresentedChain(self._chain("get_unverified_chain"))
         return Evidence(presented, leaf, validated, resumed=resumed, wall_time=time.time())
-
-
-def _chain(tls: ssl.SSLObject, getter: str) -> tuple[bytes, ...]:
-    """A chain in DER, leaf first; empty where this Python does not show it, and after a resumption.
-
-    Public from Python 3.13; before that the object behind has the same methods, which return objects.
-    """
-    source: Any = tls if hasattr(tls, getter) else getattr(tls, "_sslobj", None)
-    method = getattr(source, getter, None)
-    certificates = (method() if method is not None else None) or ()
-    return tuple(one if isinstance(one, bytes) else one.public_bytes(_ENCODING_DER) for one in certificates)

@@ -15,7 +15,7 @@ from typing import Final
 from dot_proto import AuthenticationPolicy, LocalProtocolError
 
 from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, audit_suites
-from .cache import SessionCache
+from .cache import ClientChains, SessionCache
 from .hello import Observer, observe
 
 ALPN: Final = "dot"
@@ -186,6 +186,7 @@ class ServerContext:
     ) -> None:
         if (certificate_file is None) is (ssl_context is None):
             raise LocalProtocolError("a server needs a certificate_file, or an ssl_context that has one; not both")
+        self.client_chains: Final = ClientChains()
         if ssl_context is not None:
             audit_server(ssl_context)
             audit_suites(ssl_context)
@@ -199,6 +200,10 @@ class ServerContext:
         if client_trust_anchors is not None:
             context.verify_mode = ssl.CERT_REQUIRED
             _trust(context, client_trust_anchors)
+            # A resumed session would show nothing of the client's chain but its first certificate, and could only be
+            # ended after the handshake, without the alert that says why (see server.py).  So under TLS 1.3 there is no
+            # resumption, and each connection of such a client costs a full handshake.
+            context.num_tickets = 0
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """One connection's TLS state."""

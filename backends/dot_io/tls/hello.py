@@ -1,4 +1,4 @@
-"""The few octets of the handshake that Python's ssl does not show: ALPN offered, group and signature in use.
+"""The few octets of TLS that Python's ssl does not show: ALPN offered, tickets, group and signature in use.
 
 For display and for one courtesy to clients; no verdict ever rests on it.  Everything here reads what a peer
 sent, so every function returns ``None`` where the octets are not what they should be.
@@ -48,6 +48,7 @@ SIGNATURES: Final = {
 "Signature schemes (RFC 8446, section 4.2.3)."
 
 _EXTENSION_ALPN: Final = 16
+_EXTENSION_TICKET: Final = 35
 _EXTENSION_KEY_SHARE: Final = 51
 
 
@@ -119,6 +120,44 @@ def offered_alpn(stream: bytes) -> list[bytes] | None:
     except IndexError:
         return None
     return protocols
+
+
+def promises_ticket(stream: bytes) -> bool:
+    """Whether the ServerHello at the start of ``stream`` announces a ticket (TLS 1.2; RFC 5077, section 3.2)."""
+    try:
+        hello = _Reader(_first_message(_Reader(stream)))
+        if hello.number(1) != 2:
+            return False
+        hello = _Reader(hello.vector(3))
+        hello.take(34)
+        hello.vector(1)
+        hello.take(3)
+        return _extension(hello, _EXTENSION_TICKET) is not None
+    except IndexError:
+        return False
+
+
+class RecordCounter:
+    """Counts the records of type application_data in a stream of records that is cut anywhere.
+
+    Under TLS 1.3 everything behind the handshake is in such records, tickets too (RFC 8446, section 5.2).
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, octets: bytes) -> int:
+        """How many of them are whole with these octets."""
+        self._rest += octets
+        at = count = 0
+        while len(self._rest) - at >= 5:
+            end = at + 5 + int.from_bytes(self._rest[at + 3 : at + 5])
+            if end > len(self._rest):
+                break
+            count += self._rest[at] == 23
+            at = end
+        del self._rest[:at]
+        return count
 
 
 class Observer:

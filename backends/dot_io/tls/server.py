@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+import time
 from typing import ClassVar, Final
 
-from dot_proto import Event, ServerConfiguration, ServerConnection
+from dot_proto import CertificateError, CertificateFacts, Event, ServerConfiguration, ServerConnection
 
 from ..errors import Failure, HandshakeError
 from .context import ALPN, ServerContext
@@ -35,6 +37,7 @@ class TLSServer(Session):
     ) -> None:
         self.connection: Final = ServerConnection(configuration)
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
+        self._context: Final = context
         self._tls = context.wrap(self._incoming, self._outgoing)
         self._has_seen_hello = False
 
@@ -54,11 +57,30 @@ class TLSServer(Session):
         return self.connection.fail(error, now=now)
 
     def _handshake_complete(self, now: float) -> list[Event]:
+        completed = self._completed()
+        certificate = completed.peer_certificate
+        if certificate is not None and not self._vouches_for(certificate, completed.is_resumed):
+            text = "the client resumed a session after its certificate, or that of an issuer, had expired"
+            return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
         self.connection.begin(now=now)
-        return [self._completed()]
+        return [completed]
+
+    def _vouches_for(self, certificate: bytes, is_resumed: bool) -> bool:
+        """Whether the client's chain is valid; OpenSSL has looked at it in a full handshake only.
+
+        A resumed session is to give no more than a full handshake would, which fails once any certificate of the chain
+        has expired.  ``ssl`` offers no way to say how long a ticket lasts, nor to refuse one inside the handshake, so
+        the session is ended right behind it, before any query is read.  Its client then has to make a full handshake.
+        """
+        if is_resumed:
+            return self._context.client_chains.is_valid(certificate, wall_time=time.time())
+        # A chain that this Python does not show, or that we cannot read, is not remembered, and so never resumed.
+        with contextlib.suppress(CertificateError):
+            self._context.client_chains.remember(list(map(CertificateFacts.of, self._chain("get_verified_chain"))))
+        return True
 
     def _handshake_failed(self, error: ssl.SSLError, now: float) -> list[Event]:
         return self.connection.fail(handshake_error(error, self._first_octets), now=now)
 
-    def _keep_ticket(self, now: float) -> None:
-        """A server has no ticket to wait for."""
+    def _records_read(self, with_data: int, without: int) -> None:
+        """A server has no ticket to wait for, and so counts no records."""

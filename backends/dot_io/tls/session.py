@@ -30,14 +30,14 @@ import math
 import ssl
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from dot_proto import ClientConnection, Event, Fault, LocalProtocolError, RemoteProtocolError, ServerConnection, State
 
 from ..errors import Failure, HandshakeError
 from ._phase import MOVES, Inbound, Phase, Step
 from .failures import describe
-from .hello import MAX_CLIENT_HELLO
+from .hello import MAX_CLIENT_HELLO, RecordCounter
 
 READ_SIZE: Final = 16_384
 "Octets asked of OpenSSL at a time: one record (RFC 8446, section 5.1); asking for more only allocates more."
@@ -56,6 +56,9 @@ MAX_REPLIES: Final = 4_096
 
 HANDSHAKE_TIMEOUT: Final = 5.0
 "Seconds for the handshake, unless told otherwise."
+
+_ENCODING_DER: Final = 2
+"What ``_ssl`` calls ENCODING_DER."
 
 # Looked up here once: every verb compares with these.
 _CLOSED: Final = State.CLOSED
@@ -103,7 +106,7 @@ class Session(ABC):
         self._failure: RemoteProtocolError | None = None  # met where there was no clock, and still to be told
         self._first_octets = b""  # of the peer's side of the handshake
         self._without_data = 0  # octets of records, since the last that brought something to the engine
-        self._may_get_ticket = False
+        self._records: RecordCounter | None = None  # while a ticket may come, see ``_records_read``
         self._now = now  # of the last verb
 
     @property
@@ -235,8 +238,8 @@ class Session(ABC):
         """OpenSSL has ended the handshake, and has left its alert among the octets to send."""
 
     @abstractmethod
-    def _keep_ticket(self, now: float) -> None:
-        """Something was read, while a ticket for a later session may still come."""
+    def _records_read(self, with_data: int, without: int) -> None:
+        """So many records were decrypted while ``_records`` counts them, with and without application data."""
 
     # Private methods.
 
@@ -286,6 +289,8 @@ class Session(ABC):
     def _read(self, data: bytes, events: list[Event], now: float) -> None:
         """Decrypt all that has come, ``data`` among it, and feed the engine once."""
         read, pieces, ended, failure = self._tls.read, [], False, None
+        counter = self._records
+        whole = 0 if counter is None else self._count(counter)
         try:
             while self._incoming.pending:
                 piece = read(READ_SIZE)
@@ -310,8 +315,14 @@ class Session(ABC):
         elif ended:
             self._inbound = Inbound.CLOSE_NOTIFY
             events += self._engine.receive_eof(now=now, orderly=True)
-        if self._may_get_ticket:
-            self._keep_ticket(now)
+        if counter is not None:
+            self._records_read(len(pieces), whole - len(pieces))
+
+    def _count(self, counter: RecordCounter) -> int:
+        """How many records became whole by what waits to be decrypted."""
+        octets = self._incoming.read()
+        self._incoming.write(octets)
+        return counter.feed(octets)
 
     def _encrypt(self) -> None:
         """Turn the engine's messages into records, and leave close_notify behind the last of them.
@@ -337,6 +348,16 @@ class Session(ABC):
             self._move(Step.ENGINE_ENDED)
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
+
+    def _chain(self, getter: str) -> tuple[bytes, ...]:
+        """The peer's chain in DER, leaf first; empty where this Python does not show it, and after a resumption.
+
+        Public from Python 3.13; before that the object behind has the same methods, which return objects.
+        """
+        source: Any = self._tls if hasattr(self._tls, getter) else getattr(self._tls, "_sslobj", None)
+        method = getattr(source, getter, None)
+        certificates = (method() if method is not None else None) or ()
+        return tuple(one if isinstance(one, bytes) else one.public_bytes(_ENCODING_DER) for one in certificates)
 
     def _completed(self, group: str | None = None, signature: str | None = None) -> HandshakeCompleted:
         cipher = self._tls.cipher()

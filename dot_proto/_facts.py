@@ -1,0 +1,69 @@
+"""What the protocol looks at in a certificate, and what becomes of it with time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from . import _der
+from .pins import Pin
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """One certificate, as far as the protocol looks into it."""
+
+    der: bytes = field(repr=False)
+    "The certificate's octets."
+    pin: Pin
+    "SHA-256 of its SubjectPublicKeyInfo (RFC 7858, section 4.2)."
+    not_before: int | None
+    "POSIX seconds, or ``None`` where the date cannot be read."
+    not_after: int | None
+    "POSIX seconds, or ``None`` where the date cannot be read."
+
+    @classmethod
+    def of(cls, der: bytes) -> CertificateFacts:
+        """Read one certificate; raises :class:`~dot_proto.CertificateError`."""
+        certificate = _der.read_certificate(der)
+        return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
+
+    def date_warning(self, wall_time: float) -> str | None:
+        """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``."""
+        # RFC 5280, section 4.1.2.5: both ends are inside, and a date names a whole second.
+        if self.not_after is not None and wall_time >= self.not_after + 1:
+            return f"expired {_span(wall_time - self.not_after)} ago"
+        if self.not_before is not None and wall_time < self.not_before:
+            return f"valid only in {_span(self.not_before - wall_time)}"
+        return None
+
+
+# A server shows the same few certificates at each handshake, and most of them twice, as sent and as validated: to
+# read them each time would be 6 % of a connection up to its first answer. A TLS library limits how long each may be.
+facts_of: Final = lru_cache(maxsize=32)(CertificateFacts.of)
+
+
+def validity_of(chain: Iterable[CertificateFacts]) -> tuple[float, float]:
+    """From when until when every certificate of a chain is valid, in POSIX seconds.
+
+    A chain with a date that cannot be read is never valid: its end is not known, so nothing may be kept until then.
+    A chain of no certificates is valid at any time, since nobody has asked for one.
+    """
+    begin, end = -math.inf, math.inf
+    for one in chain:
+        if one.not_before is None or one.not_after is None:
+            return math.inf, -math.inf
+        begin, end = max(begin, one.not_before), min(end, one.not_after)
+    return begin, end
+
+
+def _span(seconds: float) -> str:
+    """A length of time for people, in its largest fitting unit."""
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds:.0f} s"
