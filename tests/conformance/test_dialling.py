@@ -334,6 +334,40 @@ def test_a_lookup_that_hangs_does_not_hold_up_the_end_of_the_process(api: Backen
     assert (done.stdout, done.stderr) == ("late\n", "")
 
 
+FORKS = """
+import os, socket, sys, time
+from dot_io import _lookup
+from dot_io.blocking.dial import dial
+from dot_io.errors import ConnectError
+
+def getaddrinfo(host, *_, **__):
+    if host == "hangs.example":
+        time.sleep(60)
+    raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+socket.getaddrinfo = getaddrinfo
+for _ in range(_lookup.MAX_THREADS):
+    _lookup.Lookup("hangs.example", 853, print).__enter__()
+child = os.fork()
+try:
+    dial("dns.example", 853, time.monotonic() + (5.0 if child == 0 else 0.1))
+except ConnectError as error:
+    if child == 0:
+        print(error, flush=True)
+        os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_looks_names_up_though_all_threads_of_its_parent_hang() -> None:
+    """FR-14, FR-11: the threads are the parent's, and so are the lookups that they are at."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=GIVE_UP, check=True
+    )
+    assert (done.stdout, done.stderr) == ("no TCP connection to dns.example port 853: unknown\n", "")
+
+
 # Deadlines and cancellation.
 
 
