@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import NoReturn
 
 from ._framing import Deframer
 from ._state import TRANSITIONS, Cause, State, Step
@@ -26,6 +27,13 @@ class Connection(ABC):
         self._undelivered: list[Event] = []
         self._undelivered_since = math.inf
         self._draining_for: Cause | None = None
+
+    def __reduce__(self) -> NoReturn:
+        """Neither pickled nor copied: the ids and the octets on the wire exist once."""
+        raise TypeError(
+            f"a {type(self).__name__} can be neither pickled nor copied, since there is one peer and one stream: "
+            "pass on its configuration, policy and events instead"
+        )
 
     @property
     def state(self) -> State:

@@ -48,6 +48,9 @@ class Deframer:
         self._needed = 2  # octets that the tail must hold before looking at it again is worth while
         self._failed = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (bytes(self._tail), self._needed, self._failed)
+
     @property
     def failed(self) -> bool:
         """Whether a length below 12 was met: nothing behind it means anything any more."""
@@ -91,3 +94,11 @@ class Deframer:
             self._tail += octets[start - 2 :]
             self._needed = needed
         return messages
+
+
+def _restored(tail: bytes, needed: int, failed: bool) -> Deframer:
+    """A framer that stands where another stood: what pickle and copy call."""
+    deframer = Deframer()
+    deframer._tail += tail
+    deframer._needed, deframer._failed = needed, failed
+    return deframer

@@ -3,6 +3,8 @@
 Two kinds, told apart by who made the mistake.  :class:`LocalProtocolError` is raised at the caller and
 changes nothing.  :class:`RemoteProtocolError` is never raised by the engine: what a peer does wrong ends the
 connection, and the error travels inside :class:`~dot_proto.ConnectionClosed`.
+
+All can be pickled and copied with their attributes, and so be raised in the workers of a process pool.
 """
 
 from __future__ import annotations
@@ -12,6 +14,17 @@ import enum
 
 class DoTError(Exception):
     """Base of every exception of this package."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default pickle calls the class with ``args``.  That is the message alone, and some classes ask for more.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[DoTError], args: tuple[object, ...]) -> DoTError:
+    """An exception without its attributes, which pickle sets afterwards."""
+    error = kind.__new__(kind, *args)
+    error.args = args  # OSError sets them in __init__, where a class has one of its own
+    return error
 
 
 class LocalProtocolError(DoTError):

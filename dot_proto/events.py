@@ -18,7 +18,11 @@ from .errors import RemoteProtocolError
 class Event:
     """Base of all events."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An event is made of its fields.  Without this the protocols 0 and 1 of pickle refuse a class with slots.
+        return type(self), tuple(getattr(self, name) for name in self.__slots__)
 
 
 @event

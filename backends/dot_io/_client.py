@@ -26,6 +26,7 @@ from dot_proto import (
 from ._address import check_port, default_policy
 from ._fork import forgets_after_fork
 from ._queue import QueryQueue, Ticket
+from ._stays import StaysInProcess
 from .errors import (
     AuthenticationError,
     ConnectionLostError,
@@ -128,7 +129,7 @@ class Plan:
         raise error
 
 
-class ClientBase:
+class ClientBase(StaysInProcess):
     """The part of a client that does not wait."""
 
     _is_in_use = False  # whoever called connect() has it, and must close it

@@ -33,6 +33,7 @@ from .._server import (
     listen,
     log,
 )
+from .._stays import StaysInProcess
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .driver import Driver
 
@@ -68,7 +69,7 @@ async def serve(
         await server.close()
 
 
-class Server:
+class Server(StaysInProcess):
     """A listening server, made by :func:`serve`."""
 
     def __init__(self, service: Service, listener: socket.socket, limits: ConnectionLimits) -> None:

@@ -38,6 +38,7 @@ from .._server import (
     log,
     take_in,
 )
+from .._stays import StaysInProcess
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .driver import Driver
 
@@ -76,7 +77,7 @@ def serve(
     return Server(partial(_Connection, service, pool), listener, limits, pool)
 
 
-class Server:
+class Server(StaysInProcess):
     """A listening server, made by :func:`serve`; a context manager that closes it."""
 
     def __init__(

@@ -11,6 +11,8 @@ import trustme
 
 from dot_proto import Pin
 
+from .._stays import StaysInProcess
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -26,7 +28,7 @@ class Identity:
     "The leaf's."
 
 
-class Authority:
+class Authority(StaysInProcess):
     """A root and an intermediate under it, whose files go into ``folder``."""
 
     def __init__(self, folder: Path, owner: str) -> None:

@@ -37,6 +37,7 @@ from dot_proto import (
 )
 
 from .._server import Arrival, ConnectionLimits, Peer, listen
+from .._stays import StaysInProcess
 from .._transport import reset_on_close
 from ..blocking.server import Connection, Server
 from ..tls import HandshakeCompleted, ServerContext, TLSServer
@@ -68,7 +69,7 @@ class ReceivedQuery:
     "On which connection, in the order of their being accepted, from 1."
 
 
-class LoopbackServer:
+class LoopbackServer(StaysInProcess):
     """A DNS over TLS server for tests, listening from the start; a context manager that closes it.
 
     Whatever is set counts for queries that come later (``handshake_fault``: for connections that come later), and

@@ -22,6 +22,7 @@ from dot_proto import CertificateFacts, Verdict
 from dot_proto.authentication import validity_of
 
 from .._fork import forgets_after_fork
+from .._stays import StaysInProcess
 
 MAX_LIFETIME: Final = 7 * 86_400.0
 "Seconds: no ticket is kept longer (RFC 8446, section 4.6.1)."
@@ -86,7 +87,7 @@ def session_of(tls: ssl.SSLObject) -> ssl.SSLSession | None:
     return tls.session if _reads.take() else None
 
 
-class SessionCache:
+class SessionCache(StaysInProcess):
     """Sessions by context and server; ``server`` is the address and port that was dialled.
 
     Contexts may share a cache, never a session; threads may share it too.  Holds sessions of ``max_servers``

@@ -14,6 +14,7 @@ from typing import Final
 
 from dot_proto import AuthenticationPolicy, LocalProtocolError
 
+from .._stays import StaysInProcess
 from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, audit_suites
 from .cache import ClientChains, SessionCache
 from .hello import Observer, observe
@@ -59,7 +60,7 @@ def _trust(context: ssl.SSLContext, anchors: Iterable[bytes]) -> None:
     context.load_verify_locations(cadata=b"".join(anchors))
 
 
-class ClientContext:
+class ClientContext(StaysInProcess):
     """What every connection of a client to one kind of server shares: the policy, TLS settings, sessions.
 
     ``sessions`` is the cache of sessions to resume; ``None`` makes one, ``False`` resumes nothing (each
@@ -163,7 +164,7 @@ class ClientContext:
         return None if self._observers is None else self._observers.get(tls)
 
 
-class ServerContext:
+class ServerContext(StaysInProcess):
     """What every connection to a server shares: certificate chain, key, TLS settings.
 
     ``certificate_file`` holds the chain in PEM, leaf first; ``key_file`` the private key, if it is not in there

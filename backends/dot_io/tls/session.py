@@ -34,6 +34,7 @@ from typing import Any, ClassVar, Final
 
 from dot_proto import ClientConnection, Event, Fault, LocalProtocolError, RemoteProtocolError, ServerConnection, State
 
+from .._stays import StaysInProcess
 from ..errors import Failure, HandshakeError
 from ._phase import MOVES, Inbound, Phase, Step
 from .failures import describe
@@ -86,7 +87,7 @@ class HandshakeCompleted(Event):
     "The certificate whose key the peer proved, in DER; ``None`` where none was asked for."
 
 
-class Session(ABC):
+class Session(StaysInProcess, ABC):
     """What both roles share."""
 
     _linger_timeout: ClassVar[float]

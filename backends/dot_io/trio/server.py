@@ -31,6 +31,7 @@ from .._server import (
     listen,
     log,
 )
+from .._stays import StaysInProcess
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .dial import plain_socket
 from .driver import Driver
@@ -76,7 +77,7 @@ async def serve(
                 await server.close()
 
 
-class Server:
+class Server(StaysInProcess):
     """A listening server, made by :func:`serve`."""
 
     def __init__(

@@ -53,6 +53,9 @@ class SimulationError(AssertionError):
         self.trace = trace
         "The last things that happened, in order: the time in seconds, who, and what."
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.text, self.seed, self.hours, self.trace)
+
 
 class Scheduler:
     """The clock, the heap, chance, and the record of one run."""
