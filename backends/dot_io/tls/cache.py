@@ -7,7 +7,6 @@ context under which it was made, and so for one policy (RFC 8446, section 4.6.1)
 
 from __future__ import annotations
 
-import logging
 import math
 import ssl
 import sys
@@ -45,9 +44,6 @@ MAX_LEAKING_READS: Final = 256
 """Sessions read in a process on a Python that loses each of them: 1.6 MB at 6.3 KiB each (measured with a chain of two
 P-256 certificates on CPython 3.11.7, 3.12.1 and 3.13.0)."""
 
-log: Final = logging.getLogger("dot_io")
-
-
 def loses_sessions(implementation: str, version: tuple[int, ...]) -> bool:
     """Whether reading ``SSLObject.session`` loses memory: it makes a copy that is never freed (python/cpython#116810).
 
@@ -68,7 +64,9 @@ class SessionReads:
         with self._lock:
             self._left -= 1
             if self._left == -1:
-                log.warning(
+                import logging  # which a program that asks one query has no need of
+
+                logging.getLogger("dot_io").warning(
                     "this process has kept %d TLS sessions to resume, and keeps no more: this Python (%s) loses memory "
                     "for each. Connections go on with full handshakes. Python 3.12.8 and 3.13.1 have this mended.",
                     MAX_LEAKING_READS,
