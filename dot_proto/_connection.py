@@ -167,6 +167,6 @@ class Connection(ABC):
 
 def check_seconds(name: str, seconds: float) -> float:
     """Seconds, if they are a number and not negative; raises :class:`~dot_proto.LocalProtocolError` otherwise."""
-    if not seconds >= 0:
-        raise LocalProtocolError(f"{name} is {seconds} seconds; it must be 0 or more")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise LocalProtocolError(f"{name} must be a number of seconds, 0 or more, not {seconds!r}")
     return seconds

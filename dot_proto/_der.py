@@ -92,6 +92,47 @@ def key_bits(spki: bytes) -> bytes:
     return spki[bits:]
 
 
+BASIC_CONSTRAINTS: Final = bytes.fromhex("0603551d13")
+KEY_USAGE: Final = bytes.fromhex("0603551d0f")
+EXTENSIONS_TAG: Final = 0xA3
+OCTET_STRING: Final = 0x04
+BOOLEAN: Final = 0x01
+KEY_CERT_SIGN: Final = 0x04
+"Bit 5 of KeyUsage, in its first octet (RFC 5280, section 4.2.1.3)."
+
+
+def may_issue(der: bytes) -> bool:
+    """Whether a certificate says ``cA`` in its basic constraints, and lets its key sign certificates.
+
+    Without a key usage the key may be used for anything (RFC 5280, section 4.2.1.3).  Whatever cannot be read, and an
+    extension that is there twice, means no.  ``der`` is a certificate that :func:`read_certificate` has read.
+    """
+    *_, spki_end = _fields_of(der)
+    try:
+        at, found = spki_end, dict[bytes, bytes]()
+        while der[at] != EXTENSIONS_TAG:
+            if der[at] not in OPTIONS:
+                return False
+            at = _skip(der, at, der[at], "an optional field")
+        start, _ = _enter(der, at, EXTENSIONS_TAG, "extensions")
+        at, end = _enter(der, start, SEQUENCE, "Extensions")
+        while at < end:
+            name, at_end = _enter(der, at, SEQUENCE, "Extension")
+            value = _skip(der, name, 0x06, "extnID")
+            kind = der[name:value]
+            if der[value] == BOOLEAN:
+                value = _skip(der, value, BOOLEAN, "critical")
+            content, content_end = _enter(der, value, OCTET_STRING, "extnValue")
+            if kind in found:
+                return False
+            found[kind], at = der[content:content_end], at_end
+    except (IndexError, CertificateError):
+        return False
+    constraints, usage = found.get(BASIC_CONSTRAINTS, b""), found.get(KEY_USAGE)
+    is_authority = constraints[2:5] == b"\x01\x01\xff"
+    return is_authority and (usage is None or (len(usage) > 3 and bool(usage[3] & KEY_CERT_SIGN)))
+
+
 def _fields_of(der: bytes) -> tuple[int, int, int, int, int]:
     """Where issuer, validity, subject and subjectPublicKeyInfo start, and where the last one ends."""
     try:

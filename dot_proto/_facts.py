@@ -31,6 +31,11 @@ class CertificateFacts:
         certificate = _der.read_certificate(der)
         return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
 
+    @property
+    def may_issue(self) -> bool:
+        """Whether it is a certification authority's and its key may sign certificates (RFC 5280, section 4.2.1)."""
+        return _der.may_issue(self.der)
+
     def date_warning(self, wall_time: float) -> str | None:
         """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``."""
         # RFC 5280, section 4.1.2.5: both ends are inside, and a date names a whole second.

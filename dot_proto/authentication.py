@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -322,11 +323,17 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     warnings += _date_warnings(evidence.leaf, evidence)
 
     if policy.issuer_pins:
+        objections: list[str] = []
         for one in presented:
             if one.pin in policy.issuer_pins:
-                return refuse(
-                    Reason.ANCHOR_LEARNT, "the pinned issuer's certificate is known now; validate up to it", one.der
-                )
+                objection = _no_issuer(one, evidence.wall_time)
+                if objection is None:
+                    return refuse(
+                        Reason.ANCHOR_LEARNT, "the pinned issuer's certificate is known now; validate up to it", one.der
+                    )
+                objections.append(objection)
+        if objections:
+            return refuse(Reason.PIN, f"the certificate sent with the pinned issuer's key {objections[0]}")
         return refuse(Reason.PIN, f"none of the {len(presented)} certificates sent is the pinned issuer's")
 
     validated = counted if policy.validates else ()
@@ -349,6 +356,20 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
             )
     refusal = refuse(Reason.PIN, _pin_mismatch(policy, counted, presented))
     return replace(refusal, validated=validated)
+
+
+def _no_issuer(one: CertificateFacts, wall_time: float | None) -> str | None:
+    """Why a certificate that holds the pinned key is not taken for the issuer's, or ``None``.
+
+    A pin names a key.  Anybody may put that key into a certificate of his own making, with longer dates or fewer limits
+    than the issuer's real one has, and append it.  So only a certificate that may issue certificates, and may do so
+    now, is learnt; its own limits then hold for the chain.  What it says of itself beyond that is not proved by the
+    pin: where the issuer's certificate is at hand, ``trust_anchors`` is the safer choice.
+    """
+    if not one.may_issue:
+        return "may not issue certificates (RFC 5280, sections 4.2.1.3 and 4.2.1.9)"
+    about = None if wall_time is None else one.date_warning(wall_time)
+    return None if about is None else f"is {about}"
 
 
 def _pin_mismatch(
@@ -417,9 +438,11 @@ def normalize_name(name: str) -> str:
         raise LocalProtocolError(f"a name must be text, not {type(name).__name__}")
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     try:
-        return str(ipaddress.ip_address(bare.partition("%")[0]))
+        address = ipaddress.ip_address(bare)
     except ValueError:
         pass
+    else:
+        return str(address).partition("%")[0]
     dotless = name.removesuffix(".")
     if not dotless.isascii():
         raise LocalProtocolError(f"{name!r} is not ASCII: give the A-label form (IDNA, RFC 5891)")
@@ -430,7 +453,18 @@ def normalize_name(name: str) -> str:
             raise LocalProtocolError(f"a label has 1 to {MAX_LABEL_LENGTH} octets: {label!r} in {name!r}")
         if not label.replace("-", "").replace("_", "").isalnum():
             raise LocalProtocolError(f"{label!r} in {name!r} is no label of a host name")
+    if _NUMBER.fullmatch(dotless.rpartition(".")[2]):
+        # Some programs read 127.0.0.010 as 127.0.0.8, some as 127.0.0.10, and a certificate may be for it as a name.
+        # RFC 8310 knows names and addresses and nothing between them, so what is read in three ways is refused.
+        raise LocalProtocolError(
+            f"{name!r} ends in a number but is no IP address: write an IPv4 address as four decimal numbers "
+            "from 0 to 255, without leading zeros"
+        )
     return dotless.lower()
+
+
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+"A last label that some reader of addresses takes for a number, in whatever base (RFC 1123, section 2.1)."
 
 
 def is_address(name: str) -> bool:

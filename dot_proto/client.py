@@ -35,6 +35,7 @@ from .events import (
     QueryTimedOut,
     ResponseReceived,
 )
+from .query import not_octets
 
 _ID_AND_START: Final = struct.Struct("!HI")
 "As ``START``, but the id as a number."
@@ -138,6 +139,8 @@ class ClientConnection(Connection):
                 f"{configuration.max_in_flight} queries are outstanding (max_in_flight): wait for one to end"
             )
         timeout = configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
+        if not isinstance(message, bytes):
+            raise LocalProtocolError(not_octets(message))
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
             raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
         caller_id, start = START.unpack_from(message)

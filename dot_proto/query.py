@@ -104,3 +104,11 @@ def _number(what: str, value: int) -> int:
     if not 0 <= value <= 0xFFFF:
         raise MessageError(f"{what} is {value}; it has 16 bits, 0 to 65535")
     return value
+
+
+def not_octets(message: object) -> str:
+    """What is wrong with a message that is not ``bytes``, and what to do."""
+    if isinstance(message, str):
+        return f"a query must be a DNS message in octets, not text: make_query({message!r}) makes one"
+    hint = ": call its to_wire()" if hasattr(message, "to_wire") else ""
+    return f"a query must be a DNS message in octets (bytes), not {type(message).__name__}{hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections import deque
@@ -22,8 +23,9 @@ from dot_proto import (
     ResponseReceived,
     Verdict,
 )
+from dot_proto.query import not_octets
 
-from ._address import check_port, default_policy
+from ._address import check_host, check_port, check_timeout, default_policy
 from ._fork import forgets_after_fork
 from ._queue import QueryQueue, Ticket
 from ._stays import StaysInProcess
@@ -69,22 +71,6 @@ Waiter = Callable[[Outcome], None]
 "What is told a query's fate."
 
 
-def context_for(
-    host: str, port: int, policy: AuthenticationPolicy | None, context: ClientContext | None
-) -> ClientContext:
-    """The context that ``connect()``'s arguments ask for; raises :class:`~dot_proto.LocalProtocolError`."""
-    check_port(port)
-    if not isinstance(host, str):
-        raise LocalProtocolError(f"host must be an address or a name, as text, not {type(host).__name__}")
-    if not isinstance(context, ClientContext | None):
-        raise LocalProtocolError(f"context must be a ClientContext, not {type(context).__name__}")
-    if context is None:
-        return ClientContext(policy or default_policy(host))
-    if policy is not None and policy != context.policy:
-        raise LocalProtocolError("policy and context.policy differ: give one of them")
-    return context
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What ``connect()`` is to do, on any backend."""
@@ -95,8 +81,44 @@ class Plan:
     configuration: ClientConfiguration | None
     share_records: bool
     first_query: bytes | None
-    deadline: float
-    "On the backend's clock, in seconds: for the name's lookup, TCP, TLS and the first query's answer together."
+    timeout: float
+    "Seconds for the name's lookup, TCP, TLS and the first query's answer together."
+    deadline: float = math.inf
+    "On the backend's clock, in seconds; known once it is begun."
+
+    @classmethod
+    def of(
+        cls,
+        host: str,
+        policy: AuthenticationPolicy | None,
+        *,
+        port: int,
+        timeout: float,
+        configuration: ClientConfiguration | None,
+        context: ClientContext | None,
+        share_records: bool,
+        first_query: bytes | None,
+    ) -> Plan:
+        """What the arguments of ``connect()`` ask for; raises :class:`~dot_proto.LocalProtocolError`."""
+        check_port(port)
+        dialled = check_host(host)
+        check_timeout(timeout)
+        if not isinstance(configuration, ClientConfiguration | None):
+            raise LocalProtocolError(f"configuration must be a ClientConfiguration, not {type(configuration).__name__}")
+        if not isinstance(context, ClientContext | None):
+            hint = ": give it as ClientContext(policy, ssl_context=...)" if hasattr(context, "wrap_bio") else ""
+            raise LocalProtocolError(f"context must be a ClientContext, not {type(context).__name__}{hint}")
+        if context is None:
+            context = ClientContext(policy or default_policy(host))
+        elif policy is not None and policy != context.policy:
+            raise LocalProtocolError("policy and context.policy differ: give one of them")
+        if first_query is not None:
+            check_query(first_query)
+        return cls(dialled, port, context, configuration, share_records, first_query, timeout)
+
+    def begun(self, now: float) -> Plan:
+        """The same, with its deadline."""
+        return replace(self, deadline=now + self.timeout)
 
     def new_session(self, *, now: float) -> TLSClient:
         """The session of a TCP connection that came up ``now``."""
@@ -242,7 +264,7 @@ class ClientBase(StaysInProcess):
         connection = self._session.connection
         if not connection.is_open:
             raise self._lost(safe_to_resend=True)
-        return connection.configuration.query_timeout if timeout is None else timeout
+        return connection.configuration.query_timeout if timeout is None else check_timeout(timeout)
 
     def _leave_queue(self, ticket: Ticket, timeout: float, left: float) -> float:
         """The caller's turn has come, or ``timeout`` seconds are over; returns what is left of them."""
@@ -286,6 +308,12 @@ def no_first_query() -> LocalProtocolError:
     return LocalProtocolError("connect() was given no first query")
 
 
+def check_query(message: bytes) -> None:
+    """Refuse what is no query in octets, before anything is done for it; the engine looks closer."""
+    if not isinstance(message, bytes):
+        raise LocalProtocolError(not_octets(message))
+
+
 def another_loop() -> LocalProtocolError:
     """What is raised where a client is used on a loop that is not its own."""
     return LocalProtocolError(
@@ -295,5 +323,7 @@ def another_loop() -> LocalProtocolError:
 
 def check_in_flight(max_in_flight: int) -> None:
     """Refuse what could never ask anything; raises :class:`~dot_proto.LocalProtocolError`."""
+    if not isinstance(max_in_flight, int) or isinstance(max_in_flight, bool):
+        raise LocalProtocolError(f"max_in_flight must be a whole number of queries, not {max_in_flight!r}")
     if max_in_flight < 1:
         raise LocalProtocolError(f"max_in_flight is {max_in_flight}; it must be at least 1")

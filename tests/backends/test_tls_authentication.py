@@ -215,12 +215,14 @@ def test_an_issuer_pin_that_nobody_shows(pki: Pki, version: ssl.TLSVersion) -> N
 
 @both_versions
 def test_a_revived_issuer(pki: Pki, version: ssl.TLSVersion) -> None:
-    """A limit of issuer pins: whoever has an expired issuer's key at hand can make it young again, and the key
-    is all that the pin names.  The chain as it was is refused.
+    """FR-51, and what is left of it: an expired issuer is not learnt.  But whoever appends a certificate of his own
+    making, with the same key and younger, is believed, since the key is all that the pin names.
     """
     policy = AuthenticationPolicy.strict(NAME, issuer_pins=[pki.expired_intermediate.pin])
     chain = (pki.under_expired, pki.expired_intermediate)
-    assert refused(learn(pki, policy, chain, version)).reason is Reason.EXPIRED
+    verdict = refused(meet(pki, policy, chain, version))
+    assert verdict.reason is Reason.PIN
+    assert "is expired" in verdict.explanation
     accepted(learn(pki, policy, (pki.under_expired, pki.revived_intermediate), version))
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from dot_io.errors import HandshakeError
+from dot_io.errors import Failure, HandshakeError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
 from dot_io.tls.audit import IGNORE_UNEXPECTED_EOF
 from dot_proto import AuthenticationPolicy, ConnectionClosed, LocalProtocolError, QueryReceived, Reason, State
 from support.pki import NAME, Identity, Pki
 from support.pki import pki_fixture as pki_fixture
-from support.wire import Clock, Wire, both_versions, make_client, refused, the
+from support.wire import Clock, Peer, Wire, both_versions, make_client, raw_server, refused, the
 
 
 def by_name(pki: Pki) -> AuthenticationPolicy:
@@ -216,4 +216,81 @@ def test_a_context_that_demands_what_the_policy_does_not(pki: Pki, version: ssl.
     wire.ask("secret.example")
     verdict = refused(wire.flow())
     assert verdict.reason is Reason.UNTRUSTED
+    assert wire.heard == b""
+
+
+FLAGS = {"USE_CHECK_TIME": 0x2, "IGNORE_CRITICAL": 0x10, "ALLOW_PROXY_CERTS": 0x40, "NO_CHECK_TIME": 0x200000}
+
+
+def uses(pki: Pki, *, later: bool) -> list[tuple[ssl.SSLContext, Callable[[], object]]]:
+    """A client's and a server's context of somebody else's, each with what uses it: for the first time, or once more."""
+    context, server = given(pki), harmless(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pki.file(*pki.honest))
+    server.verify_mode = ssl.CERT_REQUIRED
+    by_its_name = AuthenticationPolicy.strict(NAME)
+    if later:
+        client, served = ClientContext(by_its_name, ssl_context=context), ServerContext(ssl_context=server)
+        return [
+            (context, lambda: make_client(client, Clock())),
+            (server, lambda: TLSServer(served, now=0.0)),
+        ]
+    return [
+        (context, lambda: ClientContext(by_its_name, ssl_context=context)),
+        (server, lambda: ServerContext(ssl_context=server)),
+    ]
+
+
+at_any_time = pytest.mark.parametrize("later", [False, True], ids=["at first", "later"])
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+@at_any_time
+def test_flags_that_make_validation_a_lie(pki: Pki, flag: str, later: bool) -> None:
+    """FR-60, FR-12: refused when given, and for every connection after it was changed, in both roles."""
+    for context, use in uses(pki, later=later):
+        context.verify_flags |= FLAGS[flag]
+        with pytest.raises(LocalProtocolError, match=flag):
+            use()
+
+
+@pytest.mark.parametrize("suites", ["eNULL:@SECLEVEL=0", "ALL:eNULL:@SECLEVEL=0", "aNULL:@SECLEVEL=0"])
+@at_any_time
+def test_suites_that_protect_nothing(pki: Pki, suites: str, later: bool) -> None:
+    """FR-60: queries would be readable on the wire."""
+    for context, use in uses(pki, later=later):
+        context.set_ciphers(suites)
+        with pytest.raises(LocalProtocolError, match=r"bits of strength|shows no certificate"):
+            use()
+
+
+def test_what_should_not_be_allowed_is_told(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    """FR-60: CBC, static RSA, short keys: in the log, once for each context."""
+    context = given(pki)
+    context.set_ciphers("ECDHE+AESGCM")
+    ClientContext(AuthenticationPolicy.strict(NAME), ssl_context=context)
+    assert not caplog.records
+    context.set_ciphers("ALL:!aNULL:!eNULL:@SECLEVEL=1")
+    made = ClientContext(AuthenticationPolicy.strict(NAME), ssl_context=context)
+    make_client(made, Clock())
+    [record] = caplog.records
+    assert "CBC" in record.getMessage()
+    assert "security level 1" in record.getMessage()
+
+
+@both_versions
+@pytest.mark.parametrize("protocols", [["h2"], ["http/1.1", "dot"]])
+def test_no_other_protocol_is_spoken(pki: Pki, version: ssl.TLSVersion, protocols: list[str]) -> None:
+    """FR-22: a context of somebody else's agrees on another protocol, and nothing is asked in it."""
+    context = given(pki)
+    context.set_alpn_protocols(protocols)
+    context.maximum_version = version
+    clock = Clock()
+    client = make_client(ClientContext(AuthenticationPolicy.strict(NAME), ssl_context=context), clock)
+    server = Peer(raw_server(pki.file(*pki.honest), version, alpn=["h2", "http/1.1", "dot"]), is_server=True)
+    wire = Wire(client, server, clock=clock)
+    wire.ask("secret.example")
+    wire.flow()
+    error = the(ConnectionClosed, wire.client_events).error
+    assert isinstance(error, HandshakeError)
+    assert error.failure is Failure.NO_APPLICATION_PROTOCOL
     assert wire.heard == b""

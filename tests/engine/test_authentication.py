@@ -764,3 +764,43 @@ def test_pins_and_anchors_may_come_from_any_iterable():
     """Each once, in order."""
     pins = [Pin(bytes(32)), Pin(bytes(31) + b"1"), Pin(bytes(32))]
     assert AuthenticationPolicy.strict(pins=iter(pins)).pins == tuple(pins[:2])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.010",
+        "0x7f.1",
+        "127.1",
+        "1",
+        "0x",
+        "0X7F000001",
+        "2130706433",
+        "1.2.3.4.",
+        "256.1.1.1",
+        "a.b.0x1f",
+        "a.1.",
+    ],
+)
+def test_what_is_almost_an_address_is_refused(text):
+    """FR-50: programs read such a text in different ways, as an address or as a name (RFC 8310, section 8.1)."""
+    with pytest.raises(LocalProtocolError, match="ends in a number but is no IP address"):
+        normalize_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1%lo", "a\nb", "a\0b", "[a.example]", "[127.0.0.1", "a b", "\u202ea.example"]
+)
+def test_what_is_no_host_is_shown_escaped(text):
+    """FR-50: no line break and no control character of a configuration's reaches a terminal."""
+    with pytest.raises(LocalProtocolError) as refused:
+        normalize_name(text)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"), [("[::1]", "::1"), ("fe80::1%eth0", "fe80::1"), ("xn--1.de", "xn--1.de"), ("1a.2b", "1a.2b")]
+)
+def test_what_looks_like_a_number_and_is_none(text, normal):
+    """FR-50: the last label alone decides, and a zone is no part of who is authenticated."""
+    assert normalize_name(text) == normal

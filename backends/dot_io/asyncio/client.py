@@ -6,14 +6,13 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
 
-from .._address import PORT
+from .._address import PORT, check_timeout
 from .._client import (
     CLOSE_GRACE,
     CLOSE_TIMEOUT,
@@ -24,7 +23,6 @@ from .._client import (
     Plan,
     another_loop,
     check_in_flight,
-    context_for,
     no_first_query,
 )
 from ..errors import HandshakeError
@@ -58,21 +56,35 @@ def connect(
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
-    context = context_for(host, port, policy, context)
-    plan = Plan(host, port, context, configuration, share_records, first_query, deadline=0.0)
-    return Connecting(plan, timeout)
+    return Connecting(
+        Plan.of(
+            host,
+            policy,
+            port=port,
+            timeout=timeout,
+            configuration=configuration,
+            context=context,
+            share_records=share_records,
+            first_query=first_query,
+        )
+    )
 
 
 class Connecting:
     """What :func:`connect` returns: a client to be awaited, or to be entered with ``async with``."""
 
-    def __init__(self, plan: Plan, timeout: float) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._timeout = timeout
         self._client: Client
 
     def __await__(self) -> Generator[Any, None, Client]:
         return self._connect().__await__()
+
+    def __enter__(self) -> Client:
+        raise LocalProtocolError("this connect() is asyncio's: use 'async with', or dot_io.blocking")
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached."""
 
     async def __aenter__(self) -> Client:
         self._client = await self._connect()
@@ -83,7 +95,7 @@ class Connecting:
         await self._client.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
 
     async def _connect(self) -> Client:
-        plan = replace(self._plan, deadline=asyncio.get_running_loop().time() + self._timeout)
+        plan = self._plan.begun(asyncio.get_running_loop().time())
         while True:
             try:
                 return await _connect(plan)
@@ -204,6 +216,7 @@ class Client(ClientBase):
         if self._belongs_to_parent:
             return
         self._check_loop()
+        check_timeout(timeout)
         self._session.connection.close(now=self._loop.time(), timeout=timeout)
         self._driver.flush()
         self._queue.call_next()

@@ -35,7 +35,7 @@ from weakref import WeakMethod
 
 from dot_proto import AuthenticationPolicy, Cause, ClientConfiguration, ConnectionClosed, DoTError, Event
 
-from .._address import PORT
+from .._address import PORT, check_timeout
 from .._client import (
     CLOSE_GRACE,
     CLOSE_TIMEOUT,
@@ -46,7 +46,7 @@ from .._client import (
     Plan,
     Waiter,
     check_in_flight,
-    context_for,
+    check_query,
     no_first_query,
 )
 from .._dial import connect_error
@@ -80,8 +80,16 @@ def connect(
     Raises :class:`~dot_io.errors.ConnectError`, :class:`~dot_io.errors.HandshakeError` and its
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
-    context = context_for(host, port, policy, context)
-    plan = Plan(host, port, context, configuration, share_records, first_query, deadline=monotonic() + timeout)
+    plan = Plan.of(
+        host,
+        policy,
+        port=port,
+        timeout=timeout,
+        configuration=configuration,
+        context=context,
+        share_records=share_records,
+        first_query=first_query,
+    ).begun(monotonic())
     while True:
         try:
             return _connect(plan)
@@ -141,6 +149,7 @@ class Client(ClientBase):
         :class:`~dot_io.errors.ConnectionLostError`, :class:`~dot_proto.LocalProtocolError` for a message that is
         no query.
         """
+        check_query(message)
         fates: deque[Outcome] = deque()
         positions: dict[int, int] = {}
         try:
@@ -194,7 +203,7 @@ class Client(ClientBase):
 
     def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other threads are waited for, ``timeout`` seconds long."""
-        deadline = monotonic() + timeout + CLOSE_GRACE
+        deadline = monotonic() + check_timeout(timeout) + CLOSE_GRACE
         try:
             with self._lock, self._work:
                 self._session.connection.close(now=monotonic(), timeout=timeout)
@@ -283,6 +292,7 @@ class Client(ClientBase):
         try:
             while True:
                 wait: Wait | None = None
+                follower, follows_until = None, 0.0
                 with self._lock, self._work:
                     if self._mover is None:
                         self._mover = me
@@ -306,7 +316,7 @@ class Client(ClientBase):
                             self._process_events(events)
                             if is_over():
                                 return
-                elif not follower.acquire(timeout=max(follows_until - monotonic(), 0.0)):
+                elif follower is not None and not follower.acquire(timeout=max(follows_until - monotonic(), 0.0)):
                     # Our deadline may be earlier than the one that the mover waits for.
                     with self._lock, self._work:
                         self._process_events(driver.poll())

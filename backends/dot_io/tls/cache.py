@@ -44,6 +44,7 @@ MAX_LEAKING_READS: Final = 256
 """Sessions read in a process on a Python that loses each of them: 1.6 MB at 6.3 KiB each (measured with a chain of two
 P-256 certificates on CPython 3.11.7, 3.12.1 and 3.13.0)."""
 
+
 def loses_sessions(implementation: str, version: tuple[int, ...]) -> bool:
     """Whether reading ``SSLObject.session`` loses memory: it makes a copy that is never freed (python/cpython#116810).
 

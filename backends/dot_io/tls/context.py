@@ -15,7 +15,7 @@ from typing import Final
 from dot_proto import AuthenticationPolicy, LocalProtocolError
 
 from .._stays import StaysInProcess
-from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, audit_suites
+from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, warn_of_weakness
 from .cache import ClientChains, SessionCache
 from .hello import Observer, observe
 
@@ -117,7 +117,7 @@ class ClientContext(StaysInProcess):
         )
         if ssl_context is not None:
             audit_client(ssl_context, policy)
-            audit_suites(ssl_context)
+            warn_of_weakness(ssl_context)
             self._context = ssl_context
         else:
             self._context = context = _client_context(policy)
@@ -188,10 +188,12 @@ class ServerContext(StaysInProcess):
         if (certificate_file is None) is (ssl_context is None):
             raise LocalProtocolError("a server needs a certificate_file, or an ssl_context that has one; not both")
         self.client_chains: Final = ClientChains()
+        self._given = False  # whether somebody else has made the context
         if ssl_context is not None:
             audit_server(ssl_context)
-            audit_suites(ssl_context)
+            warn_of_weakness(ssl_context)
             self._context = ssl_context
+            self._given = True
             return
         assert certificate_file is not None
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -207,5 +209,10 @@ class ServerContext(StaysInProcess):
             context.num_tickets = 0
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        """One connection's TLS state."""
+        """One connection's TLS state.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a context that has been changed for the worse since.
+        """
+        if self._given:
+            audit_server(self._context)
         return self._context.wrap_bio(incoming, outgoing, server_side=True)

@@ -37,6 +37,7 @@ from dot_proto import ClientConnection, Event, Fault, LocalProtocolError, Remote
 from .._stays import StaysInProcess
 from ..errors import Failure, HandshakeError
 from ._phase import MOVES, Inbound, Phase, Step
+from .context import ALPN
 from .failures import describe
 from .hello import MAX_CLIENT_HELLO, RecordCounter
 
@@ -282,7 +283,12 @@ class Session(StaysInProcess, ABC):
             events += self._handshake_failed(error, now)
             return
         events += self._hello_seen(now)
-        if is_complete and self._engine.state is not _CLOSED:
+        protocol = self._tls.selected_alpn_protocol() if is_complete else None
+        if protocol not in (None, ALPN):
+            # A context that somebody else has made may agree on anything; we speak nothing else.
+            text = f"the protocol agreed on by ALPN is {protocol}, not {ALPN}"
+            events += self._engine.fail(HandshakeError(text, Failure.NO_APPLICATION_PROTOCOL), now=now)
+        elif is_complete and self._engine.state is not _CLOSED:
             self._move(Step.HANDSHAKE_COMPLETE)
             events += self._handshake_complete(now)
             self._read(b"", events, now)

@@ -13,7 +13,7 @@ import trio
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
 
-from .._address import PORT
+from .._address import PORT, check_timeout
 from .._client import (
     CLOSE_GRACE,
     CLOSE_TIMEOUT,
@@ -24,7 +24,6 @@ from .._client import (
     Plan,
     another_loop,
     check_in_flight,
-    context_for,
     no_first_query,
 )
 from ..errors import HandshakeError
@@ -60,9 +59,16 @@ async def connect(
     :class:`~dot_io.errors.AuthenticationError`; :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     What the block raises leaves it as it is, in no exception group.
     """
-    context = context_for(host, port, policy, context)
-    deadline = trio.current_time() + timeout
-    plan = Plan(host, port, context, configuration, share_records, first_query, deadline)
+    plan = Plan.of(
+        host,
+        policy,
+        port=port,
+        timeout=timeout,
+        configuration=configuration,
+        context=context,
+        share_records=share_records,
+        first_query=first_query,
+    ).begun(trio.current_time())
     async with open_plain_nursery() as nursery:
         client = await _connect_as_often_as_needed(nursery, plan)
         try:
@@ -195,6 +201,7 @@ class Client(ClientBase):
         if self._belongs_to_parent:
             return
         self._check_loop()
+        check_timeout(timeout)
         self._session.connection.close(now=trio.current_time(), timeout=timeout)
         self._driver.flush()
         self._queue.call_next()
