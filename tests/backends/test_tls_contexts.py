@@ -223,7 +223,7 @@ FLAGS = {"USE_CHECK_TIME": 0x2, "IGNORE_CRITICAL": 0x10, "ALLOW_PROXY_CERTS": 0x
 
 
 def uses(pki: Pki, *, later: bool) -> list[tuple[ssl.SSLContext, Callable[[], object]]]:
-    """A client's and a server's context of somebody else's, each with what uses it: for the first time, or once more."""
+    """A client's and a server's context of somebody else's, and what uses it: at first, or once more."""
     context, server = given(pki), harmless(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pki.file(*pki.honest))
     server.verify_mode = ssl.CERT_REQUIRED

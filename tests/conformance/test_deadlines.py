@@ -49,9 +49,9 @@ def test_dialling(api: Backend, identities: Identities) -> None:
         api.run(scenario, port)
 
 
-@pytest.mark.parametrize("host", ["name-that-does-not-exist.invalid", "a" * 64 + ".example", "127.0.0.1"])
+@pytest.mark.parametrize("host", ["name-that-does-not-exist.invalid", "127.0.0.1"])
 def test_nobody_there(api: Backend, identities: Identities, host: str) -> None:
-    """CON: a name that is none, a name that cannot be one, a port where nobody listens."""
+    """CON: a name that is none, a port where nobody listens."""
 
     async def scenario(api: Backend, port: int) -> None:
         with pytest.raises(ConnectError, match=f"{host} port {port}") as error:

@@ -497,6 +497,20 @@ def test_nothing_to_learn():
     assert "none of the 2 certificates sent" in verdict.explanation
 
 
+def test_a_pinned_key_that_may_not_issue_teaches_nothing():
+    """FR-51: the server's own certificate holds the pinned key; and an issuer that has expired is none any more."""
+    policy = AuthenticationPolicy.strict("dot.test", issuer_pins=[LEAF_PIN])
+    verdict = judge(policy, shown(LEAF, ISSUER))
+    assert (verdict.reason, verdict.anchor) == (Reason.PIN, None)
+    assert "may not issue certificates" in verdict.explanation
+    end = CertificateFacts.of(ISSUER).not_after
+    assert end is not None
+    for wall_time, reason in ((float(end), Reason.ANCHOR_LEARNT), (end + 86_400.0, Reason.PIN)):
+        verdict = judge(LEARNING, replace(shown(LEAF, ISSUER), wall_time=wall_time))
+        assert verdict.reason is reason
+    assert "is expired" in verdict.explanation
+
+
 def test_the_second_handshake_validates_up_to_the_learnt_anchor():
     """Same name, same pins, the learnt certificate as the only anchor (AUT-12)."""
     second = LEARNING.with_learnt_anchor(ISSUER)

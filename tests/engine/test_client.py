@@ -164,6 +164,13 @@ def test_the_callers_id_comes_back():
     ]
 
 
+class Parsed:
+    """As dnspython's messages are."""
+
+    def to_wire(self) -> bytes:
+        return QUERY
+
+
 MISTAKES = {
     "no-octets": (b"", {}, LocalProtocolError, "12 to 65535 octets, not 0"),
     "short": (QUERY[:11], {}, LocalProtocolError, "12 to 65535 octets, not 11"),
@@ -172,6 +179,11 @@ MISTAKES = {
     "malformed": (QUERY[:-1], {}, MessageError, "the query is malformed"),
     "two-questions": (QUERY[:4] + b"\0\2" + QUERY[6:], {}, MessageError, "2 questions"),
     "trailing-octet": (QUERY + b"\0", {}, MessageError, "octets behind the last record"),
+    "text": ("example.com", {}, LocalProtocolError, "make_query"),
+    "object": (object(), {}, LocalProtocolError, r"octets \(bytes\), not object"),
+    "parsed": (Parsed(), {}, LocalProtocolError, "to_wire"),
+    "timeout-as-text": (QUERY, {"timeout": "5"}, LocalProtocolError, "not '5'"),
+    "timeout-as-truth": (QUERY, {"timeout": True}, LocalProtocolError, "not True"),
     "negative-timeout": (QUERY, {"timeout": -1.0}, LocalProtocolError, "timeout must be .* not -1.0"),
     "no-number": (QUERY, {"timeout": math.nan}, LocalProtocolError, "timeout must be .* not nan"),
 }

@@ -467,7 +467,7 @@ def test_a_close_timeout_that_is_no_time(state, timeout):
     """A mistake in every state, and it changes nothing."""
     scene, _ = prepared(state)
     before = condition(scene.client)
-    with pytest.raises(LocalProtocolError, match="timeout is"):
+    with pytest.raises(LocalProtocolError, match="timeout must be a number of seconds"):
         scene.client.close(now=scene.now, timeout=timeout)
     assert condition(scene.client) == before
 

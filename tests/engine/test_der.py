@@ -14,7 +14,7 @@ from cryptography import x509
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dot_proto._der import Certificate, key_bits, public_key_of, read_certificate
+from dot_proto._der import Certificate, key_bits, may_issue, public_key_of, read_certificate
 from dot_proto.errors import CertificateError
 from support.certificates import ALGORITHM, BIT_STRING, INTEGER, KEY, SEQUENCE, element, made
 from support.vectors import certificate, load, octets
@@ -393,3 +393,60 @@ def test_a_date_ends_with_its_validity():
     assert name.startswith(b"00Z")
     read = read_certificate(made(dates=element(SEQUENCE, b"\x17\x0d7001010000"), name=name))
     assert (read.not_before, read.not_after) == (None, None)
+
+
+# Who may issue certificates (RFC 5280, section 4.2.1)
+
+
+def extension(number: int, value: bytes, *, critical: bool = True) -> bytes:
+    flag = b"\x01\x01\xff" if critical else b""
+    return element(SEQUENCE, b"\x06\x03\x55\x1d" + bytes([number]), flag, element(0x04, value))
+
+
+def with_extensions(*extensions: bytes, before: bytes = b"") -> bytes:
+    return made(options=before + element(0xA3, element(SEQUENCE, *extensions)))
+
+
+AUTHORITY = extension(19, b"\x30\x03\x01\x01\xff")
+SIGNS, SIGNS_NOT = extension(15, b"\x03\x02\x01\x06"), extension(15, b"\x03\x02\x05\xa0")
+
+
+@pytest.mark.parametrize("name", ["leaf-p256", "ca-inter-p256", "ca-root-p384", "attacker-self"])
+def test_authorities_agree_with_another_reader(name):
+    """Basic constraints, as cryptography reads them."""
+    extensions = x509.load_der_x509_certificate(certificate(name)).extensions
+    try:
+        is_authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        is_authority = False
+    assert may_issue(certificate(name)) is is_authority
+
+
+@pytest.mark.parametrize(
+    ("der", "expected"),
+    [
+        (with_extensions(AUTHORITY), True),
+        (with_extensions(AUTHORITY, SIGNS), True),
+        (with_extensions(extension(19, b"\x30\x06\x01\x01\xff\x02\x01\x00", critical=False), SIGNS), True),
+        (with_extensions(AUTHORITY, SIGNS, before=b"\x81\x02\x00\x01\x82\x02\x00\x01"), True),
+        (with_extensions(AUTHORITY, SIGNS_NOT), False),
+        (with_extensions(SIGNS), False),
+        (with_extensions(extension(19, b"\x30\x00"), SIGNS), False),
+        (with_extensions(extension(19, b"\x30\x03\x01\x01\x00"), SIGNS), False),
+        (with_extensions(AUTHORITY, extension(19, b"\x30\x00")), False),
+        (with_extensions(AUTHORITY, extension(15, b"\x03")), False),
+        (with_extensions(b"\x30\x03\x06\x01\x01"), False),
+        (with_extensions(b"\x02\x01\x01"), False),
+        (made(options=b"\x82\x02\x00\x01"), False),
+        (made(), False),
+        (made(options=element(0xA3, b"\x30\x7f")), False),
+    ],
+    ids=[
+        "ca", "ca-signs", "path-length", "unique-ids", "ca-signs-not", "no-constraints", "no-ca", "ca-false", "twice",
+        "empty-usage", "cut", "no-extension", "no-extensions", "plain", "too-long",
+    ],
+)  # fmt: skip
+def test_who_may_issue(der, expected):
+    """FR-51: what cannot be read, and what is there twice, means no."""
+    read_certificate(der)
+    assert may_issue(der) is expected

@@ -197,8 +197,16 @@ def mistakes():
         ("rcode below", lambda server: server.engine.send_error(0, now=NOW, rcode=-1), "0 to 4095, not -1"),
         ("decline twice", lambda server: server.engine.decline(1, now=NOW), "query 1 has been answered already"),
         ("decline unknown", lambda server: server.engine.decline(9, now=NOW), "9 is no handle"),
-        ("timeout", lambda server: server.engine.close(now=NOW, timeout=-1.0), "timeout is -1.0 seconds"),
-        ("no number", lambda server: server.engine.close(now=NOW, timeout=math.nan), "timeout is nan seconds"),
+        (
+            "timeout",
+            lambda server: server.engine.close(now=NOW, timeout=-1.0),
+            "timeout must be a number of seconds, 0 or more, not -1.0",
+        ),
+        (
+            "no number",
+            lambda server: server.engine.close(now=NOW, timeout=math.nan),
+            "timeout must be a number of seconds, 0 or more, not nan",
+        ),
     ]
 
 
