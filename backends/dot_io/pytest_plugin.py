@@ -6,7 +6,9 @@ has imported already, and nothing happens until a test asks for a fixture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -22,7 +24,7 @@ DEFAULT_NAME: Final = "dns.example"
 
 @pytest.fixture
 def dot_server(make_dot_server: Callable[[], LoopbackServer]) -> LoopbackServer:
-    """A DNS over TLS server on 127.0.0.1 with a fresh certificate: a dot_io.testing.LoopbackServer.
+    """A DNS over TLS server on loopback with a fresh certificate: a dot_io.testing.LoopbackServer.
 
     It knows what ``answers`` says, and misbehaves as ``fault`` and ``handshake_fault`` say.
     """
@@ -30,30 +32,37 @@ def dot_server(make_dot_server: Callable[[], LoopbackServer]) -> LoopbackServer:
 
 
 @pytest.fixture
-def make_dot_server(_dot_identities: Callable[[str], Identity]) -> Iterator[Callable[..., LoopbackServer]]:
-    """Makes as many servers as a test needs: ``make_dot_server(name, configuration=...)``, both optional.
+def make_dot_server(_new_dot_server: Callable[..., LoopbackServer]) -> Iterator[Callable[..., LoopbackServer]]:
+    """Makes as many servers as a test needs: ``make_dot_server(name, host=..., configuration=...)``, all optional.
 
-    The name is the certificate's; the configuration is a dot_proto.ServerConfiguration.
+    The name is the certificate's; the host is 127.0.0.1, or ::1 where there is IPv6 only; the configuration is a
+    dot_proto.ServerConfiguration.  The servers are closed when the test ends.
     """
-    from contextlib import ExitStack
-
-    from .testing import LoopbackServer
-
-    with ExitStack() as servers:
-
-        def make(name: str = DEFAULT_NAME, *, configuration: ServerConfiguration | None = None) -> LoopbackServer:
-            return servers.enter_context(LoopbackServer(_dot_identities(name), configuration=configuration))
-
+    with _closing_all(_new_dot_server) as make:
         yield make
 
 
 @pytest.fixture(scope="session")
-def _dot_identities(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Identity]:
-    """From a name to its certificate, made once in a session."""
-    from functools import cache
+def dot_server_factory(_new_dot_server: Callable[..., LoopbackServer]) -> Iterator[Callable[..., LoopbackServer]]:
+    """The same as make_dot_server, for fixtures of a class, a module or the session.
 
+    The servers are closed when the session ends, or earlier: each is a context manager.
+    """
+    with _closing_all(_new_dot_server) as make:
+        yield make
+
+
+@contextmanager
+def _closing_all(new: Callable[..., LoopbackServer]) -> Generator[Callable[..., LoopbackServer], None, None]:
+    with ExitStack() as servers:
+        yield lambda *args, **kwargs: servers.enter_context(new(*args, **kwargs))
+
+
+@pytest.fixture(scope="session")
+def _new_dot_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., LoopbackServer]:
+    """Makes a server, which its caller closes.  The certificate for a name is made once in a session."""
     try:
-        from .testing import Authority
+        from .testing import Authority, LoopbackServer
     except ModuleNotFoundError as error:
         pytest.fail(f"the fixture dot_server needs {error.name}: pip install 'dot-proto[pytest]'", pytrace=False)
     authority = Authority(tmp_path_factory.mktemp("dot"), "dot_server")
@@ -62,4 +71,9 @@ def _dot_identities(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
     def issue(name: str) -> Identity:
         return authority.issue(name, "127.0.0.1", "::1")
 
-    return issue
+    def new(
+        name: str = DEFAULT_NAME, *, host: str | None = None, configuration: ServerConfiguration | None = None
+    ) -> LoopbackServer:
+        return LoopbackServer(issue(name), host=host, configuration=configuration)
+
+    return new

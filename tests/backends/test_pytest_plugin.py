@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import os
 import re
@@ -35,6 +36,7 @@ from dot_io.errors import (
     QueryTimeoutError,
 )
 from dot_io.testing import Answers, Authority, HandshakeFault, LoopbackServer, QueryFault
+from dot_io.testing.loopback import loopback_address
 from dot_proto import (
     AuthenticationPolicy,
     Cause,
@@ -45,6 +47,7 @@ from dot_proto import (
     certificates_from,
     make_query,
 )
+from support.ipv6 import take_ipv4_away
 from support.messages import KEEPALIVE, PADDING, message
 from support.peers import RawClient
 
@@ -154,10 +157,77 @@ def test_it_may_be_named_again(tmp_path: Path) -> None:
 
 
 def test_fixtures_explain_themselves(tmp_path: Path) -> None:
-    """``pytest --fixtures`` shows the two that are for everybody, and what they are."""
+    """``pytest --fixtures`` shows the three that are for everybody, and what they are."""
     said = run_pytest(tmp_path, "", "--fixtures")
-    assert re.findall(r"^_?\w*dot_\w+", said, re.MULTILINE) == ["dot_server", "make_dot_server"]
-    assert "A DNS over TLS server on 127.0.0.1" in said
+    assert re.findall(r"^_?\w*dot_\w+", said, re.MULTILINE) == ["dot_server", "make_dot_server", "dot_server_factory"]
+    assert "A DNS over TLS server on loopback" in said
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
+def test_fixtures_of_any_scope_can_have_a_server(tmp_path: Path, scope: str) -> None:
+    """FR-80: it lives as long as the fixture that asked for it, and ``dot_server`` beside it is another one."""
+    source = f"""
+import pytest
+from dot_io.blocking import connect
+from dot_io.errors import ConnectError
+from dot_proto import make_query
+
+seen = []
+
+@pytest.fixture(scope="{scope}")
+def resolver(dot_server_factory):
+    with dot_server_factory("resolver.example") as server:
+        yield server
+    with pytest.raises(ConnectError):
+        connect(server.host, server.policy, port=server.port)
+    print("closed with its fixture")
+
+class TestIt:
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_it(self, resolver, dot_server, number):
+        seen.append(resolver)
+        with connect(resolver.host, resolver.policy, port=resolver.port) as client:
+            client.query(make_query("example.com"))
+        assert [resolver] * number == seen
+        assert len(resolver.queries) == resolver.connections == number
+        assert dot_server is not resolver and dot_server.queries == []
+"""
+    said = run_pytest(tmp_path, source, "-s")
+    assert "3 passed" in said
+    assert said.count("closed with its fixture") == 1
+
+
+def test_the_factory_closes_what_nobody_closed(tmp_path: Path) -> None:
+    """FR-80: when the session ends, and not with a test; a socket left open would be an error here."""
+    source = """
+from dot_io.blocking import connect
+from dot_proto import make_query
+
+servers = []
+
+def test_first(dot_server_factory, make_dot_server):
+    servers.append(dot_server_factory())
+    servers.append(make_dot_server())
+
+def test_second():
+    with connect(servers[0].host, servers[0].policy, port=servers[0].port) as client:
+        client.query(make_query("example.com"))
+
+def teardown_module():
+    print("the module is over")
+"""
+    (tmp_path / "conftest.py").write_text("""
+import socket, sys
+
+def pytest_unconfigure():
+    servers = sys.modules["test_it"].servers
+    for server in servers:
+        with socket.socket() as sock:
+            print("refused:", sock.connect_ex(server.address) != 0)
+""")
+    said = run_pytest(tmp_path, source, "-s")
+    assert "2 passed" in said
+    assert said.count("refused: True") == 2
 
 
 @pytest.mark.parametrize("missing", ["dns", "trustme"])
@@ -189,6 +259,47 @@ def test_it(dot_server, number):
     ]
     said = [run.communicate(timeout=LIMIT)[0] for run in runs]
     assert all("10 passed" in one for one in said), said
+
+
+def test_frozen_clocks(tmp_path: Path) -> None:
+    """FR-81: what the page says of freezegun: dates stand still, deadlines and delays do not, on every backend."""
+    [arguments] = re.findall(r"`freeze_time\((.*?)\)`", TEXT)
+    source = f"""
+import asyncio, time
+import dot_io.asyncio, dot_io.blocking, dot_io.trio
+import dns.message, pytest, trio
+from dot_io.errors import QueryTimeoutError
+from dot_proto import make_query
+from freezegun import freeze_time
+
+async def ask(api, server):
+    async with api.connect(server.host, server.policy, port=server.port) as client:
+        with pytest.raises(QueryTimeoutError):
+            await client.query(make_query("silent.example"), timeout=0.1)
+        assert dns.message.from_wire(await client.query(make_query("late.example"))).rcode() == 3
+
+def blocking(server):
+    with dot_io.blocking.connect(server.host, server.policy, port=server.port) as client:
+        with pytest.raises(QueryTimeoutError):
+            client.query(make_query("silent.example"), timeout=0.1)
+        assert dns.message.from_wire(client.query(make_query("late.example"))).rcode() == 3
+
+RUNS = [
+    blocking,
+    lambda server: asyncio.run(ask(dot_io.asyncio, server)),
+    lambda server: trio.run(ask, dot_io.trio, server),
+]
+
+@pytest.mark.parametrize("run", RUNS)
+def test_it(dot_server, run):
+    dot_server.faults["silent.example"] = "silent"
+    dot_server.delays["late.example"] = 0.1
+    with freeze_time({arguments}):
+        before = time.time()
+        run(dot_server)
+        assert time.time() == before
+"""
+    assert "3 passed" in run_pytest(tmp_path, source)
 
 
 def test_the_page_runs(tmp_path: Path) -> None:
@@ -295,6 +406,38 @@ def test_ipv6(tmp_path: Path) -> None:
     with LoopbackServer(identity, host="::1") as server:
         assert server.address == ("::1", server.port)
         assert ask_anew(server) == ["NXDOMAIN"]
+
+
+@pytest.mark.usefixtures("needs_ipv6")
+@pytest.mark.parametrize("fixture", ["make_dot_server", "dot_server_factory"])
+def test_a_test_may_choose_the_address(request: pytest.FixtureRequest, fixture: str) -> None:
+    """FR-80: ``host="::1"``, for which the certificate is too."""
+    make: MakeServer = request.getfixturevalue(fixture)
+    with make("chosen.example", host="::1") as server:
+        assert server.host == "::1"
+        by_address = AuthenticationPolicy.strict("::1", trust_anchors=server.policy.trust_anchors)
+        with connect("::1", by_address, port=server.port) as client:
+            assert ask(client) == ["NXDOMAIN"]
+
+
+def test_a_machine_with_ipv6_only(monkeypatch: pytest.MonkeyPatch, make_dot_server: MakeServer) -> None:
+    """FR-80: it had no server at all, but "[Errno 99]"."""
+    take_ipv4_away(monkeypatch)
+    server = make_dot_server()
+    assert server.host == "::1"
+    assert ask_anew(server) == ["NXDOMAIN"]
+
+
+def test_what_else_keeps_a_socket_from_ipv4_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every error means that ::1 would do: here no descriptor is left."""
+
+    class Exhausted(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", Exhausted)
+    with pytest.raises(OSError, match="Too many open files"):
+        loopback_address()
 
 
 def test_configuration(make_dot_server: MakeServer) -> None:

@@ -17,6 +17,7 @@ from dot_io.blocking import Peer
 from dot_io.cli import demo, query
 from dot_io.cli.arguments import QueryArguments
 from dot_io.cli.exit_codes import ExitCode
+from support.ipv6 import take_ipv4_away
 
 PEER = Peer("127.0.0.1", 1)
 SOA = "ns1.example.com. hostmaster.example.com. 2018033101 3600 900 604800 300"
@@ -35,6 +36,14 @@ def test_demonstration(run: Run) -> None:
     assert "the server is refused: no pin matches; " in wrong
     assert "dot-proto: no query was sent\n$ echo $?\n23\n" in wrong
     assert "The server received 1 query in all" in wrong
+
+
+def test_demonstration_on_a_machine_with_ipv6_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FR-80: the server is on ::1, and the command lines say so."""
+    take_ipv4_away(monkeypatch)
+    code, out, err = run("demo")
+    assert (code, err) == (0, "")
+    assert len(re.findall(r"^\$ dot-proto query .*@::1 -p [0-9]+ ", out, re.MULTILINE)) == 2
 
 
 def test_command_lines_are_those_that_were_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

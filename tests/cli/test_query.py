@@ -716,6 +716,7 @@ IMPORTED = {
     "dot_io._client",
     "dot_io._dial",
     "dot_io._lookup",
+    "dot_io._stays",
     "dot_io._transport",
     "dot_io._fork",
     "dot_io._queue",

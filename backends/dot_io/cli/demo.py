@@ -25,6 +25,7 @@ import dns.zone
 
 from ..blocking import Peer, serve
 from ..testing.identity import Authority
+from ..testing.loopback import loopback_address
 from ..tls import ServerContext
 from . import query
 from .arguments import DemoArguments, parse_query
@@ -56,7 +57,7 @@ def run(arguments: DemoArguments) -> int:
     with tempfile.TemporaryDirectory(prefix="dot-proto-demo-") as folder:
         identity = Authority(Path(folder), OWNER).issue(NAME)
         zone = Zone()
-        with serve(zone.answer, ServerContext(identity.chain_file), port=0) as server:
+        with serve(zone.answer, ServerContext(identity.chain_file), host=loopback_address(), port=0) as server:
             print("A server of our own, with certificates made a moment ago.  Its name and one pin are asked for:\n")
             where = f"@{server.host} -p {server.port} +tls-ca={identity.root_file} +tls-host={NAME}"
             right = _show(f"-d {where} +tls-pin={identity.pin} example.com")

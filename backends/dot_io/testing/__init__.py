@@ -3,6 +3,7 @@
 ``identity`` certificates made on the spot
 ``answers``  what it knows
 ``faults``   what it does wrong
+``loopback`` 127.0.0.1 or ::1
 ``server``   the server, :class:`LoopbackServer`
 
 :mod:`dot_io.pytest_plugin` makes a fixture of it.  Needs the extra ``pytest`` (dnspython and trustme).

@@ -44,6 +44,7 @@ from ..tls import HandshakeCompleted, ServerContext, TLSServer
 from .answers import Answers, ByName, name_of, text_of
 from .faults import ALERT, GARBAGE, HTTP, RECORD, HandshakeFault, QueryFault, parse
 from .identity import Identity
+from .loopback import loopback_address
 
 WAIT_TIMEOUT: Final = 5.0
 "Seconds that a test waits for a query, unless told otherwise."
@@ -73,7 +74,8 @@ class LoopbackServer(StaysInProcess):
     """A DNS over TLS server for tests, listening from the start; a context manager that closes it.
 
     Whatever is set counts for queries that come later (``handshake_fault``: for connections that come later), and
-    may be set while the server runs.  ``host`` is an address of this machine.
+    may be set while the server runs.  ``host`` is an address of this machine; ``None`` is 127.0.0.1, or ::1 where there
+    is IPv6 only.
     """
 
     # What is misspelt raises, or a test would pass without its fault.
@@ -99,7 +101,7 @@ class LoopbackServer(StaysInProcess):
     )
 
     def __init__(
-        self, identity: Identity, *, host: str = "127.0.0.1", configuration: ServerConfiguration | None = None
+        self, identity: Identity, *, host: str | None = None, configuration: ServerConfiguration | None = None
     ) -> None:
         self.name: Final = identity.name
         "The authentication domain name, which the certificate is for."
@@ -127,7 +129,7 @@ class LoopbackServer(StaysInProcess):
         self._context = ServerContext(identity.chain_file)
         self._configuration = configuration
         limits = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS)
-        self._server = Server(self._accept, listen(host, 0), limits)
+        self._server = Server(self._accept, listen(loopback_address() if host is None else host, 0), limits)
 
     @property
     def host(self) -> str:
