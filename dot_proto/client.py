@@ -45,6 +45,9 @@ _PREFIX_AND_ID: Final = struct.Struct("!HH")
 _OPEN: Final = State.OPEN
 _UNVERIFIED: Final = State.UNVERIFIED
 
+_TRANSFERS: Final = (b"\x00\xfb\x00\x01", b"\x00\xfc\x00\x01")
+"How the questions of zone transfers end: type IXFR or AXFR, class IN (RFC 1995; RFC 5936)."
+
 _ELEVEN: Final = b"\x0b"
 "The second octet of the option's code."
 
@@ -75,6 +78,8 @@ class ClientConnection(Connection):
         self.policy: Final = policy
         self.configuration: Final = configuration or ClientConfiguration()
         padding_block = self.configuration.padding_block
+        self.takes_parts = True
+        "Whether a zone transfer may be asked without ``multiple``, for the first of its messages alone."
         self._added = for_queries(keepalive=self.configuration.keepalive, padding_block=padding_block)
         self._adds = bool(self._added.codes)
         self._outstanding = Outstanding(entropy)
@@ -156,6 +161,11 @@ class ClientConnection(Connection):
         expected, question = start & COMPARED | RESPONSE, message[12:question_end]
         if multiple:  # two calls, since one of either class is 8 % slower where this is compiled
             query: Query = Exchange(caller_id, expected, question, now, now + timeout, has_keepalive)
+        elif not self.takes_parts and question.endswith(_TRANSFERS):
+            raise LocalProtocolError(
+                "a zone transfer (AXFR, IXFR) is answered by several messages, and one would be a part of the zone: "
+                "send_query(..., multiple=True) takes them all (RFC 5936, section 2.2)"
+            )
         else:
             query = Query(caller_id, expected, question, now, now + timeout, has_keepalive)
         wire_id = outstanding.add(query)

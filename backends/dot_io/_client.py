@@ -158,6 +158,7 @@ class ClientBase(StaysInProcess):
 
     def __init__(self, plan: Plan, session: TLSClient, *, connect_time: float) -> None:
         self._session: Final = session
+        session.connection.takes_parts = False  # whoever waits for one response would take a part for the zone
         self._server: Final = plan.host, plan.port
         self._queue: Final = QueryQueue(session.connection)
         self._waiters: dict[int, Waiter] = {}

@@ -85,6 +85,8 @@ def test_a_handshake_prints_no_certificate(api: Backend, identities: Identities)
         (bytearray(QUERY), {}, r"octets \(bytes\), not bytearray"),
         (None, {}, "not NoneType"),
         (QUERY[:11], {}, "12 to 65535 octets, not 11"),
+        (make_query("example.com", "AXFR"), {}, "a zone transfer .* is answered by several messages"),
+        (make_query("example.com", 251), {}, "a zone transfer .* is answered by several messages"),
         (QUERY, {"timeout": "5"}, "timeout must be a number of seconds, 0 or more, not '5'"),
         (QUERY, {"timeout": -1}, "timeout must be .* not -1"),
         (QUERY, {"timeout": float("nan")}, "timeout must be .* not nan"),
@@ -92,7 +94,7 @@ def test_a_handshake_prints_no_certificate(api: Backend, identities: Identities)
     ],
 )
 def test_of_query(api: Backend, identities: Identities, message: Any, options: dict[str, Any], complaint: str) -> None:
-    """FR-45, FR-56: in the same words everywhere, and the client goes on."""
+    """FR-45, FR-56, FR-5: in the same words everywhere, and the client goes on."""
 
     async def scenario(api: Backend, port: int) -> None:
         async with api.connect("127.0.0.1", identities.policy, port=port) as client:

@@ -435,3 +435,14 @@ def test_a_verdict_after_the_end_is_not_asked_for():
     assert scene.client.verdict is None
     assert scene.client.verify_peer(TRUSTED, now=scene.now) == []
     assert scene.client.data_to_send() == []
+
+
+@pytest.mark.parametrize("rdtype", [251, 252])
+def test_a_part_of_a_transfer_is_taken_only_where_it_is_wanted(rdtype):
+    """FR-5: the first of its messages looks like a whole answer (RFC 5936, section 2.2; RFC 1995)."""
+    scene, transfer = Scene(), make_query("example.com", rdtype)
+    assert scene.ask(transfer)
+    scene.client.takes_parts = False
+    with pytest.raises(LocalProtocolError, match="answered by several messages"):
+        scene.ask(transfer)
+    assert scene.ask(transfer, multiple=True)
