@@ -1,7 +1,7 @@
 """Which tests hold which row of the field reports: ``python tests/field_rows.py`` prints the table.
 
-A field report is one input, seen to fail in the field or in a trial, that was mended with others of its kind.  Its row is
-named (``FR-7``) in the docstring of each test that holds it.
+A field report is one input, seen to fail in the field or in a trial, that was mended with others of its kind.  Its row
+is named (``FR-7``) in the docstring of each test that holds it.
 """
 
 from __future__ import annotations

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from dot_io.errors import Failure, HandshakeError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
 from dot_io.tls.audit import IGNORE_UNEXPECTED_EOF
-from dot_proto import AuthenticationPolicy, ConnectionClosed, LocalProtocolError, QueryReceived, Reason, State
+from dot_proto import AuthenticationPolicy, ConnectionClosed, LocalProtocolError, Pin, QueryReceived, Reason, State
 from support.pki import NAME, Identity, Pki
 from support.pki import pki_fixture as pki_fixture
 from support.wire import Clock, Peer, Wire, both_versions, make_client, raw_server, refused, the
@@ -294,3 +300,83 @@ def test_no_other_protocol_is_spoken(pki: Pki, version: ssl.TLSVersion, protocol
     assert isinstance(error, HandshakeError)
     assert error.failure is Failure.NO_APPLICATION_PROTOCOL
     assert wire.heard == b""
+
+
+@both_versions
+def test_why_a_clients_certificate_is_refused(pki: Pki, version: ssl.TLSVersion) -> None:
+    """FR-72: in OpenSSL's own words, each reason in its own."""
+    texts = set()
+    for chain, words in (((pki.attacker,), "self-signed"), (pki.honest, "unsuitable certificate purpose")):
+        error = the(ConnectionClosed, mutual(pki, version, *chain).server_events).error
+        assert isinstance(error, HandshakeError)
+        assert error.failure is Failure.REFUSED
+        assert words in str(error)
+        texts.add(str(error))
+    assert len(texts) == 2
+
+
+@both_versions
+@pytest.mark.parametrize("size", [1, 64, 16_384, 1_000_000])
+def test_a_large_hello_with_another_protocol_gets_its_alert(pki: Pki, version: ssl.TLSVersion, size: int) -> None:
+    """FR-71: a ClientHello above one record, however it is cut: alert 120 (RFC 7301, section 3.2)."""
+    name = bytes([200]) + b"h" * 200
+    alpn = name * 150
+    body = (
+        b"\x03\x03" + bytes(32) + b"\0" + b"\x00\x04\x13\x01\xc0\x2b" + b"\x01\0"
+        + _vector(
+            _extension(16, _vector(alpn)) + _extension(43, b"\x04\x03\x04\x03\x03")
+            + _extension(10, _vector(b"\x00\x17")) + _extension(13, _vector(b"\x04\x03"))
+            + _extension(51, _vector(b"")) + _extension(11, b"\x01\x00")
+        )
+    )  # fmt: skip
+    hello = b"\x01" + len(body).to_bytes(3) + body
+    assert len(hello) > 30_000
+    stream = b"".join(
+        b"\x16\x03\x01" + len(part).to_bytes(2) + part
+        for part in (hello[at : at + 16_000] for at in range(0, len(hello), 16_000))
+    )
+    server = TLSServer(ServerContext(pki.file(*pki.honest), maximum_version=version), now=0.0)
+    events = [
+        event for at in range(0, len(stream), size) for event in server.receive_data(stream[at : at + size], now=0.0)
+    ]
+    error = the(ConnectionClosed, events).error
+    assert isinstance(error, HandshakeError)
+    assert error.failure is Failure.NO_APPLICATION_PROTOCOL
+    assert b"".join(server.data_to_send()) == bytes.fromhex("15030300020278")
+
+
+def _vector(data: bytes) -> bytes:
+    return len(data).to_bytes(2) + data
+
+
+def _extension(kind: int, data: bytes) -> bytes:
+    return kind.to_bytes(2) + _vector(data)
+
+
+@both_versions
+def test_a_certificate_of_more_than_64_kib_cannot_be_kept(pki: Pki, version: ssl.TLSVersion) -> None:
+    """FR-17: OpenSSL cannot encode a session that holds it; the pin counts all the same, and nothing raises."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "large.test")]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "large.test")]))
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .serial_number(1)
+        .add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.9999.1"), bytes(70_000)), critical=False)
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = builder.public_key(key.public_key()).sign(key, hashes.SHA256())
+    file = pki.file(pki.leaf).with_name("large.pem")
+    file.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+    )
+    policy = AuthenticationPolicy.strict(pins=[Pin.of_certificate(certificate.public_bytes(Encoding.DER))])
+    clock = Clock()
+    context = ClientContext(policy)
+    wire = Wire(make_client(context, clock), Peer(raw_server(file, version), is_server=True), clock=clock)
+    wire.ask("secret.example")
+    wire.flow()
+    assert wire.verdict.authenticated
+    assert b"secret" in wire.heard
+    assert not len(context.sessions or ())

@@ -720,7 +720,6 @@ IMPORTED = {
     "dot_io._transport",
     "dot_io._fork",
     "dot_io._queue",
-    "dot_io._stays",
     "dot_io.blocking",
     "dot_io.blocking.client",
     "dot_io.blocking.dial",

@@ -82,8 +82,14 @@ _reads = SessionReads(
 
 
 def session_of(tls: ssl.SSLObject) -> ssl.SSLSession | None:
-    """The session to resume later; ``None`` too where reading it would lose more memory than it is worth."""
-    return tls.session if _reads.take() else None
+    """The session to resume later; ``None`` too where reading it would lose more memory than it is worth.
+
+    A session holds the peer's certificate, and OpenSSL cannot encode one with a certificate of 64 KiB and more.
+    """
+    try:
+        return tls.session if _reads.take() else None
+    except ValueError:
+        return None
 
 
 class SessionCache(StaysInProcess):

@@ -76,7 +76,7 @@ class TLSClient(Session):
 
     def _hello_seen(self, now: float) -> list[Event]:
         if self._context.sessions is not None:
-            self._is_ticket_promised = promises_ticket(self._first_octets)
+            self._is_ticket_promised = promises_ticket(bytes(self._first_octets))
         return []
 
     def _handshake_complete(self, now: float) -> list[Event]:
@@ -121,7 +121,7 @@ class TLSClient(Session):
 
     def _handshake_failed(self, error: ssl.SSLError, now: float) -> list[Event]:
         if not isinstance(error, ssl.SSLCertVerificationError):
-            return self._engine.fail(handshake_error(error, self._first_octets), now=now)
+            return self._engine.fail(handshake_error(error, bytes(self._first_octets)), now=now)
         presented = self._chain("get_unverified_chain")
         failure = validation_failure(error, self._context.policy, presented, time.time())
         return self._judge(Evidence(PresentedChain(presented), failure=failure, wall_time=time.time()), now)

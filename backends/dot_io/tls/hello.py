@@ -14,8 +14,10 @@ from weakref import WeakKeyDictionary
 NO_APPLICATION_PROTOCOL: Final = bytes.fromhex("15030300020278")
 "A record with the fatal alert 120 (RFC 7301, section 3.2), in the clear as before any key is agreed on."
 
-MAX_CLIENT_HELLO: Final = 16_384
-"Octets looked at, as many as a record holds (RFC 8446, section 5.1); a larger ClientHello is OpenSSL's affair alone."
+MAX_CLIENT_HELLO: Final = 131_396 + 4 + 5 * 9
+"""Octets looked at: the largest ClientHello that OpenSSL takes (CLIENT_HELLO_MAX_LENGTH), its own header, and those of
+the nine records of 16,384 octets that it comes in at least (RFC 8446, section 5.1).  One that fills more, because it
+comes in more records, is OpenSSL's affair alone."""
 
 GROUPS: Final = {
     23: "ECDHE-SECP256R1",

@@ -46,7 +46,7 @@ class TLSServer(Session):
         if self._has_seen_hello or not self._outgoing.pending:
             return []
         self._has_seen_hello = True
-        offered = offered_alpn(self._first_octets)
+        offered = offered_alpn(bytes(self._first_octets))
         if not offered or ALPN.encode() in offered:
             return []
         # Python's ssl would go on without a protocol; RFC 7301, section 3.2, asks for this alert.
@@ -80,7 +80,10 @@ class TLSServer(Session):
         return True
 
     def _handshake_failed(self, error: ssl.SSLError, now: float) -> list[Event]:
-        return self.connection.fail(handshake_error(error, self._first_octets), now=now)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            text = f"the client's certificate is refused: {error.verify_message} (OpenSSL code {error.verify_code})"
+            return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
+        return self.connection.fail(handshake_error(error, bytes(self._first_octets)), now=now)
 
     def _records_read(self, with_data: int, without: int) -> None:
         """A server has no ticket to wait for, and so counts no records."""

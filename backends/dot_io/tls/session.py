@@ -106,7 +106,7 @@ class Session(StaysInProcess, ABC):
         self._deadline = now + timeout  # the phase's; infinity where it has none
         self._inbound = Inbound.OPEN
         self._failure: RemoteProtocolError | None = None  # met where there was no clock, and still to be told
-        self._first_octets = b""  # of the peer's side of the handshake
+        self._first_octets = bytearray()  # of the peer's side of the handshake
         self._without_data = 0  # octets of records, since the last that brought something to the engine
         self._records: RecordCounter | None = None  # while a ticket may come, see ``_records_read``
         self._now = now  # of the last verb
@@ -248,7 +248,7 @@ class Session(StaysInProcess, ABC):
     def _move(self, step: Step) -> None:
         self._phase = MOVES[self._phase, step]
         self._deadline = math.inf
-        self._first_octets = b""
+        self._first_octets.clear()
 
     def _tell_failure(self, events: list[Event], now: float) -> None:
         if self._failure is not None:
