@@ -82,8 +82,11 @@ def skip_name(message: bytes, offset: int) -> int:
             raise MessageError(f"octet {offset}: label type {length >> 6:02b} is not in use (RFC 6891, section 5)")
         elif offset + 2 > end or offset - start >= MAX_NAME:
             break
-        elif (length & 63) << 8 | message[offset + 1] >= start:
+        elif (target := (length & 63) << 8 | message[offset + 1]) >= start:
             raise MessageError(f"octet {offset}: a compression pointer must point backwards")
+        elif target < HEADER.size:
+            # No name starts there (RFC 1035, section 4.1.4), and what it says would change with the id and the counts.
+            raise MessageError(f"octet {offset}: a compression pointer into the header")
         else:
             return offset + 2
     if offset - start >= MAX_NAME:

@@ -69,7 +69,7 @@ def opt_offset(message: bytes) -> int:
             owner = message[start]
             if owner == 0:
                 offset += 11
-            elif owner >= 192 and (owner & 63) << 8 | message[start + 1] < start:
+            elif owner >= 192 and 12 <= (owner & 63) << 8 | message[start + 1] < start:
                 offset += 12
             else:
                 return 0

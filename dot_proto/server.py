@@ -261,13 +261,14 @@ class ServerConnection(Connection):
     def _refusal(self, message: bytes, layout: Layout) -> tuple[int, str]:
         """The RCODE and the reason of a query that the engine answers by itself; an empty reason: none."""
         opcode = _message.opcode_of(message)
-        # The opcode comes first: the body of a DSO message (RFC 8490) is no such body as walk() expects.
+        # The version comes first: what else such an OPT holds, and what the opcode asks, only that version can tell.
+        if layout.opt is not None and not message[layout.opt[0]] and _message.edns_version(message, layout) > 0:
+            return _message.BADVERS, "EDNS version above 0 (RFC 6891, section 6.1.3)"
+        # Then the opcode: the body of a DSO message (RFC 8490) is no such body as walk() expects.
         if opcode not in self.configuration.opcodes:
             return _message.NOTIMP, f"opcode {opcode} is not implemented"
         if layout.problem is not None:
             return _message.FORMERR, layout.problem
-        if layout.opt is not None and _message.edns_version(message, layout) > 0:
-            return _message.BADVERS, "EDNS version above 0 (RFC 6891, section 6.1.3)"
         if layout.option(_message.OPTION_KEEPALIVE):
             return _message.FORMERR, "a client's keepalive option must be empty (RFC 7828, section 3.2.1)"
         if layout.question_end == 12 and layout.option(_message.OPTION_COOKIE) is None:
@@ -355,11 +356,17 @@ class ServerConnection(Connection):
 
 
 def _error(query: bytes, layout: Layout, rcode: int) -> bytes:
-    """A response of nothing but an RCODE: id, opcode and RD copied, the question too if it could be read."""
+    """A response of nothing but an RCODE: id, opcode, RD, CD and DO copied, the question too if it could be read.
+
+    RD: RFC 1035, section 4.1.1; CD: RFC 4035, section 3.2.2; DO: RFC 3225, section 3.
+    """
     if rcode > 15 and layout.opt is None:
         rcode = _message.SERVFAIL
-    flags = _message.QR | (query[2] & 0x79) << 8 | rcode & 15
+    flags = _message.QR | (query[2] & 0x79) << 8 | query[3] & 0x10 | rcode & 15
     question = query[12 : layout.question_end]
-    opt = b"" if layout.opt is None else _BARE_OPT + bytes([rcode >> 4, 0, 0, 0, 0, 0])
+    opt = b""
+    if layout.opt is not None:
+        wants_dnssec = query[layout.opt[0] + 7] & 0x80
+        opt = _BARE_OPT + bytes([rcode >> 4, 0, wants_dnssec, 0, 0, 0])
     header = _message.HEADER.pack(query[0] << 8 | query[1], flags, bool(question), 0, 0, bool(opt))
     return header + question + opt

@@ -285,7 +285,7 @@ def test_what_an_error_copies(query, flags):
     assert reply == message(
         QUESTION,
         id=0x1234,
-        flags=QR | 0x7800 | flags & 0x0100 | 4,
+        flags=QR | 0x7800 | flags & 0x0110 | 4,
         additionals=[opt()] if has_opt(query) else [],
     )
 

@@ -7,9 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dot_proto import MessageDiscarded, MessageError, QueryReceived, QueryRejected, make_query
+from dot_proto import MessageDiscarded, MessageError, QueryReceived, QueryRejected, ServerConnection, make_query
 from dot_proto._message import walk
-from support.messages import COOKIE, EDE, KEEPALIVE, PADDING, TXT, message, opt, option, record, response_to
+from dot_proto._plain import opt_offset
+from support.messages import (
+    COOKIE,
+    EDE,
+    KEEPALIVE,
+    PADDING,
+    TXT,
+    message,
+    opt,
+    option,
+    record,
+    response_to,
+    stream_of,
+    unframed,
+)
 from support.serving import ASKING, BARE, GO, NOW, PADDED, QUESTION, TEN_SECONDS, WITH_OPT, Server, has_opt, options_of
 from support.vectors import load, octets
 
@@ -248,3 +262,50 @@ def test_a_response_leaves_only_well_formed(query, changes, with_opt):
         assert (len(sent) == 468) == (query == PADDED)
     else:
         assert sent[2:] == response[2:]
+
+
+FLAGS_OF = {"RD": 0x0100, "CD": 0x0010, "both": 0x0110, "neither": 0}
+
+
+@pytest.mark.parametrize("flags", FLAGS_OF)
+@pytest.mark.parametrize("wants_dnssec", [False, True])
+@pytest.mark.parametrize("rcode", [1, 2, 4, 16])
+def test_what_is_copied_into_an_error_of_our_own(flags, wants_dnssec, rcode):
+    """FR-62: RD, CD (RFC 4035, section 3.2.2) and DO (RFC 3225, section 3), whatever the error."""
+    connection = ServerConnection(now=0.0)
+    last = opt(flags=0x8000 * wants_dnssec, version=int(rcode == 16))
+    asked = message(QUESTION, flags=FLAGS_OF[flags] | (6 << 11 if rcode == 4 else 0), additionals=[last]) + (
+        b"\0" if rcode == 1 else b""
+    )
+    events = connection.receive_data(stream_of([asked]), now=0.0)
+    if rcode == 2:
+        connection.send_error(events[0].query, now=0.0)
+    [response] = unframed(connection.data_to_send())
+    layout = walk(response)
+    assert layout.opt is not None
+    start = layout.opt[0]
+    assert (response[start + 5] << 4 | response[3] & 15) == rcode
+    assert int.from_bytes(response[2:4]) & 0x0110 == FLAGS_OF[flags]
+    assert response[start + 7] == 0x80 * wants_dnssec
+
+
+@pytest.mark.parametrize("opcode", [0, 6, 15])
+@pytest.mark.parametrize("options", [b"", b"\xff", b"\0\x0c\xff\xff", b"\0\x0c\0\0" * 2])
+def test_the_version_comes_before_all_else(opcode, options):
+    """FR-63: what an OPT of another version holds, nobody knows (RFC 6891, section 6.1.3)."""
+    connection = ServerConnection(now=0.0)
+    asked = message(QUESTION, flags=opcode << 11, additionals=[opt(options, version=1)])
+    [event] = connection.receive_data(stream_of([asked]), now=0.0)
+    assert event.rcode == 16
+
+
+@pytest.mark.parametrize("target", range(12))
+def test_no_name_starts_in_the_header(target):
+    """FR-68: in the question, in an owner's name, and in the short way through a message."""
+    pointer = bytes([0xC0, target])
+    connection = ServerConnection(now=0.0)
+    bad = message(pointer + b"\0\1\0\1"), message(QUESTION, answers=[record(pointer)])
+    events = connection.receive_data(stream_of(bad), now=0.0)
+    assert [event.rcode for event in events] == [1, 1]
+    assert all("into the header" in event.explanation for event in events)
+    assert opt_offset(bad[1]) == 0
