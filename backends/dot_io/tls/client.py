@@ -123,7 +123,7 @@ class TLSClient(Session):
         if not isinstance(error, ssl.SSLCertVerificationError):
             return self._engine.fail(handshake_error(error, bytes(self._first_octets)), now=now)
         presented = self._chain("get_unverified_chain")
-        failure = validation_failure(error, self._context.policy, presented, time.time())
+        failure = validation_failure(error, self._context.policy, presented, self._tls.context, time.time())
         return self._judge(Evidence(PresentedChain(presented), failure=failure, wall_time=time.time()), now)
 
     def _judge(self, evidence: Evidence, now: float) -> list[Event]:

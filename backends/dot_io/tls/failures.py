@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from dot_proto import AuthenticationPolicy, CertificateError, CertificateFacts, Reason, ValidationFailure
 
@@ -51,13 +51,17 @@ _AROUND: Final = re.compile(r"^\[SSL[^]]*\] | \(_ssl\.c:\d+\)$")
 
 
 def validation_failure(
-    error: ssl.SSLCertVerificationError, policy: AuthenticationPolicy, presented: tuple[bytes, ...], wall_time: float
+    error: ssl.SSLCertVerificationError,
+    policy: AuthenticationPolicy,
+    presented: tuple[bytes, ...],
+    store: ssl.SSLContext,
+    wall_time: float,
 ) -> ValidationFailure:
-    """The refusal of a chain, with what the certificates that were sent can tell about it."""
+    """The refusal of a chain, with what the certificates that were sent, and those in ``store``, tell about it."""
     reason = _VERIFY_REASONS.get(error.verify_code, Reason.UNTRUSTED)
     text = error.verify_message.rstrip(".")
     if reason in (Reason.EXPIRED, Reason.NOT_YET_VALID):
-        text = _about_dates(presented, wall_time) or text
+        text = _about_dates(presented, wall_time) or _about_anchors(store, wall_time) or text
     elif reason is Reason.NAME:
         text = f"the certificate is not for {policy.name}"
     elif reason is Reason.USAGE:
@@ -76,6 +80,31 @@ def _about_dates(presented: tuple[bytes, ...], wall_time: float) -> str | None:
         if about is not None:
             return f"certificate #{number} is {about}"
     return None
+
+
+def _about_anchors(store: ssl.SSLContext, wall_time: float) -> str | None:
+    """Which trust anchor is out of its dates, where no certificate that was sent is.
+
+    A chain is made of certificates that were sent and of trust anchors, so that one of these must be.
+    """
+    found: list[str] = []
+    for der, described in zip(store.get_ca_certs(binary_form=True), store.get_ca_certs(), strict=True):
+        try:
+            facts = CertificateFacts.of(der)
+        except CertificateError:
+            continue
+        if about := facts.date_warning(wall_time):
+            since = described["notAfter" if about.startswith("expired") else "notBefore"]
+            found.append(f"{_distinguished_name(described['subject'])} is {about} ({since})")
+    if not found:
+        return None
+    one = "the trust anchor" if len(found) == 1 else f"one of {len(found)} trust anchors out of their dates, such as"
+    return f"{one} {found[0]}; it is in the trust store here, and was not sent by the server"
+
+
+def _distinguished_name(subject: Any) -> str:
+    """A name as ssl gives it, a tuple of tuples of pairs, in one line."""
+    return ", ".join(f"{kind}={value}" for part in subject for kind, value in part) or "without a subject"
 
 
 def handshake_error(error: ssl.SSLError, first_octets: bytes) -> HandshakeError:
