@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,8 +15,10 @@ from dot_proto import (
     Cause,
     ClientConfiguration,
     ConnectionClosed,
+    DiscardReason,
     Event,
     LocalProtocolError,
+    MessageDiscarded,
     QueryLost,
     QueryTimedOut,
     Reason,
@@ -60,6 +62,17 @@ _ORDERLY_ENDS: Final = {
     Cause.CLOSE_TIMEOUT: "the connection was closed before the answer came",
 }
 "For people: ends without anybody's fault."
+
+_DISCARDS: Final = {
+    DiscardReason.UNKNOWN_ID: "with an id that no query has",
+    DiscardReason.NOT_A_RESPONSE: "that is a query and no response (QR 0)",
+    DiscardReason.NOT_A_QUERY: "that is a response and no query (QR 1)",
+    DiscardReason.OPCODE_MISMATCH: "with another opcode than the query's",
+    DiscardReason.QUESTION_MISMATCH: "with another question than the query's",
+    DiscardReason.QUESTION_MISSING: "without a question",
+    DiscardReason.LATE: "too late for its query",
+}
+"For people: the messages that answer nothing, after 'a message'."
 
 Outcome = ResponseReceived | QueryTimedOut | QueryLost
 "The fate of a query."
@@ -164,6 +177,8 @@ class ClientBase(StaysInProcess):
         self._waiters: dict[int, Waiter] = {}
         self._end: ConnectionClosed | None = None
         self._belongs_to_parent = False
+        self.discarded: Final = dict[DiscardReason, int]()
+        "How many messages of the server answered no query and were discarded, by reason (RFC 5452, section 9.1)."
         self.handshake: HandshakeCompleted | None = None
         "The TLS session's facts."
         self.connect_time: Final = connect_time
@@ -218,6 +233,8 @@ class ClientBase(StaysInProcess):
                 self._lose_waiters()
             elif isinstance(event, HandshakeCompleted):
                 self.handshake = event
+            elif isinstance(event, MessageDiscarded):
+                self.discarded[event.reason] = self.discarded.get(event.reason, 0) + 1
         self._queue.call_next()
 
     def _lose_waiters(self) -> None:
@@ -281,7 +298,8 @@ class ClientBase(StaysInProcess):
         if isinstance(outcome, ResponseReceived):
             return outcome.message
         if isinstance(outcome, QueryTimedOut):
-            raise QueryTimeoutError(f"no answer within {outcome.elapsed:.1f} s")
+            seen = describe_discards(self.discarded)
+            raise QueryTimeoutError(f"no answer within {outcome.elapsed:.1f} s{seen and '; on this connection '}{seen}")
         raise self._lost(safe_to_resend=outcome.safe_to_resend)
 
     def _failure(self) -> Exception:
@@ -302,6 +320,17 @@ class ClientBase(StaysInProcess):
         if self._belongs_to_parent:
             because = "this process was forked after connecting: the connection belongs to its parent; connect again"
         return ConnectionLostError(because, cause=cause, error=error, safe_to_resend=safe_to_resend)
+
+
+def describe_discards(discarded: Mapping[DiscardReason, int]) -> str:
+    """What was discarded and why, in one line; empty where nothing was."""
+    if not discarded:
+        return ""
+    parts = (
+        f"{'a message' if count == 1 else f'{count} messages, each'} {_DISCARDS[reason]}"
+        for reason, count in discarded.items()
+    )
+    return f"discarded from the server: {', and '.join(parts)}"
 
 
 def no_first_query() -> LocalProtocolError:
