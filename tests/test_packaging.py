@@ -73,7 +73,7 @@ def test_wheel_has_the_command_and_the_hooks(wheel: zipfile.ZipFile) -> None:
     entry_points = configparser.ConfigParser()
     entry_points.read_string(wheel.read(in_dist_info(wheel, "entry_points.txt")).decode())
     assert {section: dict(entry_points[section]) for section in entry_points.sections()} == {
-        "console_scripts": {"dot-proto": "dot_io.cli:main"},
+        "console_scripts": {"dot-proto": "dot_io.cli:process"},
         "hypothesis": {"dot_proto": "dot_proto.testing.registration:register"},
         "pytest11": {"dot_io.pytest_plugin": "dot_io.pytest_plugin"},
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shlex
 import sys
 from types import ModuleType
 
+import dns.name
 import dns.rdataclass
 import dns.rdatatype
 import pytest
@@ -25,7 +27,9 @@ from dot_io.cli.arguments import (
 )
 from dot_io.cli.exit_codes import ExitCode
 from dot_proto.authentication import AuthenticationPolicy, Reason
+from dot_proto.errors import LocalProtocolError
 from dot_proto.pins import Pin
+from dot_proto.query import make_query
 
 PIN = "yioEpqeR4WtDwE9YxNVnCEkTxIjx6EEIwFSQW+lJsbc="
 OTHER_PIN = "PZXN3lRAy+8tBKk2Ox6F7jIlnzr2Yzmwqc3JnyfXoCw="
@@ -229,6 +233,119 @@ def test_question(words: str, name: str, rdtype: int, rdclass: int) -> None:
 def test_mistake_is_told_in_one_line(line: str, part: str) -> None:
     """What was wrong, where, and what to do."""
     assert part in complaint(line)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("a.lab.test A a.lab.test AAAA", ["a.lab.test. A IN", "a.lab.test. AAAA IN"]),
+        ("A a.lab.test b.lab.test AAAA", ["a.lab.test. A IN", "b.lab.test. AAAA IN"]),
+        ("a.lab.test A AAAA", ["a.lab.test. A IN", "a.lab.test. AAAA IN"]),
+        ("a.lab.test TXT CH b.lab.test MX", ["a.lab.test. TXT CH", "b.lab.test. MX IN"]),
+        ("a.lab.test ANY ANY", ["a.lab.test. ANY ANY"]),
+        ("-x 192.0.2.1 PTR TXT", ["1.2.0.192.in-addr.arpa. PTR IN", "1.2.0.192.in-addr.arpa. TXT IN"]),
+    ],
+)
+def test_several_questions(words: str, asked: list[str]) -> None:
+    """FR-47: as in dig: a name and its types, and again."""
+    each = query(f"@192.0.2.1 +short {words}").each()
+    found = [
+        f"{one.name} {dns.rdatatype.to_text(one.rdtype)} {dns.rdataclass.to_text(one.rdclass)}"
+        for one in each
+        if one.short and not one.more
+    ]
+    assert found == asked
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--tls-ca root.pem example.com",
+        "+tls-ca root.pem example.com",
+        "example.com --tls-ca root.pem",
+        "AAAA example.com +tls-ca root.pem -d",
+        "--tls-ca=root.pem example.com",
+    ],
+)
+def test_file_of_trust_anchors_as_the_help_screen_shows_it(words: str) -> None:
+    """FR-47: ``--tls-ca FILE``."""
+    asked = query(f"@192.0.2.1 {words}")
+    assert (asked.ca_file, asked.name) == ("root.pem", "example.com.")
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("+tls-ca ./anchors example.com", "./anchors"),
+        ("+tls-ca anchors example.com", "anchors"),
+        ("example.com +tls-ca anchors", "anchors"),
+        ("+tls-ca /etc/anchors AAAA example.com", "/etc/anchors"),
+        ("+tls-host dot.example +tls-ca example.com", None),
+        ("+tls-ca example.com AAAA", None),
+        ("+tls-ca AAAA example.com", None),
+        ("+tls-ca -d example.com", None),
+        ("example.com +tls-ca", None),
+        ("+tls-ca example.com A example.com TXT", None),
+    ],
+)
+def test_plain_word_after_tls_ca_is_the_name_unless_there_is_another(words: str, file: str | None) -> None:
+    """FR-47: its value is optional."""
+    asked = query(f"@192.0.2.1 {words}")
+    assert (asked.ca_file, asked.name) == (file, "example.com.")
+
+
+def test_padding_as_the_help_screen_shows_it() -> None:
+    """FR-47: ``--padding N``."""
+    assert query("@192.0.2.1 --padding 64 example.com").padding == 64
+    assert query("@192.0.2.1 +padding example.com").padding == 128
+
+
+@pytest.mark.parametrize(
+    ("word", "server"),
+    [
+        ("127.0.0.1@853", Server("127.0.0.1", 853, None)),
+        ("1.1.1.1@8853(TCP)", Server("1.1.1.1", 8853, None)),
+        ("::1@853", Server("::1", 853, None)),
+        ("[::1]@853", Server("::1", 853, None)),
+        ("dot.example@853#dot.example", Server("dot.example", 853, "dot.example")),
+        ("192.0.2.1:853@853", Server("192.0.2.1", 853, None)),
+    ],
+)
+def test_server_as_output_shows_it(word: str, server: Server) -> None:
+    """FR-47: ``HOST@PORT``, as kdig has it too."""
+    assert parse_server(word) == server
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [("faß.de", "xn--fa-hia.de."), ("βόλος.com", "xn--nxasmm1c.com."), ("BÜCHER.example", "xn--bcher-kva.example.")],
+)
+def test_names_are_those_of_idna_2008(name: str, labels: str) -> None:
+    """FR-39: RFC 5891 in every installation; IDNA 2003 would ask ``fass.de``, which is somebody else's."""
+    asked = query(f"@{name}#{name} +tls-host={name} {name}")
+    assert (asked.name, asked.server, asked.authentication_name) == (labels, labels[:-1], labels[:-1])
+
+
+def test_without_idna_a_name_that_needs_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FR-39: it is a dependency of the extra; where it is missing all the same, ASCII names go on."""
+    monkeypatch.setattr(dns.name, "have_idna_2008", False)
+    assert "pip install 'dot-proto[cli]'" in complaint("@192.0.2.1 faß.de")
+    assert "pip install 'dot-proto[cli]'" in complaint("@faß.de example.com")
+    assert query("@192.0.2.1 xn--fa-hia.de").name == "xn--fa-hia.de."
+
+
+def test_extra_cli_has_all_that_the_command_imports() -> None:
+    """FR-39: as the metadata say."""
+    needed = importlib.metadata.requires("dot-proto") or []
+    extra = {one.partition(">")[0] for one in needed if "extra == 'cli'" in one.replace('"', "'")}
+    assert extra == {"dnspython", "cryptography", "idna"}
+
+
+@pytest.mark.parametrize("name", ["faß.de", "bücher.example", "a\u3002b"])
+def test_the_library_leaves_such_names_to_its_caller(name: str) -> None:
+    """FR-39: no guess which of the two standards is meant."""
+    with pytest.raises(LocalProtocolError, match="not ASCII: give the A-label form"):
+        make_query(name)
 
 
 def test_pin_arguments() -> None:

@@ -23,14 +23,16 @@ import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.conftest import NAME, Certificates, Run, Site, an_address
-from cli.test_presentation import SEED, UNREADABLE
+from cli.test_presentation import SEED
 from dot_io.cli import _failures, main, query
 from dot_io.cli._errors import UsageError
 from dot_io.cli.arguments import parse_pin, parse_query
@@ -481,21 +483,118 @@ def test_malformed_answer(form: str, run: Run, tls_rogue: Starts, certificates: 
         assert document["tls"]["errors"] == [err.removeprefix("dot-proto: ").removesuffix("\n")]
 
 
+def _odd_answer(asked: dns.message.Message) -> bytes:
+    """An HTTPS record whose data are none, an address, and an extended error whose text is not UTF-8."""
+    response = dns.message.from_wire(an_address(asked))
+    response.use_edns(0, options=[dns.edns.GenericOption(15, b"\x00\x16\xff\xfe")])
+    odd = dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.HTTPS, b"\x00\x01\xc0")
+    response.answer.insert(0, dns.rrset.from_rdata(asked.question[0].name, 60, odd))
+    return response.to_wire()
+
+
 def test_answer_that_dnspython_cannot_read(run: Run, at: str, site: Site) -> None:
-    site.respond = lambda asked: asked.to_wire()[:2] + UNREADABLE[2:]
-    code, _, err = run(f"query {at} example.com")
-    assert code == ExitCode.PROTOCOL
-    assert err.count("\n") == 1
+    """FR-38: one odd record and one odd option take nothing from the address beside them."""
+    site.respond = _odd_answer
+    code, out, err = run(f"query {at} example.com")
+    assert (code, err) == (ExitCode.ANSWER, "")
+    assert "\tIN\tA\t93.184.216.34\n" in out
+    assert "\tIN\tHTTPS\t\\# 3 0001C0\n" in out
+    assert ";; EDE: 22 (No Reachable Authority): \\xff\\xfe\n" in out
+    assert ";; WARNING: the data of record 1 of the ANSWER section (HTTPS) cannot be read: " in out
+    code, out, err = run(f"query {at} +short example.com")
+    assert (code, out) == (ExitCode.ANSWER, "\\# 3 0001C0\n93.184.216.34\n")
+    assert err.startswith("dot-proto: warning: the data of record 1 ")
+    code, out, err = run(f"query {at} +json example.com")
+    records = json.loads(out)["answerRRs"]
+    assert (code, err) == (ExitCode.ANSWER, "")
+    assert [(one["TYPE"], one.get("rdataA"), one["RDATAHEX"]) for one in records] == [
+        (65, None, "0001C0"),
+        (1, "93.184.216.34", "5DB8D822"),
+    ]
+    assert "comment" in records[0]
 
 
-def test_client_certificate_is_demanded(run: Run, tls_rogue: Starts, certificates: Certificates) -> None:
-    """In TLS 1.3 the alert comes after the handshake; in TLS 1.2 inside it."""
-    where = f"+tls-ca={certificates.root} example.com"
-    demand = {"verify_mode": ssl.CERT_REQUIRED}
-    for option, code in [("+tls1.2", ExitCode.HANDSHAKE), ("", ExitCode.PROTOCOL)]:
-        result = run(f"query @127.0.0.1 -p {tls_rogue(_hang_up, **demand)} {option} {where}")
-        assert result.code == code, option
-        assert "alert" in result.err
+@pytest.mark.parametrize("option", ["+tls1.2", ""])
+def test_client_certificate_is_demanded(option: str, run: Run, tls_rogue: Starts, certificates: Certificates) -> None:
+    """FR-43: in TLS 1.3 the alert comes after the handshake, in TLS 1.2 inside it; one code, and what is wanted."""
+    port = tls_rogue(_hang_up, verify_mode=ssl.CERT_REQUIRED)
+    code, _, err = run(f"query @127.0.0.1 -p {port} {option} +tls-ca={certificates.root} example.com")
+    assert code == ExitCode.HANDSHAKE
+    assert "alert" in err
+    assert "a certificate of its clients" in err
+
+
+def test_server_that_wants_a_name_is_told_of_with_advice(run: Run, tls_rogue: Starts) -> None:
+    """FR-42: the alert unrecognized_name (RFC 6066, section 3), which a client that knows an address only gets."""
+
+    def refuse(*_: object) -> int:
+        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+    code, _, err = run(f"query @127.0.0.1 -p {tls_rogue(_hang_up, sni_callback=refuse)} example.com")
+    assert code == ExitCode.HANDSHAKE
+    assert "unrecognized_name" in err
+    assert err.endswith("give it with +tls-host=NAME\n")
+
+
+def _another_id(asked: bytes) -> bytes:
+    return bytes([asked[2] ^ 0xFF, *asked[3:4], 0x81, 0x80, *asked[6:]])
+
+
+def _another_question(asked: bytes) -> bytes:
+    return bytes([*asked[2:4], 0x81, 0x80, *asked[6:15], asked[15] ^ 1, *asked[16:]])
+
+
+@pytest.mark.parametrize(
+    ("forge", "words"),
+    [
+        (_another_id, "with an id that no query has"),
+        (_another_question, "with another question than the query's"),
+    ],
+)
+def test_what_was_discarded_is_said_when_no_answer_comes(
+    forge: Callable[[bytes], bytes], words: str, run: Run, tls_rogue: Starts, certificates: Certificates
+) -> None:
+    """FR-44: a server that answers wrongly is not one that is silent."""
+
+    def behave(tls: ssl.SSLSocket, asked: bytes) -> None:
+        forged = forge(asked)
+        tls.sendall((len(forged).to_bytes(2) + forged) * 2)
+        _wait_for_the_end(tls)
+
+    where = f"@127.0.0.1 -p {tls_rogue(behave)} +tls-ca={certificates.root} +timeout=0.5"
+    code, _, err = run(f"query {where} example.com")
+    assert code == ExitCode.NO_REPLY
+    assert err.endswith(f"; on this connection discarded from the server: 2 messages, each {words}\n")
+
+
+@pytest.mark.parametrize("form", ["-d", "+json"])
+def test_what_was_discarded_before_the_answer_is_shown(
+    form: str, run: Run, tls_rogue: Starts, certificates: Certificates
+) -> None:
+    """FR-44: a forged answer before the right one leaves a trace."""
+
+    def behave(tls: ssl.SSLSocket, asked: bytes) -> None:
+        right = an_address(dns.message.from_wire(asked[2:]))
+        forged = _another_id(asked)
+        tls.sendall(len(forged).to_bytes(2) + forged + len(right).to_bytes(2) + right)
+        _wait_for_the_end(tls)
+
+    code, out, _ = run(f"query {form} @127.0.0.1 -p {tls_rogue(behave)} +tls-ca={certificates.root} example.com")
+    assert code == ExitCode.ANSWER
+    assert "discarded from the server: a message with an id that no query has" in out
+
+
+def test_several_questions(run: Run, at: str, site: Site) -> None:
+    """FR-47: as in dig, each with its type."""
+    code, out, err = run(f"query {at} +short a.test A b.test AAAA a.test TXT")
+    assert (code, err) == (0, "")
+    assert [(str(one.question[0].name), int(one.question[0].rdtype)) for one in site.queries] == [
+        ("a.test.", 1),
+        ("b.test.", 28),
+        ("a.test.", 16),
+    ]
+    assert out.count("93.184.216.34\n") == 3
+    assert run(f"query {at} a.test A AAAA").out.count("HEADER") == 2
 
 
 def _lost(fault: Fault) -> ConnectionLostError:
@@ -731,8 +830,10 @@ IMPORTED = {
     "dot_io.cli.arguments",
     "dot_io.cli.certificates",
     "dot_io.cli.exit_codes",
+    "dot_io.cli.messages",
     "dot_io.cli.presentation",
     "dot_io.cli.query",
+    "dot_io.cli.questions",
     "dot_io.errors",
     "dot_io.tls",
     "dot_io.tls.audit",

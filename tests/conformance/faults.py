@@ -49,6 +49,19 @@ OK = Fate()
 LATE = Fate(QueryTimeoutError, says="no answer within TIME s")
 
 
+def discarded(what: str) -> Fate:
+    """A time-out after an answer that answers nothing (FR-44)."""
+    return Fate(
+        QueryTimeoutError,
+        says=f"no answer within TIME s; on this connection discarded from the server: a message {what}",
+    )
+
+
+WRONG_ID = discarded("with an id that no query has")
+WRONG_QUESTION = discarded("with another question than the query's")
+QR_0 = discarded("that is a query and no response (QR 0)")
+
+
 def lost(cause: Cause, says: str, fault: Code | None = None) -> Fate:
     """The end of a query together with its connection."""
     return Fate(ConnectionLostError, cause, fault, True, says)
@@ -213,9 +226,14 @@ EVERY = (
     # What costs a query its answer, and no other.
     Fault("never-answers", "never answers", peer.never_answers, ((LATE, LATE, LATE),)),
     Fault("late", "gives the first answer too late", peer.answers_late, ((LATE,), (OK,), (OK,))),
-    Fault("wrong-id", "answers the first query under a wrong id", peer.wrong_id, ((LATE, OK), (OK,))),
-    Fault("wrong-question", "answers the first query with another question", peer.wrong_question, ((LATE, OK), (OK,))),
-    Fault("qr-0", "sends the first query back (QR is 0)", peer.echoes, ((LATE, OK), (OK,))),
+    Fault("wrong-id", "answers the first query under a wrong id", peer.wrong_id, ((WRONG_ID, OK), (OK,))),
+    Fault(
+        "wrong-question",
+        "answers the first query with another question",
+        peer.wrong_question,
+        ((WRONG_QUESTION, OK), (OK,)),
+    ),
+    Fault("qr-0", "sends the first query back (QR is 0)", peer.echoes, ((QR_0, OK), (OK,))),
     # What costs the connection.
     Fault(
         "drops-some",

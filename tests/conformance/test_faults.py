@@ -101,7 +101,7 @@ def fate_of(query: bytes, result: Any) -> Fate:
 
 def came_in_time(took: float, fate: Fate) -> bool:
     """Whether a fate came when it should, by the seconds that it took."""
-    if fate in (LATE, SILENT):
+    if fate.error is LATE.error:
         return SHORT_DEADLINE - EARLY <= took < SHORT_DEADLINE + PROMPT
     return took < PROMPT
 
@@ -110,7 +110,7 @@ async def ask(client: Any, query: bytes, expected: Fate) -> tuple[Fate, bool]:
     """One query's fate, and whether it came when it should."""
     started = monotonic()
     try:
-        result: Any = await client.query(query, timeout=SHORT_DEADLINE if expected == LATE else DEADLINE)
+        result: Any = await client.query(query, timeout=SHORT_DEADLINE if expected.error is LATE.error else DEADLINE)
     except DoTError as error:
         result = error
     return fate_of(query, result), came_in_time(monotonic() - started, expected)

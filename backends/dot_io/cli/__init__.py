@@ -7,14 +7,13 @@ and a missing one costs a line that says what to install.  A subcommand ``x`` ha
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import os
+import signal
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
-from ._errors import UsageError, complain
+from ._errors import UsageError, complain, discard, prepare_streams
 from .exit_codes import ExitCode
 
 INTERRUPTED: Final = 130
@@ -32,7 +31,7 @@ COMMANDS: Final = {
     "demo": "ask a server of our own on loopback, once rightly and once with a wrong pin",
 }
 
-EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "trustme": "cli,demo"}
+EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "cli,demo"}
 "The extra that brings each optional package."
 
 HELP: Final = "\n".join(
@@ -48,28 +47,65 @@ HELP: Final = "\n".join(
 )
 
 
+def process() -> int:
+    """:func:`main` as a process of its own: SIGINT ends it at any moment, without a traceback.
+
+    The first one is raised as KeyboardInterrupt, so that what is open is closed; one more ends the process at once.
+    One that comes where Python can only report it, as in a finalizer, does so too.
+    """
+    try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller has it ignored
+            signal.signal(signal.SIGINT, _interrupt)
+            sys.unraisablehook = _report
+        code = main()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; the interpreter still has to end
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    return code
+
+
+def _interrupt(*_: object) -> NoReturn:
+    signal.signal(signal.SIGINT, _interrupt_again)
+    raise KeyboardInterrupt
+
+
+def _interrupt_again(*_: object) -> None:
+    os._exit(INTERRUPTED)
+
+
+def _report(unraisable: sys.UnraisableHookArgs) -> None:
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        os._exit(INTERRUPTED)
+    sys.__unraisablehook__(unraisable)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command with ``argv`` (default: the process's own) and return its :class:`ExitCode`."""
     words = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a locale without the letters of somebody's name
+    try:
+        prepare_streams()
+        return _guarded(words)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        discard(sys.stdout)  # whoever read it has gone, as "head" does
+        return BROKEN_PIPE
+
+
+def _guarded(words: list[str]) -> int:
     try:
         code = _run(words)
         sys.stdout.flush()
     except UsageError as error:
         return _end(str(error), ExitCode.USAGE)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        _discard_output()  # whoever read it has gone, as "head" does
-        return BROKEN_PIPE
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             return _internal(error)
         install = f"pip install 'dot-proto[{EXTRAS[package]}]'"
         return _end(f"the package {package!r} is needed here and is not installed: {install}", ExitCode.USAGE)
+    except BrokenPipeError:
+        raise
     except OSError as error:  # files and networks have their own handling: this is about the output, or no space
         return _end(f"the system refuses: {error}", ExitCode.INTERNAL)
     except Exception as error:
@@ -125,12 +161,6 @@ def _end(text: str, code: ExitCode) -> int:
     try:
         sys.stdout.flush()
     except OSError:
-        _discard_output()
+        discard(sys.stdout)
     complain(text)
     return code
-
-
-def _discard_output() -> None:
-    """What could not be written must not be tried again when the interpreter ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

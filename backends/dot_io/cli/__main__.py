@@ -2,6 +2,6 @@
 
 import sys
 
-from . import main
+from . import process
 
-sys.exit(main())
+sys.exit(process())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ._errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 PADDING: Final = 128
 "Octets to whose multiples a query is padded (RFC 8467, section 4.1)."
@@ -40,7 +44,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise :class:`UsageError` where argparse would print and exit; the words are those of dig."""
-        raise UsageError(message.removeprefix("argument ").replace("--", "+"))
+        text = message.removeprefix("argument ").replace("--", "+")
+        raise UsageError(text.replace(": ignored explicit argument", " takes no value, and is given"))
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Show the help screen; argparse ignores that it cannot be written, where this raises OSError."""
+        (file or sys.stdout).write(self.format_help())
+        sys.stdout.flush()
 
     def parse(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Options, and the words that are none; raises :class:`UsageError` for an unknown option."""
@@ -50,7 +60,7 @@ class Parser(argparse.ArgumentParser):
                 shown = word.partition("=")[0].replace("--", "+", 1)
                 import difflib
 
-                close = difflib.get_close_matches(shown, self.flags, n=1)
+                close = difflib.get_close_matches(shown, self.flags, n=1, cutoff=0.75)
                 advice = f"did you mean {close[0]}?" if close else f"'{self.prog} --help' lists them"
                 raise UsageError(f"{shown} is no option; {advice}")
         return options, rest

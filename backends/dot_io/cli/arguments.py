@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-import dns.exception
-import dns.name
 import dns.rdataclass
 import dns.rdatatype
 
@@ -22,8 +20,15 @@ from dot_proto.pins import Pin
 
 from ._errors import UsageError
 from ._options import PADDING, demo_parser, pin_parser, query_parser
+from .questions import Question, absolute, class_of, questions, type_of
 
 T = TypeVar("T", int, str)
+
+WITH_VALUE: Final = frozenset({"-p", "-x", "--tls-host", "--tls-hostname", "--tls-pin", "--timeout", "--time"})
+"Options that take the next word as their value."
+
+FILE_SUFFIXES: Final = (".pem", ".der", ".crt", ".cer", ".key", ".pub")
+"Endings by which a word that could also be a name is taken for a file."
 
 PORT: Final = 853
 "The port of DNS over TLS (RFC 7858, section 3.1)."
@@ -74,6 +79,16 @@ class QueryArguments:
     short: bool
     json: bool
     debug: bool
+    more: tuple[Question, ...] = ()
+    "Questions to be asked after the first, in their order."
+
+    def each(self) -> list[QueryArguments]:
+        """One for each question."""
+        first = replace(self, more=())
+        return [
+            first,
+            *(replace(first, name=one.name, rdtype=one.rdtype, rdclass=one.rdclass) for one in self.more),
+        ]
 
     @property
     def validates(self) -> bool:
@@ -107,7 +122,7 @@ class PinArguments:
     def server(self) -> Server:
         """The target read as a server's word, with the other options; raises :class:`UsageError`."""
         named = parse_server(self.target.removeprefix("@"))
-        name = _one_of("server's name", named.name, _ascii(self.server_name))
+        name = _one_of("server's name", named.name, self.server_name)
         return Server(named.host, _one_of("port", named.port, self.port) or PORT, name)
 
 
@@ -118,7 +133,7 @@ class DemoArguments:
 
 def parse_query(words: Sequence[str]) -> QueryArguments:
     """Read the words after ``dot-proto query``; raises :class:`UsageError`."""
-    options, rest = query_parser().parse(words)
+    options, rest = query_parser().parse(_attach_values(words))
     servers = [word for word in rest if word.startswith("@")]
     if not servers:
         raise UsageError(
@@ -128,25 +143,27 @@ def parse_query(words: Sequence[str]) -> QueryArguments:
     if len(servers) > 1:
         raise UsageError(f"more than one server named: {' '.join(servers)}; ask them one at a time")
     server = parse_server(servers[0].removeprefix("@"))
-    name, rdtype, rdclass = _question([word for word in rest if not word.startswith("@")], options.x)
+    port, timeout, padding = _port(options.p), _seconds(options.timeout), _padding(options.padding)
+    first, *more = questions([word for word in rest if not word.startswith("@")], options.x)
     pins = tuple(map(_pin, options.tls_pin))
-    explicit_name = _one_of("authentication name", server.name, _ascii(options.tls_host))
+    explicit_name = _one_of("authentication name", server.name, _host_option(options.tls_host))
     if options.opportunistic and options.tls_ca is not None:
         raise UsageError("+opportunistic asks whoever answers, +tls-ca only who is trusted: choose one")
     pins_decide = bool(pins) and explicit_name is None and options.tls_ca is None and not options.opportunistic
     arguments = QueryArguments(
         server=server.host,
-        port=_one_of("port", server.port, _port(options.p)) or PORT,
+        port=_one_of("port", server.port, port) or PORT,
         authentication_name=None if pins_decide else explicit_name or server.host,
         pins=pins,
         ca_file=options.tls_ca or None,
         opportunistic=options.opportunistic,
         tls12_only=options.tls12,
-        timeout=_seconds(options.timeout),
-        name=name,
-        rdtype=rdtype,
-        rdclass=rdclass,
-        padding=_padding(options.padding),
+        timeout=timeout,
+        name=first.name,
+        rdtype=first.rdtype,
+        rdclass=first.rdclass,
+        more=tuple(more),
+        padding=padding,
         dnssec=options.dnssec,
         short=options.short,
         json=options.json,
@@ -164,7 +181,9 @@ def parse_pin(words: Sequence[str]) -> PinArguments:
     options, rest = pin_parser().parse(words)
     if len(rest) != 1:
         raise UsageError(f"name one server or file, not {len(rest)}: dot-proto pin SERVER|FILE")
-    return PinArguments(rest[0], _port(options.p), options.tls_host, _seconds(options.timeout), options.json)
+    return PinArguments(
+        rest[0], _port(options.p), _host_option(options.tls_host), _seconds(options.timeout), options.json
+    )
 
 
 def parse_demo(words: Sequence[str]) -> DemoArguments:
@@ -180,6 +199,10 @@ def parse_server(text: str) -> Server:
 
     As in kdig, figures alone after ``#`` are a port: no host name is made of figures only.
     """
+    if "://" in text:
+        raise UsageError(
+            f"@{text}: write @HOST or @HOST:PORT, without {text.partition('://')[0]}:// and without a path"
+        )
     address, _, mark = text.partition("#")
     host, port = _host_and_port(address)
     if not host:
@@ -202,12 +225,22 @@ def _host(text: str, host: str) -> str:
     return host
 
 
+def _host_option(name: str | None) -> str | None:
+    if name == "":
+        raise UsageError("+tls-host= without a name; write the name in the server's certificate")
+    return _ascii(name)
+
+
 def _ascii(name: str | None) -> str | None:
     """A host name in A-labels (IDNA, RFC 5890)."""
-    return name if name is None or name.isascii() else _absolute(name).removesuffix(".")
+    return name if name is None or name.isascii() else absolute(name).removesuffix(".")
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:
+    if "@" in text:  # as kdig and this command print a server: HOST@PORT
+        host, _, port = text.removesuffix("(TCP)").rpartition("@")
+        bare, other = _host_and_port(host)
+        return bare, _one_of("port", other, _port(port))
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
@@ -224,71 +257,42 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
     return text, None
 
 
-def _question(words: list[str], reverse: str | None) -> tuple[str, dns.rdatatype.RdataType, dns.rdataclass.RdataClass]:
-    """Name, type and class out of words in any order."""
-    names: list[str] = []
-    rdtype: dns.rdatatype.RdataType | None = None
-    rdclass: dns.rdataclass.RdataClass | None = None
-    for word in words:
-        if rdtype is None and (as_type := _type(word)) is not None:
-            rdtype = as_type
-        elif rdclass is None and (as_class := _class(word)) is not None:
-            rdclass = as_class
-        else:
-            names.append(word)
-    if rdtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR):
-        raise UsageError("a zone transfer takes many messages; this command asks for one")
-    if reverse is not None:
-        names.append(_reverse(reverse))
-    if len(names) > 1:
-        raise UsageError(_too_many(names))
-    if not names:
-        hint = f"; to ask for the name {words[0]!r}, end it with a dot" if words else ""
-        raise UsageError(f"no name to ask for{hint}")
-    default = dns.rdatatype.A if reverse is None else dns.rdatatype.PTR
+def _attach_values(words: Sequence[str]) -> list[str]:
+    """The words, with the value of ``--tls-ca FILE`` and ``--padding N`` attached: it is optional, so it may be a name.
+
+    A path, or a number, is the value.  A plain word after ``--tls-ca`` is the file where something else is the name.
+    """
+    attached: list[str] = []
+    rest = list(words)
+    names = [word for before, word in zip(["", *words], words, strict=False) if _is_name(before, word)]
+    while rest:
+        word = rest.pop(0)
+        flag = word.replace("+", "--", 1) if word.startswith("+") else word
+        if rest and (
+            (flag == "--padding" and rest[0].isdecimal())
+            or (flag == "--tls-ca" and _is_file(rest[0], names, rest[1] if len(rest) > 1 else ""))
+        ):
+            word = f"{word}={rest.pop(0)}"
+        attached.append(word)
+    return attached
+
+
+def _is_name(before: str, word: str) -> bool:
+    """Whether a word can only be a name, or the value of an option that need not have one."""
     return (
-        _absolute(names[0]),
-        default if rdtype is None else rdtype,
-        dns.rdataclass.IN if rdclass is None else rdclass,
+        before.replace("+", "--", 1) not in WITH_VALUE
+        and not word.startswith(("+", "-", "@"))
+        and type_of(word) is None
+        and class_of(word) is None
     )
 
 
-def _type(word: str) -> dns.rdatatype.RdataType | None:
-    try:
-        return dns.rdatatype.from_text(word)
-    except (dns.exception.DNSException, ValueError):
-        return None
-
-
-def _class(word: str) -> dns.rdataclass.RdataClass | None:
-    try:
-        return dns.rdataclass.from_text(word)
-    except (dns.exception.DNSException, ValueError):
-        return None
-
-
-def _too_many(names: list[str]) -> str:
-    for word in names:
-        types = [kind.name for kind in dns.rdatatype.RdataType]
-        import difflib
-
-        if "." not in word and (close := difflib.get_close_matches(word.upper(), types, n=1)):
-            return f"{word!r} is no type or class; did you mean {close[0]}?"
-    return f"more than one name to ask for: {' '.join(names)}; one query asks for one name"
-
-
-def _absolute(word: str) -> str:
-    try:
-        return dns.name.from_text(word).to_text()
-    except (dns.exception.DNSException, UnicodeError) as error:
-        raise UsageError(f"{word!r} is no domain name: {error}") from error
-
-
-def _reverse(address: str) -> str:
-    try:
-        return ipaddress.ip_address(address).reverse_pointer + "."
-    except ValueError as error:
-        raise UsageError(f"-x {address}: no IPv4 or IPv6 address") from error
+def _is_file(word: str, names: list[str], following: str) -> bool:
+    if word.startswith(("+", "-", "@")):
+        return False
+    if "/" in word or word.lower().endswith(FILE_SUFFIXES):
+        return True
+    return word in names and len(names) > 1 and type_of(following) is None
 
 
 def _port(text: str | None) -> int | None:

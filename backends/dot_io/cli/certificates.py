@@ -6,6 +6,7 @@ cryptography is imported when a certificate is to be read, not before: it takes 
 from __future__ import annotations
 
 import warnings
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ._errors import printable
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 UNREADABLE: Final = "(subject cannot be read)"
 EMPTY: Final = "(no subject)"
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"To which seconds are added: datetime.fromtimestamp() takes only what the platform's own time does."
 
 
 def subject(der: bytes) -> str:
@@ -39,6 +43,14 @@ def alternative_names(der: bytes) -> list[str]:
         return [printable(str(one)) for one in [*names, *extension.value.get_values_for_type(x509.IPAddress)]]
     except Exception:  # as above; also where there is no such extension
         return []
+
+
+def date(seconds: int | None) -> datetime | None:
+    """A date of a certificate; ``None`` where it cannot be read, or is none of the years 1 to 9999; never raises."""
+    try:
+        return None if seconds is None else EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
 
 
 def _load(der: bytes) -> x509.Certificate:

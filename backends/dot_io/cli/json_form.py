@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import dns.flags
-import dns.message
-import dns.rdataclass
 import dns.rdatatype
-import dns.rrset
 
 from dot_proto.authentication import CertificateFacts, Verdict
 
-from ._errors import printable
-from .certificates import subject
-from .presentation import Header, SessionFacts, Times, parse
+from .certificates import date, subject
+from .messages import Edns, Record, class_text, read, type_text
+from .presentation import SessionFacts, Times
 
 FLAGS: Final = {
     "AA": dns.flags.AA,
@@ -40,10 +37,11 @@ def document(message: dict[str, Any], when: datetime, tls: dict[str, Any]) -> st
 def message(octets: bytes) -> tuple[dict[str, Any], str | None]:
     """The members of RFC 8427, sections 2.1 and 2.2, with those for people.
 
-    A message that cannot be read has its header, its octets, and a comment that says why (section 2.5); then
-    the reason is returned too.
+    A record whose data cannot be read by their type has a comment that says why.  A message that cannot be read to
+    its end has what was read of it, its octets, and a comment (section 2.5); then the reason is returned too.
     """
-    header = Header.of(octets)
+    parsed = read(octets)
+    header = parsed.header
     members: dict[str, Any] = {
         "msgLength": len(octets),
         "ID": header.id,
@@ -53,52 +51,56 @@ def message(octets: bytes) -> tuple[dict[str, Any], str | None]:
         "RCODE": header.rcode,
         **dict(zip(COUNTS, header.counts, strict=True)),
     }
-    try:
-        return members | _body(parse(octets)), None
-    except Exception as error:  # Unreadable, or whatever dnspython raises where it cannot present a record
-        reason = printable(str(error))
-    return members | {"comment": f"the message cannot be read: {reason}", "messageOctetsHEX": _hex(octets)}, reason
-
-
-def _body(parsed: dns.message.Message) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for question in parsed.question[:1]:
+    for question in parsed.questions[:1]:
         members |= {
-            "QNAME": question.name.to_text(),
-            "QTYPE": int(question.rdtype),
-            "QTYPEname": dns.rdatatype.to_text(question.rdtype),
-            "QCLASS": int(question.rdclass),
-            "QCLASSname": dns.rdataclass.to_text(question.rdclass),
+            "QNAME": question.name,
+            "QTYPE": question.rdtype,
+            "QTYPEname": type_text(question.rdtype),
+            "QCLASS": question.rdclass,
+            "QCLASSname": class_text(question.rdclass),
         }
+    answer, authority, additional = ([_record(one) for one in records] for records in parsed.sections.values())
     sections = {
-        "answerRRs": _records(parsed.answer),
-        "authorityRRs": _records(parsed.authority),
-        "additionalRRs": _records(parsed.additional) + _records([parsed.opt] if parsed.opt else []),
+        "answerRRs": answer,
+        "authorityRRs": authority,
+        "additionalRRs": additional + [_opt(one) for one in parsed.edns],
     }
-    return members | {name: records for name, records in sections.items() if records}
+    members |= {name: records for name, records in sections.items() if records}
+    if parsed.problem is not None:
+        members |= {
+            "comment": f"the message cannot be read: {parsed.problem}",
+            "messageOctetsHEX": _hex(octets),
+        }
+    elif parsed.warnings:
+        members["comment"] = "; ".join(parsed.warnings)
+    return members, parsed.problem
 
 
-def _records(section: Iterable[dns.rrset.RRset]) -> list[dict[str, Any]]:
-    return [_record(record, rdata) for record in section for rdata in record]
-
-
-def _record(record: dns.rrset.RRset, rdata: Any) -> dict[str, Any]:
-    octets: bytes = rdata.to_wire()
-    kind = dns.rdatatype.to_text(record.rdtype)
+def _record(record: Record) -> dict[str, Any]:
+    kind = type_text(record.rdtype)
     members: dict[str, Any] = {
-        "NAME": record.name.to_text(),
-        "TYPE": int(record.rdtype),
+        "NAME": record.name,
+        "TYPE": record.rdtype,
         "TYPEname": kind,
-        "CLASS": int(record.rdclass),
-        "TTL": int(record.ttl),
+        "CLASS": record.rdclass,
+        "TTL": record.ttl,
+        "CLASSname": class_text(record.rdclass),
     }
-    # In OPT the class is the UDP payload size, and the data are options (RFC 6891, section 6.1.2).
-    if record.rdtype != dns.rdatatype.OPT:
-        members |= {"CLASSname": dns.rdataclass.to_text(record.rdclass), f"rdata{kind}": rdata.to_text()}
-    members["RDLENGTH"] = len(octets)
-    if octets:
-        members["RDATAHEX"] = _hex(octets)
-    return members
+    if record.problem is None:
+        members[f"rdata{kind}"] = record.text
+    else:
+        members["comment"] = f"the data cannot be read: {record.problem}"
+    return members | _octets(record.rdata)
+
+
+def _opt(edns: Edns) -> dict[str, Any]:
+    """In OPT the class is the UDP payload size, and the data are options (RFC 6891, section 6.1.2)."""
+    members = {"NAME": ".", "TYPE": int(dns.rdatatype.OPT), "TYPEname": "OPT", "CLASS": edns.payload, "TTL": edns.ttl}
+    return members | _octets(edns.rdata)
+
+
+def _octets(rdata: bytes) -> dict[str, Any]:
+    return {"RDLENGTH": len(rdata)} | ({"RDATAHEX": _hex(rdata)} if rdata else {})
 
 
 def tls(
@@ -143,17 +145,18 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def certificate(one: CertificateFacts) -> dict[str, Any]:
-    """One certificate: whose it is, its pin and its dates."""
+    """One certificate: whose it is, its pin and its dates; ``None`` is a date that cannot be read or shown."""
     return {
         "subject": subject(one.der),
         "pin": str(one.pin),
-        "notBefore": _date(one.not_before),
-        "notAfter": _date(one.not_after),
+        "notBefore": _moment(one.not_before),
+        "notAfter": _moment(one.not_after),
     }
 
 
-def _date(seconds: int | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+def _moment(seconds: int | None) -> str | None:
+    found = date(seconds)
+    return None if found is None else found.isoformat()
 
 
 def _hex(octets: bytes) -> str:

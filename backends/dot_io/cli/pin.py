@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from dot_proto import (
@@ -28,12 +26,9 @@ from ..tls import ClientContext
 from . import json_form
 from ._errors import UsageError, complain
 from ._failures import explain
-from .arguments import PinArguments
-from .certificates import subject
+from .arguments import FILE_SUFFIXES, PinArguments
+from .certificates import date, subject
 from .exit_codes import ExitCode
-
-FILE_SUFFIXES: Final = frozenset({".pem", ".der", ".crt", ".cer", ".key", ".pub"})
-"Endings by which a word that is neither file nor server is taken for a file."
 
 MAX_FILE: Final = 16 * 1024 * 1024
 "Octets of a file that are read; a whole trust store has a quarter of a megabyte."
@@ -43,10 +38,12 @@ def run(arguments: PinArguments) -> int:
     """Show pins; returns an :class:`ExitCode`, raises :class:`UsageError`."""
     target = arguments.target
     if not target.startswith("@"):
-        if os.path.isfile(target):
+        is_path = os.sep in target
+        if os.path.exists(target) and (is_path or not os.path.isdir(target)):  # also a pipe, as <(command) makes one
             return _of_file(arguments)
-        if os.sep in target or Path(target).suffix in FILE_SUFFIXES:
-            raise UsageError(f"{target}: no such file; a server may be written @{target}")
+        if is_path or target.lower().endswith(FILE_SUFFIXES):
+            advice = "" if is_path else f"; a server may be written @{target}"
+            raise UsageError(f"{target}: no such file{advice}")
     return _of_server(arguments)
 
 
@@ -121,8 +118,9 @@ def _show(
 
 
 def _summary(one: CertificateFacts) -> str:
-    until = "" if one.not_after is None else f" (until {datetime.fromtimestamp(one.not_after, UTC):%Y-%m-%d})"
-    return f"{subject(one.der)}{until}"
+    until = date(one.not_after)
+    shown = "until a date that cannot be read" if until is None else f"until {until:%Y-%m-%d}"
+    return f"{subject(one.der)} ({shown})"
 
 
 def _use(number: int) -> str:

@@ -7,25 +7,20 @@ order in which things happen.  Where kdig's ``-d`` says nothing (what was valida
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import dns.edns
 import dns.flags
-import dns.message
 import dns.opcode
 import dns.rcode
-import dns.rdataclass
-import dns.rdatatype
-import dns.rrset
 
 from dot_proto.authentication import CertificateFacts, Reason, Verdict
 
 from ._errors import printable
 from .certificates import subject
+from .messages import SECTIONS, Message, Question, Record, class_text, option, read, type_text
 
 NAME_WIDTH: Final = 20
 "Columns of an owner name, as in kdig."
@@ -66,10 +61,6 @@ class Times:
     def total(self) -> float:
         """Seconds from the start of the connection to the answer."""
         return self.connect + self.handshake + self.answer
-
-
-class Unreadable(Exception):
-    """An answer that dnspython cannot parse or present."""
 
 
 # Before the answer: what ``-d`` shows.
@@ -197,62 +188,27 @@ def durations(times: Times) -> list[str]:
 # The answer.
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The twelve octets before the question (RFC 1035, section 4.1.1)."""
-
-    id: int
-    flags: int
-    counts: tuple[int, int, int, int]
-    "Questions, answers, authority and additional records."
-
-    @classmethod
-    def of(cls, octets: bytes) -> Header:
-        """Read a message of at least 12 octets."""
-        fields = struct.unpack_from("!6H", octets)
-        return cls(fields[0], fields[1], fields[2:6])
-
-    @property
-    def opcode(self) -> int:
-        """Bits 1 to 4 of the flags."""
-        return dns.opcode.from_flags(self.flags)
-
-    @property
-    def rcode(self) -> int:
-        """The low four bits; EDNS has the others (RFC 6891, section 6.1.3)."""
-        return dns.rcode.from_flags(self.flags, 0)
-
-
-def parse(octets: bytes) -> dns.message.Message:
-    """The message with one RRset per record, so that order and repetition stay; raises :class:`Unreadable`."""
-    try:
-        return dns.message.from_wire(octets, one_rr_per_rrset=True)
-    except Exception as error:  # dnspython raises whatever its parsers raise, and the octets are a stranger's
-        raise Unreadable(printable(f"{type(error).__name__}: {error}")) from error
-
-
 def answer(octets: bytes) -> tuple[list[str], str | None]:
-    """Header, EDNS and the four sections; where dnspython cannot read them, header and a dump, and the reason."""
-    try:
-        message = parse(octets)
-        return [*_header(octets, message.rcode()), *_edns(message), *_sections(message)], None
-    except Unreadable as error:
-        reason = str(error)
-    lines = [
-        *_header(octets, Header.of(octets).rcode),
-        "",
-        ";; WARNING: the rest of this message cannot be read; its octets:",
-        *_dump(octets),
-    ]
-    return lines, reason
+    """Header, EDNS and the four sections as far as they can be read, warnings, and why the rest cannot be read.
+
+    A record or an option that has not the form of its type is shown as octets, with a warning: it takes nothing from
+    the others.  Where the message's own frames do not hold, a dump of all of it follows what was read.
+    """
+    message = read(octets)
+    lines = [*_header(message), *_edns(message), *_sections(message)]
+    if message.warnings:
+        lines += ["", *(f";; WARNING: {warning}" for warning in message.warnings)]
+    if message.problem is not None:
+        lines += ["", ";; WARNING: the rest of this message cannot be read; the octets of all of it:", *_dump(octets)]
+    return lines, message.problem
 
 
-def _header(octets: bytes, rcode: int) -> list[str]:
-    header = Header.of(octets)
+def _header(message: Message) -> list[str]:
+    header = message.header
     flags = dns.flags.to_text(header.flags).lower()
-    titles = zip(("QUERY", "ANSWER", "AUTHORITY", "ADDITIONAL"), header.counts, strict=True)
+    titles = zip(("QUERY", *SECTIONS), header.counts, strict=True)
     return [
-        f";; ->>HEADER<<- opcode: {_opcode(header.opcode)}; status: {_rcode(rcode)}; id: {header.id}",
+        f";; ->>HEADER<<- opcode: {_opcode(header.opcode)}; status: {_rcode(message.rcode)}; id: {header.id}",
         f";; Flags: {flags}; {'; '.join(f'{title}: {count}' for title, count in titles)}",
     ]
 
@@ -265,74 +221,41 @@ def _rcode(rcode: int) -> str:
     return dns.rcode.to_text(dns.rcode.Rcode.make(rcode))
 
 
-def _edns(message: dns.message.Message) -> list[str]:
-    if message.edns < 0:
-        return []
-    flags = dns.flags.edns_to_text(message.ednsflags & 0xFFFF).lower()
-    # As in kdig: the whole RCODE, but only where EDNS adds bits to it.
-    extended = message.rcode() if message.rcode() > 15 else dns.rcode.NOERROR
-    return [
-        "",
-        ";; EDNS PSEUDOSECTION:",
-        f";; Version: {message.edns}; flags: {flags}; UDP size: {message.payload} B; ext-rcode: {_rcode(extended)}",
-        *(f";; {printable(_option(option))}" for option in message.options),
-    ]
-
-
-def _option(option: dns.edns.Option) -> str:
-    data = option.to_wire() or b""
-    match option.otype:
-        case dns.edns.OptionType.PADDING:
-            return f"PADDING: {len(data)} B"
-        case dns.edns.OptionType.KEEPALIVE if len(data) == 2:  # in tenths of a second (RFC 7828, section 3.1)
-            return f"KEEPALIVE: {int.from_bytes(data) / 10:.1f} s"
-        case dns.edns.OptionType.KEEPALIVE if not data:
-            return "KEEPALIVE: no timeout stated"
-        case dns.edns.OptionType.NSID:
-            return f'NSID: {data.hex().upper()} "{data.decode("ascii", "backslashreplace")}"'
-        case dns.edns.OptionType.EDE | dns.edns.OptionType.COOKIE | dns.edns.OptionType.ECS:
-            title, _, rest = option.to_text().partition(" ")
-            return f"{title}: {rest}"
-        case other:
-            return f"OPTION {int(other)}: {data.hex().upper()}"
-
-
-def _sections(message: dns.message.Message) -> list[str]:
+def _edns(message: Message) -> list[str]:
     lines: list[str] = []
-    if message.question:
-        lines += ["", ";; QUESTION SECTION:", *map(_question, message.question)]
-    for title, section in (
-        ("ANSWER", message.answer),
-        ("AUTHORITY", message.authority),
-        ("ADDITIONAL", message.additional),
-    ):
-        if section:
-            lines += ["", f";; {title} SECTION:", *_each_record(section, _record)]
+    # As in kdig: the whole RCODE, but only where EDNS adds bits to it.
+    extended = message.rcode if message.rcode > 15 else dns.rcode.NOERROR
+    for edns in message.edns:
+        flags = dns.flags.edns_to_text(edns.flags).lower()
+        lines += [
+            "",
+            ";; EDNS PSEUDOSECTION:",
+            f";; Version: {edns.version}; flags: {flags}; UDP size: {edns.payload} B; ext-rcode: {_rcode(extended)}",
+        ]
+        options, rest = edns.options()
+        lines += [f";; {option(code, data)}" for code, data in options]
+        if rest:
+            lines.append(f";; no whole option: {rest.hex().upper()}")
     return lines
 
 
-def _question(question: dns.rrset.RRset) -> str:
-    return f";; {question.name.to_text():{NAME_WIDTH}}\t\t{_class(question)}\t{_type(question)}"
+def _sections(message: Message) -> list[str]:
+    lines: list[str] = []
+    if message.questions:
+        lines += ["", ";; QUESTION SECTION:", *map(_question, message.questions)]
+    for title, records in message.sections.items():
+        if records:
+            lines += ["", f";; {title} SECTION:", *map(_record, records)]
+    return lines
 
 
-def _record(record: dns.rrset.RRset, rdata: str) -> str:
-    return f"{record.name.to_text():{NAME_WIDTH}}\t{record.ttl}\t{_class(record)}\t{_type(record)}\t{rdata}"
+def _question(question: Question) -> str:
+    return f";; {question.name:{NAME_WIDTH}}\t\t{class_text(question.rdclass)}\t{type_text(question.rdtype)}"
 
 
-def _each_record(section: Iterable[dns.rrset.RRset], line: Callable[[dns.rrset.RRset, str], str]) -> list[str]:
-    """One line a record; raises :class:`Unreadable` where dnspython cannot present one."""
-    try:
-        return [line(record, printable(rdata.to_text())) for record in section for rdata in record]
-    except Exception as error:  # as in parse()
-        raise Unreadable(printable(f"{type(error).__name__}: {error}")) from error
-
-
-def _class(record: dns.rrset.RRset) -> str:
-    return dns.rdataclass.to_text(record.rdclass)
-
-
-def _type(record: dns.rrset.RRset) -> str:
-    return dns.rdatatype.to_text(record.rdtype)
+def _record(record: Record) -> str:
+    kind = f"{class_text(record.rdclass)}\t{type_text(record.rdtype)}"
+    return f"{record.name:{NAME_WIDTH}}\t{record.ttl}\t{kind}\t{record.text}"
 
 
 def _dump(octets: bytes) -> list[str]:
@@ -353,6 +276,7 @@ def footer(octets: bytes, when: datetime, server: str, port: int, times: Times) 
     ]
 
 
-def short(octets: bytes) -> list[str]:
-    """The answer section's data only, one record a line; raises :class:`Unreadable`."""
-    return _each_record(parse(octets).answer, lambda _, rdata: rdata)
+def short(octets: bytes) -> tuple[list[str], list[str], str | None]:
+    """The answer section's data only, one record a line; warnings; and why the rest cannot be read."""
+    message = read(octets)
+    return [record.text for record in message.sections["ANSWER"]], message.warnings, message.problem

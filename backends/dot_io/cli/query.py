@@ -18,6 +18,7 @@ import dns.message
 
 from dot_proto import CertificateError, ClientConfiguration, DoTError, Verdict, certificates_from
 
+from .._client import describe_discards
 from ..blocking import connect
 from ..errors import AuthenticationError
 from ..tls import ClientContext, HandshakeCompleted, TLSVersion
@@ -36,7 +37,21 @@ KEYLOG: Final = "SSLKEYLOGFILE"
 
 
 def run(arguments: QueryArguments) -> int:
-    """Ask, and show what came of it; returns an :class:`ExitCode`, raises :class:`UsageError`."""
+    """Ask, and show what came of it; returns an :class:`ExitCode`, raises :class:`UsageError`.
+
+    Each of several questions has a connection and an output of its own; the first that fails is the last.
+    """
+    code: int = ExitCode.ANSWER
+    for number, one in enumerate(arguments.each()):
+        if number and not (one.short or one.json):
+            print()
+        code = _run_one(one)
+        if code != ExitCode.ANSWER:
+            break
+    return code
+
+
+def _run_one(arguments: QueryArguments) -> ExitCode:
     context = _context(arguments)
     display: _Text | _Json = _Json() if arguments.json else _Text(arguments)
     display.begin(context)
@@ -71,6 +86,7 @@ def _ask(arguments: QueryArguments, context: ClientContext, display: _Text | _Js
         connected_at = monotonic()
         octets = client.first_response()
         times = Times(client.connect_time, client.handshake_time, monotonic() - connected_at)
+    display.discard(describe_discards(client.discarded))
     return display.answer(octets, datetime.now().astimezone(), times)
 
 
@@ -144,18 +160,20 @@ class _Text:
             _print(presentation.session(facts))
 
     def answer(self, octets: bytes, when: datetime, times: Times) -> str | None:
-        problem: str | None = None
         if self.arguments.short:
-            try:
-                _print(presentation.short(octets))
-            except presentation.Unreadable as error:
-                problem = str(error)
+            lines, warnings, problem = presentation.short(octets)
+            _print(lines)
+            complain(*(f"warning: {warning}" for warning in warnings))
         else:
             lines, problem = presentation.answer(octets)
             _print(lines)
             _print(presentation.footer(octets, when, self.arguments.server, self.arguments.port, times))
         self._debug(presentation.durations(times))
         return problem
+
+    def discard(self, text: str) -> None:
+        if text:
+            self._debug([f"{presentation.DEBUG}{text}"])
 
     def end(self, errors: list[str]) -> None:
         """Nothing: they go to stderr."""
@@ -174,6 +192,7 @@ class _Json:
     times: Times | None = None
     message: dict[str, object] = field(default_factory=dict[str, object])
     when: datetime | None = None
+    discarded: str = ""
 
     def begin(self, context: ClientContext) -> None:
         """Nothing yet."""
@@ -183,6 +202,9 @@ class _Json:
 
     def connect(self, facts: SessionFacts) -> None:
         self.facts = facts
+
+    def discard(self, text: str) -> None:
+        self.discarded = text
 
     def answer(self, octets: bytes, when: datetime, times: Times) -> str | None:
         from . import json_form  # here alone: text, which is usual, starts 4 % sooner without it
@@ -195,6 +217,8 @@ class _Json:
         from . import json_form
 
         tls = json_form.tls(self.facts, self.verdict, self.times, errors)
+        if self.discarded:
+            tls["discarded"] = self.discarded
         _print([json_form.document(self.message, self.when or datetime.now().astimezone(), tls)])
 
 
