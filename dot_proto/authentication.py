@@ -260,6 +260,34 @@ class Verdict:
         return tuple(one for one in self.presented if one not in counted)
 
 
+# How the peer is judged, and why so.
+#
+# A handshake proves one thing: the server has the private key of the *leaf* certificate.  Everything else that it
+# sends is only sent.  Anybody can append certificates of other people to his own, so that a well-known resolver's
+# certificate in the list says nothing about who sent the list.  Some clients look for a pin in that list, and accept
+# anybody who has read the resolver's certificate once.  So three things are kept apart here, and each has its name:
+#
+# * ``evidence.presented`` is what was sent.  It is shown to people, and compared with a pin in one case alone, below.
+# * ``evidence.leaf`` is the certificate whose key was proved.
+# * ``evidence.validated`` is a chain that the TLS library has built and checked, signature by signature, from the leaf
+#   to a trust anchor, for a name.  It counts only if that was *this policy's* name, and if it begins with *this* leaf.
+#
+# A policy with a name asks for a validated chain; pins beside it are compared with every certificate of that chain,
+# because each of them has vouched for the next.  A policy with pins alone compares them with the leaf and with nothing
+# else: there is no chain that anybody has checked.
+#
+# The one case in which a sent certificate is looked at is an issuer that is known by its pin alone.  Then the first
+# handshake cannot end in an acceptance.  It can only teach a certificate that holds the pinned key, which a second
+# handshake takes for its only trust anchor; if nobody with that key has signed the chain, that handshake fails.
+#
+# A resumed session is judged by the verdict of the one that it resumes, since OpenSSL checks nothing again.  That
+# verdict must have been an acceptance, under the same policy and of the same leaf, and its chain must still be valid.
+#
+# Whatever cannot be read, is missing, or does not fit is a refusal: there is no path through this function that
+# accepts for want of a reason to refuse.  Only the opportunistic profile, which must be asked for by its name, asks
+# whoever answers, and its verdict says that nobody was authenticated.
+
+
 def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     """The verdict on a peer; a pure function of its arguments."""
     if evidence.resumed is None:
