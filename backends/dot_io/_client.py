@@ -257,9 +257,13 @@ class ClientBase(StaysInProcess):
         timeout: float | None,
     ) -> None:
         """Send as many of ``waiting`` as there is capacity for, and add their ``positions`` by handle."""
+        if timeout is not None:
+            check_timeout(timeout)
         send_query, waiters = self._session.connection.send_query, self._waiters
         for _ in range(min(self._queue.capacity, len(waiting))):
             position, message = waiting.popleft()
+            if not isinstance(message, bytes):  # a compiled engine would say so in other words
+                raise LocalProtocolError(not_octets(message))
             handle = send_query(message, now=now, timeout=timeout)
             positions[handle] = position
             waiters[handle] = waiter
@@ -338,8 +342,10 @@ def no_first_query() -> LocalProtocolError:
     return LocalProtocolError("connect() was given no first query")
 
 
-def check_query(message: bytes) -> None:
+def check_query(message: bytes, timeout: float | None = None) -> None:
     """Refuse what is no query in octets, before anything is done for it; the engine looks closer."""
+    if timeout is not None:
+        check_timeout(timeout)
     if not isinstance(message, bytes):
         raise LocalProtocolError(not_octets(message))
 

@@ -605,8 +605,8 @@ def test_a_query_without_a_question(dot_server: LoopbackServer) -> None:
 
 
 def test_a_query_that_dnspython_cannot_read(dot_server: LoopbackServer) -> None:
-    """A pointer into the header, which the engine skips and never follows; it is answered with FORMERR."""
-    query = message(b"\x07example\xc0\x00\x00\x01\x00\x01", id=0x9ACD)
+    """An UPDATE whose zone has another type than SOA, which is no matter of the engine's; it gets FORMERR."""
+    query = message(b"\x07example\x00\x00\x01\x00\x01", id=0x9ACD, flags=5 << 11)
     dot_server.fault = "wrong-question"
     with RawClient(dot_server.port) as client:
         client.send(query)

@@ -24,6 +24,7 @@ from dot_proto._edns import (
     without_opt,
 )
 from dot_proto._message import malformation, walk
+from support.interpreted import interpreted
 from support.messages import COOKIE, EDE, KEEPALIVE, PADDING, SIG, TXT, message, opt, option, query_of_length, record
 from support.scenes import Scene
 from support.vectors import load, octets
@@ -389,6 +390,7 @@ def test_keepalive_of_another_length(length):
 # A further option.
 
 
+@interpreted
 def test_a_third_option_is_one_entry_more_in_the_list(monkeypatch):
     """The engine carries whatever is listed, on both ways through a message: here NSID (RFC 5001)."""
     monkeypatch.setattr(

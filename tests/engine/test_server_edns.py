@@ -217,13 +217,12 @@ def test_a_query_is_taken_if_nothing_is_wrong_with_it(query, changes, behind):
         assert isinstance(event, MessageDiscarded)
         return
     keepalive, cookie = layout.option(KEEPALIVE), layout.option(COOKIE)
-    if wire[2] >> 3 not in (0, 4, 5):
-        due = 4
-    elif layout.problem is not None:
-        due = 1
-    elif layout.opt is not None and wire[layout.opt[0] + 6]:
+    # FR-63: the version comes first, if an OPT could be found at all.
+    if layout.opt is not None and not wire[layout.opt[0]] and wire[layout.opt[0] + 6]:
         due = 16
-    elif keepalive or (wire[4:6] == b"\0\0" and cookie is None):
+    elif wire[2] >> 3 not in (0, 4, 5):
+        due = 4
+    elif layout.problem is not None or keepalive or (wire[4:6] == b"\0\0" and cookie is None):
         due = 1
     else:
         assert event == QueryReceived(query=0, message=wire)

@@ -149,7 +149,7 @@ class Client(ClientBase):
         :class:`~dot_io.errors.ConnectionLostError`, :class:`~dot_proto.LocalProtocolError` for a message that is
         no query.
         """
-        check_query(message)
+        check_query(message, timeout)
         fates: deque[Outcome] = deque()
         positions: dict[int, int] = {}
         try:

@@ -24,6 +24,7 @@ from .._client import (
     Plan,
     another_loop,
     check_in_flight,
+    check_query,
     no_first_query,
 )
 from ..errors import HandshakeError
@@ -139,6 +140,7 @@ class Client(ClientBase):
         :class:`~dot_proto.LocalProtocolError` for a message that is no query.
         """
         self._check_loop()
+        check_query(message, timeout)
         if self._queue.capacity <= 0:
             timeout = await self._wait_in_queue(timeout)
         try:
