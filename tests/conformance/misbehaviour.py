@@ -11,7 +11,7 @@ import socket
 import ssl
 
 from dot_proto import MAX_MESSAGE, ClientConfiguration, make_query
-from support.messages import KEEPALIVE, opt, option, record, response_to, stream_of
+from support.messages import KEEPALIVE, message, opt, option, record, response_to, stream_of
 from support.peers import GIVE_UP, Caller, answer, name_in
 
 UNSOLICITED = answer(make_query("nobody.asked.example", message_id=0x5A5A))
@@ -154,6 +154,14 @@ def wrong_id(caller: Caller) -> None:
 def wrong_question(caller: Caller) -> None:
     first, second = asked(caller, 2)
     caller.send(first[:2] + UNSOLICITED[2:], answer(second))
+    serve(caller)
+
+
+def without_question(caller: Caller) -> None:
+    """Each response is a header with NXDOMAIN, NOERROR or REFUSED, and nothing behind it."""
+    first, second, third = asked(caller, 3)
+    caller.send(*(message(id=int.from_bytes(q[:2]), flags=0x8180 | rcode) for q, rcode in ((first, 3), (second, 0))))
+    caller.send(message(id=int.from_bytes(third[:2]), flags=0x8185))
     serve(caller)
 
 
