@@ -1,4 +1,4 @@
-"""Who may be asked: usage profiles, the policy, the evidence, and the verdict.
+"""Who may be asked: the evidence of a handshake, and the verdict on it under a policy.
 
 The truth table (RFC 8310, sections 5 and 6.6; RFC 7858, section 4.2 and appendix A):
 
@@ -22,137 +22,18 @@ So the two kinds of chain are two types, and :func:`judge` looks for pins in one
 from __future__ import annotations
 
 import enum
-import ipaddress
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from . import _der
 from ._facts import CertificateFacts as CertificateFacts
 from ._facts import facts_of
 from ._facts import validity_of as validity_of
-from .errors import CertificateError, LocalProtocolError
+from ._hosts import MAX_LABEL_LENGTH as MAX_LABEL_LENGTH
+from ._hosts import MAX_NAME_LENGTH as MAX_NAME_LENGTH
+from ._hosts import is_address as is_address
+from ._hosts import normalize_name as normalize_name
+from ._policy import AuthenticationPolicy as AuthenticationPolicy
+from .errors import CertificateError
 from .pins import Pin
-
-MAX_NAME_LENGTH: Final = 253
-"Octets of a domain name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
-
-MAX_LABEL_LENGTH: Final = 63
-"Octets of one label (RFC 1035, section 2.3.4)."
-
-
-@dataclass(frozen=True, slots=True)
-class AuthenticationPolicy:
-    """What a server must prove before it is asked anything.
-
-    Prefer the constructors :meth:`strict` and :meth:`opportunistic`.  Raises
-    :class:`~dot_proto.LocalProtocolError` for a policy that could authenticate nobody (RFC 8310, section 6.6).
-    """
-
-    name: str | None = None
-    "Authentication domain name, as an A-label, or an IP address (matched against iPAddress SANs only)."
-
-    pins: tuple[Pin, ...] = ()
-    "SPKI pins; any match suffices (RFC 7858, section 4.2)."
-
-    trust_anchors: tuple[bytes, ...] | None = field(default=None, repr=False)
-    "Certificates in DER that end a chain, each an anchor by itself; ``None``: the system's trust store."
-
-    issuer_pins: tuple[Pin, ...] = ()
-    "Pins of an issuer whose certificate is not at hand: learnt from the peer, then used as the only anchor."
-
-    is_opportunistic: bool = False
-    "Encrypt, and ask whoever answers (RFC 8310, section 5)."
-
-    def __post_init__(self) -> None:
-        if self.name is not None:
-            object.__setattr__(self, "name", normalize_name(self.name))
-        object.__setattr__(self, "pins", _pins("pins", self.pins))
-        object.__setattr__(self, "issuer_pins", _pins("issuer_pins", self.issuer_pins))
-        object.__setattr__(self, "trust_anchors", _anchors(self.trust_anchors))
-        self._refuse_the_impossible()
-
-    @classmethod
-    def strict(
-        cls,
-        name: str | None = None,
-        *,
-        pins: tuple[Pin, ...] | list[Pin] = (),
-        trust_anchors: tuple[bytes, ...] | list[bytes] | None = None,
-        issuer_pins: tuple[Pin, ...] | list[Pin] = (),
-    ) -> AuthenticationPolicy:
-        """The strict usage profile: authenticated, or not asked (RFC 8310, section 5).
-
-        ``name`` is the name or address that the certificate must be for.  ``pins`` without it are compared with the
-        server's own key; with it, also with those of the issuers in the validated chain.  ``trust_anchors`` are
-        certificates in DER, as :func:`~dot_proto.certificates_from` reads them; the system's by default.
-        ``issuer_pins`` are those of an issuer whose certificate is not at hand.
-
-        Raises :class:`~dot_proto.LocalProtocolError` for a policy that could authenticate nobody (RFC 8310, section
-        6.6), :class:`~dot_proto.CertificateError` for anchors that are no certificates.
-        """
-        return cls(name, _pins("pins", pins), _anchors(trust_anchors), _pins("issuer_pins", issuer_pins))
-
-    @classmethod
-    def opportunistic(cls, name: str | None = None, *, pins: tuple[Pin, ...] | list[Pin] = ()) -> AuthenticationPolicy:
-        """The opportunistic usage profile: never the default, always asked for by this name.
-
-        ``name`` goes into SNI only.  ``pins`` are compared with the leaf, and the verdict reports the result.
-        """
-        return cls(name, _pins("pins", pins), is_opportunistic=True)
-
-    def _refuse_the_impossible(self) -> None:
-        if self.trust_anchors is not None:
-            if not self.trust_anchors:
-                raise LocalProtocolError(
-                    "trust_anchors is empty, so that no chain could ever end; pass None for the system's trust store"
-                )
-            for certificate in self.trust_anchors:
-                _der.read_certificate(certificate)
-        if self.is_opportunistic:
-            if self.trust_anchors is not None or self.issuer_pins:
-                raise LocalProtocolError(
-                    "an opportunistic policy validates no chain: leave out trust_anchors and issuer_pins"
-                )
-            return
-        if self.name is None:
-            if self.issuer_pins or self.trust_anchors is not None:
-                raise LocalProtocolError(
-                    "an issuer alone would let in every customer of that issuer: give the server's name too"
-                )
-            if not self.pins:
-                raise LocalProtocolError(
-                    "a strict policy needs a name or a pin to authenticate with (RFC 8310, section 6.6)"
-                )
-        if self.issuer_pins and self.trust_anchors is not None:
-            raise LocalProtocolError("issuer_pins learn the trust anchor, trust_anchors give it: choose one")
-
-    @property
-    def validates(self) -> bool:
-        """Whether the TLS library must validate the chain for :attr:`name` (PKIX, RFC 5280)."""
-        return self.name is not None and not self.is_opportunistic and not self.issuer_pins
-
-    @property
-    def server_name(self) -> str | None:
-        """What goes into SNI: the name, but never an address (RFC 6066, section 3)."""
-        return None if self.name is None or is_address(self.name) else self.name
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What an operator should reconsider."""
-        if len(self.pins) == 1:
-            return ("only one pin: deploy a backup pin too (RFC 7858, section 4.2)",)
-        return ()
-
-    def with_learnt_anchor(self, certificate: bytes) -> AuthenticationPolicy:
-        """The policy of the second handshake: the pinned certificate, now at hand, is the only anchor.
-
-        Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key.
-        """
-        if Pin.of_certificate(certificate) not in self.issuer_pins:
-            raise LocalProtocolError("this certificate's key is not among the issuer pins")
-        return replace(self, trust_anchors=(certificate,), issuer_pins=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,71 +315,3 @@ def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
         except CertificateError:
             continue  # shown nowhere, counted nowhere: a stray that cannot be read harms nobody
     return facts
-
-
-def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
-    """Each pin once.  One given as text would match nothing, and say so to nobody."""
-    unique = tuple(dict.fromkeys(pins)) if isinstance(pins, Iterable) else ()
-    if not isinstance(pins, Iterable) or not all(isinstance(pin, Pin) for pin in unique):
-        raise LocalProtocolError(f"{what} must be a list of Pin: Pin.parse(text) makes one of base64")
-    return unique
-
-
-def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
-    if anchors is None:
-        return None
-    is_list = isinstance(anchors, Iterable) and not isinstance(anchors, (str, bytes))
-    found = tuple(anchors) if is_list else ()
-    if not is_list or not all(isinstance(one, bytes) and not one.startswith(b"-----") for one in found):
-        raise LocalProtocolError(
-            "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
-        )
-    return found
-
-
-def normalize_name(name: str) -> str:
-    """An authentication domain name or address in the one form that is compared (RFC 8310, section 8.1).
-
-    Lower case, without the final dot; an address without brackets and zone id, in its shortest form.
-    Raises :class:`~dot_proto.LocalProtocolError`; an internationalised name must come as A-labels.
-    """
-    if not isinstance(name, str):
-        raise LocalProtocolError(f"a name must be text, not {type(name).__name__}")
-    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        pass
-    else:
-        return str(address).partition("%")[0]
-    dotless = name.removesuffix(".")
-    if not dotless.isascii():
-        raise LocalProtocolError(f"{name!r} is not ASCII: give the A-label form (IDNA, RFC 5891)")
-    if not 1 <= len(dotless) <= MAX_NAME_LENGTH:
-        raise LocalProtocolError(f"a name has 1 to {MAX_NAME_LENGTH} octets, not {len(dotless)}: {name!r}")
-    for label in dotless.split("."):
-        if not 1 <= len(label) <= MAX_LABEL_LENGTH:
-            raise LocalProtocolError(f"a label has 1 to {MAX_LABEL_LENGTH} octets: {label!r} in {name!r}")
-        if not label.replace("-", "").replace("_", "").isalnum():
-            raise LocalProtocolError(f"{label!r} in {name!r} is no label of a host name")
-    if _NUMBER.fullmatch(dotless.rpartition(".")[2]):
-        # Some programs read 127.0.0.010 as 127.0.0.8, some as 127.0.0.10, and a certificate may be for it as a name.
-        # RFC 8310 knows names and addresses and nothing between them, so what is read in three ways is refused.
-        raise LocalProtocolError(
-            f"{name!r} ends in a number but is no IP address: write an IPv4 address as four decimal numbers "
-            "from 0 to 255, without leading zeros"
-        )
-    return dotless.lower()
-
-
-_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
-"A last label that some reader of addresses takes for a number, in whatever base (RFC 1123, section 2.1)."
-
-
-def is_address(name: str) -> bool:
-    """Whether a normalized name is an IP address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
