@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from typing import Final
 
 from dot_proto import (
     AuthenticationPolicy,
@@ -27,11 +26,8 @@ from . import json_form
 from ._errors import UsageError, complain
 from ._failures import explain
 from .arguments import FILE_SUFFIXES, PinArguments
-from .certificates import date, subject
+from .certificates import date, octets_of, subject
 from .exit_codes import ExitCode
-
-MAX_FILE: Final = 16 * 1024 * 1024
-"Octets of a file that are read; a whole trust store has a quarter of a megabyte."
 
 
 def run(arguments: PinArguments) -> int:
@@ -49,18 +45,15 @@ def run(arguments: PinArguments) -> int:
 
 def _of_file(arguments: PinArguments) -> ExitCode:
     file = arguments.target
-    try:
-        with open(file, "rb") as opened:
-            data = opened.read(MAX_FILE)
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+    data = octets_of(file)
     try:
         certificates = tuple(map(CertificateFacts.of, certificates_from(data)))
     except CertificateError as error:
         try:
             key = Pin.of_public_key(data)
-        except CertificateError:
-            raise UsageError(f"{file}: {error}") from error
+        except CertificateError as of_key:
+            is_of_key = b"BEGIN PUBLIC KEY" in data and b"BEGIN CERTIFICATE" not in data
+            raise UsageError(f"{file}: {of_key if is_of_key else error}") from error
         _show(arguments, [f";; the public key in {file}"], (), [key])
         return ExitCode.ANSWER
     remarks = [
