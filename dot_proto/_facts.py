@@ -37,12 +37,15 @@ class CertificateFacts:
         return _der.may_issue(self.der)
 
     def date_warning(self, wall_time: float) -> str | None:
-        """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``."""
-        # RFC 5280, section 4.1.2.5: both ends are inside, and a date names a whole second.
+        """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``; unreadable ones say nothing.
+
+        Both ends are inside, and a date names a whole second (RFC 5280, section 4.1.2.5).  OpenSSL (3.0) refuses in the
+        second of ``notAfter`` already, so that a full handshake may fail one second before this says so.
+        """
         if self.not_after is not None and wall_time >= self.not_after + 1:
             return f"expired {_span(wall_time - self.not_after)} ago"
         if self.not_before is not None and wall_time < self.not_before:
-            return f"valid only in {_span(self.not_before - wall_time)}"
+            return f"valid only in {_span(math.ceil(self.not_before - wall_time))}"
         return None
 
 

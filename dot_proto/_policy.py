@@ -117,10 +117,13 @@ class AuthenticationPolicy:
     def with_learnt_anchor(self, certificate: bytes) -> AuthenticationPolicy:
         """The policy of the second handshake: the pinned certificate, now at hand, is the only anchor.
 
-        Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key.
+        Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key, and if it may not
+        issue certificates (RFC 5280, section 4.2.1).
         """
         if Pin.of_certificate(certificate) not in self.issuer_pins:
             raise LocalProtocolError("this certificate's key is not among the issuer pins")
+        if not _der.may_issue(certificate):
+            raise LocalProtocolError("this certificate may not issue others, so that it cannot end a chain")
         return replace(self, trust_anchors=(certificate,), issuer_pins=())
 
 

@@ -61,7 +61,7 @@ class Reason(enum.Enum):
     NO_CERTIFICATE = "no-certificate"
     "No certificate at all: no match can come of that (RFC 7858, section 4.2)."
     BAD_CERTIFICATE = "bad-certificate"
-    "The leaf is not DER, or not X.509."
+    "A certificate that counts is not DER, or not X.509, or has no dates to go by."
     PIN = "pin"
     "None of the certificates that count has a pinned key."
     UNTRUSTED = "untrusted"
@@ -120,7 +120,7 @@ class Verdict:
     explanation: str
     "One sentence for people."
     presented: tuple[CertificateFacts, ...] = ()
-    "What was sent, leaf first; unreadable certificates are left out."
+    "What was sent, leaf first; certificates that cannot be read are left out: see :attr:`numbered`."
     validated: tuple[CertificateFacts, ...] = ()
     "The validated chain, leaf first; empty where nothing was validated."
     matched_pin: Pin | None = None
@@ -133,11 +133,20 @@ class Verdict:
     "Whether this verdict was inherited from the session that was resumed."
     anchor: bytes | None = field(default=None, repr=False)
     "With :attr:`Reason.ANCHOR_LEARNT`: the certificate, in DER, that the second handshake takes as anchor."
+    unreadable: tuple[tuple[int, str], ...] = ()
+    "Certificates sent that cannot be read: the number of each in the chain, from 1, and why."
+
+    @property
+    def numbered(self) -> tuple[tuple[int, CertificateFacts], ...]:
+        """Each of :attr:`presented` with its number in the chain as it was sent; 1 is the server's own."""
+        unreadable = {number for number, _ in self.unreadable}
+        count = len(self.presented) + len(unreadable)
+        return tuple(zip([one for one in range(1, count + 1) if one not in unreadable], self.presented, strict=True))
 
     @property
     def strays(self) -> tuple[CertificateFacts, ...]:
         """Certificates that were sent but are no part of what counted."""
-        counted = self.validated or self.presented[:1]
+        counted = self.validated or tuple(one for number, one in self.numbered if number == 1)
         return tuple(one for one in self.presented if one not in counted)
 
 
@@ -172,7 +181,8 @@ class Verdict:
 def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     """The verdict on a peer; a pure function of its arguments."""
     if evidence.resumed is None:
-        verdict = _judge_full(policy, evidence)
+        numbered, unreadable = _read(evidence.presented.certificates)
+        verdict = replace(_judge_full(policy, evidence, numbered, _warnings_about(unreadable)), unreadable=unreadable)
     else:
         verdict = _judge_resumed(policy, evidence, evidence.resumed)
     # Where validation was required and failed there is no TLS session, and so nobody to ask, whatever the policy.
@@ -192,25 +202,29 @@ def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Ve
             reason=Reason.OTHER_POLICY,
             explanation="the resumed TLS session was made under another policy or with another certificate",
         )
-    told_anew = replace(earlier, is_resumed=True, warnings=(*policy.warnings, *_date_warnings(leaf, evidence)))
+    warnings = (*policy.warnings, *_warnings_about(earlier.unreadable), *_date_warnings(leaf, evidence))
+    told_anew = replace(earlier, is_resumed=True, warnings=warnings)
     if evidence.wall_time is None:
         return told_anew
     # The session was to be offered no longer than the validated chain lasts; this is the second lock.
     for number, one in enumerate(earlier.validated, 1):
-        if about := one.date_warning(evidence.wall_time):
-            return replace(
-                told_anew,
-                accepted=False,
-                authenticated=False,
-                reason=Reason.EXPIRED if about.startswith("expired") else Reason.NOT_YET_VALID,
-                explanation=f"certificate #{number} of the chain that the resumed TLS session rests on is {about}",
-            )
+        which = f"certificate #{number} of the chain that the resumed TLS session rests on"
+        if one.not_before is None or one.not_after is None:
+            reason, explanation = Reason.BAD_CERTIFICATE, f"{which} has a date that cannot be read"
+        elif about := one.date_warning(evidence.wall_time):
+            reason = Reason.EXPIRED if about.startswith("expired") else Reason.NOT_YET_VALID
+            explanation = f"{which} is {about}"
+        else:
+            continue
+        return replace(told_anew, accepted=False, authenticated=False, reason=reason, explanation=explanation)
     return told_anew
 
 
-def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
-    presented = tuple(_readable(evidence.presented.certificates))
-    warnings = list(policy.warnings)
+def _judge_full(
+    policy: AuthenticationPolicy, evidence: Evidence, numbered: dict[int, CertificateFacts], about_sent: list[str]
+) -> Verdict:
+    presented = tuple(numbered.values())
+    warnings = [*policy.warnings, *about_sent]
 
     def refuse(reason: Reason, explanation: str, anchor: bytes | None = None) -> Verdict:
         return Verdict(policy, False, False, reason, explanation, presented, warnings=tuple(warnings), anchor=anchor)
@@ -219,16 +233,18 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
         return refuse(evidence.failure.reason, evidence.failure.explanation)
     if evidence.leaf is None:
         return refuse(Reason.NO_CERTIFICATE, "the server presented no certificate")
-    counted: tuple[CertificateFacts, ...]
-    try:
-        counted = (facts_of(evidence.leaf),)
-        if policy.validates:
-            chain = evidence.validated
-            if chain is None or chain.name != policy.name or chain.certificates[:1] != (evidence.leaf,):
-                return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
-            counted = tuple(map(facts_of, chain.certificates))
-    except CertificateError as error:
-        return refuse(Reason.BAD_CERTIFICATE, f"a certificate cannot be read: {error}")
+    counting: tuple[bytes, ...] = (evidence.leaf,)
+    if policy.validates:
+        chain = evidence.validated
+        if chain is None or chain.name != policy.name or chain.certificates[:1] != counting:
+            return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
+        counting = chain.certificates
+    facts, unreadable = _read(counting)
+    if unreadable:
+        number, why = unreadable[0]
+        which = "the server's certificate" if number == 1 else f"certificate #{number} of the validated chain"
+        return refuse(Reason.BAD_CERTIFICATE, f"{which} cannot be read: {why}")
+    counted = tuple(facts.values())
     warnings += _date_warnings(evidence.leaf, evidence)
 
     if policy.issuer_pins:
@@ -243,7 +259,8 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
                 objections.append(objection)
         if objections:
             return refuse(Reason.PIN, f"the certificate sent with the pinned issuer's key {objections[0]}")
-        return refuse(Reason.PIN, f"none of the {len(presented)} certificates sent is the pinned issuer's")
+        count = len(evidence.presented.certificates)
+        return refuse(Reason.PIN, f"none of the {count} certificates sent is the pinned issuer's")
 
     validated = counted if policy.validates else ()
     if not policy.pins:
@@ -263,7 +280,7 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
                 matched_depth=depth,
                 warnings=tuple(warnings),
             )
-    refusal = refuse(Reason.PIN, _pin_mismatch(policy, counted, presented))
+    refusal = refuse(Reason.PIN, _pin_mismatch(policy, counted, numbered))
     return replace(refusal, validated=validated)
 
 
@@ -276,17 +293,19 @@ def _no_issuer(one: CertificateFacts, wall_time: float | None) -> str | None:
     pin: where the issuer's certificate is at hand, ``trust_anchors`` is the safer choice.
     """
     if not one.may_issue:
-        return "may not issue certificates (RFC 5280, sections 4.2.1.3 and 4.2.1.9)"
+        return "may not issue certificates, or says so in no way that can be read (RFC 5280, section 4.2.1)"
+    if one.not_before is None or one.not_after is None:
+        return "has dates that cannot be read (RFC 5280, section 4.1.2.5)"
     about = None if wall_time is None else one.date_warning(wall_time)
     return None if about is None else f"is {about}"
 
 
 def _pin_mismatch(
-    policy: AuthenticationPolicy, counted: tuple[CertificateFacts, ...], presented: tuple[CertificateFacts, ...]
+    policy: AuthenticationPolicy, counted: tuple[CertificateFacts, ...], numbered: dict[int, CertificateFacts]
 ) -> str:
     seen = ", ".join(str(one.pin) for one in counted)
     text = f"no pin matches; the server's {'chain has' if policy.validates else 'key has'} {seen}"
-    for number, one in enumerate(presented, 1):
+    for number, one in numbered.items():
         if one.pin in policy.pins:
             return (
                 f"{text}; the pin belongs to certificate #{number}, which was sent but proves nothing: "
@@ -307,11 +326,22 @@ def _date_warnings(leaf: bytes, evidence: Evidence) -> list[str]:
     return [] if about is None else [f"the server's certificate is {about}"]
 
 
-def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
-    facts: list[CertificateFacts] = []
-    for der in certificates:
+def _read(certificates: tuple[bytes, ...]) -> tuple[dict[int, CertificateFacts], tuple[tuple[int, str], ...]]:
+    """The certificates that can be read, by number from 1; and the numbers of the others, with the reasons."""
+    facts: dict[int, CertificateFacts] = {}
+    unreadable: list[tuple[int, str]] = []
+    for number, der in enumerate(certificates, 1):
         try:
-            facts.append(facts_of(der))
-        except CertificateError:
-            continue  # shown nowhere, counted nowhere: a stray that cannot be read harms nobody
-    return facts
+            facts[number] = facts_of(der)
+        except CertificateError as error:
+            unreadable.append((number, str(error)))
+    return facts, tuple(unreadable)
+
+
+def _warnings_about(unreadable: tuple[tuple[int, str], ...]) -> list[str]:
+    """One warning, however many certificates a server sends that nobody can read."""
+    if not unreadable:
+        return []
+    (number, why), *others = unreadable
+    more = f"; nor can {len(others)} more" if others else ""
+    return [f"certificate #{number} of those sent cannot be read: {why}{more}"]

@@ -336,13 +336,62 @@ def test_an_issuer_that_cannot_be_read_is_refused():
     """Also above the leaf of a validated chain (AUT-23)."""
     verdict = judge(STRICT_NAME, shown(LEAF, b"\x30", validated_for="dot.test"))
     assert verdict.reason is Reason.BAD_CERTIFICATE
+    assert verdict.explanation == "certificate #2 of the validated chain cannot be read: cut off at offset 1"
 
 
 def test_a_stray_that_cannot_be_read_harms_nobody():
-    """It counts for nothing, so that it is left out of the display (AUT-23)."""
+    """FR-37: it counts for nothing; a warning tells its number in the chain, and the others keep theirs."""
     verdict = judge(STRICT_PINS, shown(LEAF, b"\x30", ISSUER))
     assert verdict.accepted
     assert [one.der for one in verdict.presented] == [LEAF, ISSUER]
+    assert [(number, one.der) for number, one in verdict.numbered] == [(1, LEAF), (3, ISSUER)]
+    assert verdict.unreadable == ((2, "cut off at offset 1"),)
+    assert verdict.warnings == ("certificate #2 of those sent cannot be read: cut off at offset 1",)
+    assert [one.der for one in verdict.strays] == [ISSUER]
+
+
+@pytest.mark.parametrize("policy", [STRICT_NAME, STRICT_PINS, STRICT_BOTH, AuthenticationPolicy.opportunistic()])
+def test_a_stray_that_cannot_be_read_changes_no_judgement(policy):
+    """FR-37: whatever the policy, and on resumption too."""
+    evidence = shown(LEAF, ISSUER, ROOT, validated_for="dot.test")
+    without = judge(policy, evidence)
+    verdict = judge(policy, replace(evidence, presented=PresentedChain((LEAF, ISSUER, b"\x30\x80", ROOT))))
+    assert without.accepted
+    assert replace(verdict, warnings=without.warnings, unreadable=()) == without
+    assert verdict.warnings[len(without.warnings) :] == (
+        "certificate #3 of those sent cannot be read: "
+        "Certificate at offset 0 has an indefinite length, or one of more than 3 octets",
+    )
+    resumed = judge(policy, Evidence(leaf=LEAF, resumed=verdict))
+    assert (resumed.accepted, resumed.warnings, resumed.unreadable) == (True, verdict.warnings, verdict.unreadable)
+
+
+def test_many_certificates_that_cannot_be_read_are_one_warning():
+    """FR-37: a server chooses how many it sends, and no log grows by it."""
+    verdict = judge(STRICT_PINS, shown(LEAF, *[b"\x30"] * 500))
+    assert verdict.warnings == ("certificate #2 of those sent cannot be read: cut off at offset 1; nor can 499 more",)
+    assert verdict.numbered == ((1, CertificateFacts.of(LEAF)),)
+
+
+def test_an_issuer_is_not_taken_for_a_leaf_that_cannot_be_read():
+    """FR-37: the first that can be read is not the server's own, and keeps its number."""
+    for policy in (STRICT_PINS, AuthenticationPolicy.opportunistic()):
+        verdict = judge(policy, shown(b"\x30", ISSUER))
+        assert verdict.reason is Reason.BAD_CERTIFICATE
+        assert verdict.explanation == "the server's certificate cannot be read: cut off at offset 1"
+        assert verdict.numbered == ((2, CertificateFacts.of(ISSUER)),)
+        assert [one.der for one in verdict.strays] == [ISSUER]
+
+
+def test_the_number_of_a_pinned_stray_is_that_in_the_chain():
+    """FR-37: also behind one that cannot be read."""
+    policy = AuthenticationPolicy.strict(pins=[ISSUER_PIN, BACKUP_PIN])
+    assert (
+        "the pin belongs to certificate #3, which was sent" in judge(policy, shown(LEAF, b"\x30", ISSUER)).explanation
+    )
+    verdict = judge(LEARNING, shown(LEAF, b"\x30", ROOT))
+    assert "none of the 3 certificates sent is the pinned issuer's" in verdict.explanation
+    assert judge(LEARNING, shown(LEAF, b"\x30", ISSUER)).anchor == ISSUER
 
 
 def test_the_verdict_names_pin_and_depth():
@@ -511,6 +560,61 @@ def test_a_pinned_key_that_may_not_issue_teaches_nothing():
     assert "is expired" in verdict.explanation
 
 
+def issuer_with(*extensions: bytes, begin: bytes = b"200101000000Z", end: bytes = b"491231235959Z") -> bytes:
+    """A certificate from one date to another, in which these are all extensions."""
+    dates = element(SEQUENCE, element(0x17, begin), element(0x17, end))
+    return made(dates=dates, options=element(0xA3, element(SEQUENCE, *extensions)))
+
+
+def extension(number: int, value: bytes) -> bytes:
+    return element(SEQUENCE, b"\x06\x03\x55\x1d" + bytes([number]), b"\x01\x01\xff", element(0x04, value))
+
+
+CA, SIGNS = extension(19, b"\x30\x03\x01\x01\xff"), extension(15, b"\x03\x02\x01\x06")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "objection"),
+    [
+        (issuer_with(CA, SIGNS), None),
+        (issuer_with(CA), None),
+        (issuer_with(SIGNS), "may not issue"),
+        (issuer_with(CA, extension(15, b"\x03\x02\x05\xa0")), "may not issue"),
+        (issuer_with(extension(19, b"\x30\x06\x01\x01\xff\x02\x01\xff"), SIGNS), "may not issue"),
+        (issuer_with(CA, SIGNS, extension(30, b"\x30\x00")), "may not issue"),
+        (issuer_with(CA, SIGNS, end=b"491331235959Z"), "has dates that cannot be read"),
+        (issuer_with(CA, SIGNS, begin=b"20010100000Z"), "has dates that cannot be read"),
+        (issuer_with(CA, SIGNS, end=b"210101000000Z"), "is expired"),
+        (issuer_with(CA, SIGNS, begin=b"491231000000Z"), "is valid only in"),
+        (made(version=b""), "may not issue"),
+    ],
+    ids=[
+        "signs", "no-usage", "no-ca", "signs-not", "negative-path", "empty-name-limits", "end-unreadable",
+        "begin-unreadable", "expired", "not-yet", "v1",
+    ],
+)  # fmt: skip
+def test_only_an_issuer_that_is_valid_now_is_learnt(issuer, objection):
+    """FR-51: limits and dates that cannot be read are no limits to rely on, with and without a clock."""
+    policy = AuthenticationPolicy.strict("dot.test", issuer_pins=[Pin.of_certificate(issuer)])
+    verdict = judge(policy, shown(LEAF, issuer, wall_time=NOW))
+    if objection is None:
+        assert (verdict.reason, verdict.anchor) == (Reason.ANCHOR_LEARNT, issuer)
+        return
+    assert (verdict.reason, verdict.anchor) == (Reason.PIN, None)
+    assert objection in verdict.explanation
+    if "is " not in objection:
+        assert judge(policy, shown(LEAF, issuer)).reason is Reason.PIN
+    # One that may issue, with the same key, is learnt in spite of it.
+    assert judge(policy, shown(LEAF, issuer, issuer_with(CA), wall_time=NOW)).anchor == issuer_with(CA)
+
+
+def test_what_may_not_issue_becomes_no_anchor():
+    """FR-51: nor where somebody else has chosen it."""
+    policy = AuthenticationPolicy.strict("dot.test", issuer_pins=[LEAF_PIN])
+    with pytest.raises(LocalProtocolError, match="may not issue others"):
+        policy.with_learnt_anchor(LEAF)
+
+
 def test_the_second_handshake_validates_up_to_the_learnt_anchor():
     """Same name, same pins, the learnt certificate as the only anchor (AUT-12)."""
     second = LEARNING.with_learnt_anchor(ISSUER)
@@ -638,7 +742,38 @@ def test_a_resumed_session_that_asked_for_nothing_has_no_dates():
     """Nor is a leaf that cannot be read a reason to fail."""
     policy = AuthenticationPolicy.opportunistic()
     earlier = judge(policy, shown(b"\x30"))
-    assert judge(policy, Evidence(leaf=b"\x30", resumed=earlier, wall_time=NOW)).warnings == ()
+    again = judge(policy, Evidence(leaf=b"\x30", resumed=earlier, wall_time=NOW))
+    assert again.accepted
+    assert again.warnings == earlier.warnings
+
+
+@pytest.mark.parametrize("date", ["not_before", "not_after"])
+def test_a_resumed_session_does_not_rest_on_a_date_that_cannot_be_read(date):
+    """FR-37, FR-58: there is no telling whether the chain is valid still, so that the session is refused."""
+    earlier = judge(STRICT_NAME, shown(LEAF, ISSUER, validated_for="dot.test"))
+    earlier = replace(earlier, validated=(earlier.validated[0], replace(earlier.validated[1], **{date: None})))
+    verdict = judge(STRICT_NAME, Evidence(leaf=LEAF, resumed=earlier, wall_time=NOW))
+    assert (verdict.accepted, verdict.authenticated, verdict.reason) == (False, False, Reason.BAD_CERTIFICATE)
+    assert "certificate #2 of the chain that the resumed TLS session rests on has a date" in verdict.explanation
+
+
+@pytest.mark.parametrize(
+    ("date", "after", "about"),
+    [
+        ("not_after", 0, None),
+        ("not_after", 0.999, None),
+        ("not_after", 1, "expired 1 s ago"),
+        ("not_after", 59.6, "expired 60 s ago"),
+        ("not_after", 86_400 * 365, "expired 365 days ago"),
+        ("not_before", 0, None),
+        ("not_before", -0.001, "valid only in 1 s"),
+        ("not_before", -61, "valid only in 1 minute"),
+    ],
+)
+def test_both_dates_are_inside_to_the_second(date, after, about):
+    """FR-59: by wall time; notAfter names a whole second and is the last (RFC 5280, section 4.1.2.5)."""
+    facts = replace(CertificateFacts.of(LEAF), **{"not_before": 0, "not_after": 2**40, date: NOW})
+    assert facts.date_warning(NOW + after) == about
 
 
 def test_when_a_chain_is_valid():
