@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, replace
+from ipaddress import ip_address
 from itertools import permutations
+from socket import AF_INET6, inet_aton, inet_ntoa, inet_pton
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dot_proto._der import read_certificate
@@ -272,11 +275,12 @@ def test_a_name_has_one_form(given_name, normal):
         ("dot.test\0", "no label of a host name"),
         ("dot test", "no label of a host name"),
         ("*.dot.test", "no label of a host name"),
-        ("dot.test:853", "no label of a host name"),
+        ("dot.test:853", "has a colon but is no IPv6 address: give a port apart"),
+        ("https://dot.test/", "has a colon but is no IPv6 address: give a port apart, and of a URL the host alone"),
         ("[dot.test]", "no label of a host name"),
-        ("[2001:db8::1", "no label of a host name"),
-        ("2001:db8::1]", "no label of a host name"),
-        ("2001:db8::g", "no label of a host name"),
+        ("[2001:db8::1", "has a colon but is no IPv6 address"),
+        ("2001:db8::1]", "has a colon but is no IPv6 address"),
+        ("2001:db8::g", "has a colon but is no IPv6 address"),
         ("-.test", "no label of a host name"),
     ],
 )
@@ -903,9 +907,11 @@ def test_a_trust_anchor_is_der(anchors):
         AuthenticationPolicy.strict("a.example", trust_anchors=anchors)
 
 
-@pytest.mark.parametrize("name", [b"a.example", 5])
+@pytest.mark.parametrize("name", [b"a.example", 5, ip_address("192.0.2.1"), ["a.example"], True])
 def test_a_name_is_text(name):
-    with pytest.raises(LocalProtocolError, match="a name must be text, not"):
+    """FR-45: what is at hand instead is named, and the form that is wanted."""
+    why = rf"a name must be text, not {type(name).__name__}: give it as 'dns.example' or '192.0.2.1'"
+    with pytest.raises(LocalProtocolError, match=why):
         AuthenticationPolicy.strict(name)
 
 
@@ -929,6 +935,11 @@ def test_pins_and_anchors_may_come_from_any_iterable():
         "256.1.1.1",
         "a.b.0x1f",
         "a.1.",
+        "127.0.0.1.",
+        "127.0.0.1.2",
+        "00000177.1",
+        "example.007",
+        "example.0X",
     ],
 )
 def test_what_is_almost_an_address_is_refused(text):
@@ -938,13 +949,73 @@ def test_what_is_almost_an_address_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["127.0.0.1%lo", "a\nb", "a\0b", "[a.example]", "[127.0.0.1", "a b", "\u202ea.example"]
-)
+    "text",
+    [
+        "127.0.0.1%lo", "a\nb", "a\0b", "[a.example]", "[127.0.0.1", "a b", "\u202ea.example", "a\n",
+        "127.0.0.1\n", "[1.2.3]",
+        "127.0.0.1\0", "::1\n", " ::1", "[::1]\n", "[[::1]]", "[]", "::ffff:127.0.0.010", "\uff11.0.0.1",
+        "\u0661.\u0661.\u0661.\u0661", "127\u30020\u30020\u30021", "\u2460.example", "a\u00adb.example",
+        "a\u200db.example", "\ud800.example", "a.example\x1b[31m", "\x9b31m", "a..example", ".example", "a.example..",
+        "a" * 64 + ".example",
+        "a" * 100_000, "1." * 100_000, "\x1b" * 100_000,
+    ],
+)  # fmt: skip
 def test_what_is_no_host_is_shown_escaped(text):
-    """FR-50: no line break and no control character of a configuration's reaches a terminal."""
+    """FR-50: no control character of a configuration's reaches a terminal, nor a digit that only looks like one."""
     with pytest.raises(LocalProtocolError) as refused:
         normalize_name(text)
+    assert str(refused.value).isascii()
     assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "", "25eth0", "25%32", "%eth0", "a%b", "eth0\n", "\neth0", "\0", "eth 0", "eth0/64", "eth0]", "[eth0",
+        "\x1b[31m", "\u0661", "\uff11", "\u202e", "010", "00", "12345678901", "+1", "0x1\n", "a" * 65,
+    ],
+)  # fmt: skip
+def test_a_zone_has_one_form(zone):
+    """FR-50: of odd forms some programs read an interface, some a URI's escape, and some nothing at all (RFC 4007)."""
+    for text in (f"fe80::1%{zone}", f"[fe80::1%{zone}]"):
+        with pytest.raises(LocalProtocolError, match="zone of no form: write %eth0, or %2") as refused:
+            normalize_name(text)
+        assert str(refused.value).isascii()
+        assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("zone", ["eth0", "wlp2s0.100", "br-lan_1", "lo", "0", "2", "25", "251", "4294967295", "~"])
+def test_a_zone_is_no_part_of_an_address(zone):
+    """FR-50: a name or a number of an interface, of this machine alone."""
+    assert normalize_name(f"fe80::1%{zone}") == normalize_name(f"[fe80::1%{zone}]") == "fe80::1"
+
+
+@pytest.mark.parametrize(
+    "address", ["::1", "2001:db8::1", "fd00::1", "ff02::1", "127.0.0.1", "169.254.1.1", "::ffff:1.2.3.4"]
+)
+def test_only_a_link_local_address_has_a_zone(address):
+    """FR-50: the system's resolver dials none of these with a zone, so that there is nothing to compare."""
+    for text in (f"{address}%lo", f"[{address}%lo]"):
+        with pytest.raises(LocalProtocolError, match="has a zone, which only a link-local address has"):
+            normalize_name(text)
+
+
+@given(st.text("0123456789abcdefxX.:%[]-", max_size=24))
+@example("127.0.0.010")
+@example("0x7f.1")
+@example("::ffff:127.0.0.1")
+def test_an_address_has_one_reading(text):
+    """FR-50: where the C library reads an address, however loosely, it is this one, or the text is refused."""
+    try:
+        name = normalize_name(text)
+    except LocalProtocolError:
+        return
+    with suppress(OSError):
+        assert inet_ntoa(inet_aton(text.strip("[]"))) == name
+    with suppress(OSError):
+        assert ip_address(inet_pton(AF_INET6, text.strip("[]").partition("%")[0])) == ip_address(name)
+    assert is_address(name) == (":" in name or name.replace(".", "").isdecimal())
 
 
 @pytest.mark.parametrize(
