@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from . import _der
 from ._hosts import is_address, normalize_name
-from .errors import LocalProtocolError
+from .errors import CertificateError, LocalProtocolError
 from .pins import Pin
 
 
@@ -40,6 +40,9 @@ class AuthenticationPolicy:
         object.__setattr__(self, "pins", _pins("pins", self.pins))
         object.__setattr__(self, "issuer_pins", _pins("issuer_pins", self.issuer_pins))
         object.__setattr__(self, "trust_anchors", _anchors(self.trust_anchors))
+        if not isinstance(self.is_opportunistic, bool):
+            # Any text is true, "no" too.
+            raise LocalProtocolError(f"is_opportunistic is True or False, not {type(self.is_opportunistic).__name__}")
         self._refuse_the_impossible()
 
     @classmethod
@@ -77,8 +80,11 @@ class AuthenticationPolicy:
                 raise LocalProtocolError(
                     "trust_anchors is empty, so that no chain could ever end; pass None for the system's trust store"
                 )
-            for certificate in self.trust_anchors:
-                _der.read_certificate(certificate)
+            for number, certificate in enumerate(self.trust_anchors, 1):
+                try:
+                    _der.read_certificate(certificate)
+                except CertificateError as error:
+                    raise CertificateError(f"trust anchor {number} cannot be read: {error}") from None
         if self.is_opportunistic:
             if self.trust_anchors is not None or self.issuer_pins:
                 raise LocalProtocolError(
@@ -129,10 +135,13 @@ class AuthenticationPolicy:
 
 def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
     """Each pin once.  One given as text would match nothing, and say so to nobody."""
-    unique = tuple(dict.fromkeys(pins)) if isinstance(pins, Iterable) else ()
-    if not isinstance(pins, Iterable) or not all(isinstance(pin, Pin) for pin in unique):
-        raise LocalProtocolError(f"{what} must be a list of Pin: Pin.parse(text) makes one of base64")
-    return unique
+    found = tuple(pins) if isinstance(pins, Iterable) else (pins,)
+    for one in found:
+        if not isinstance(one, Pin) or not isinstance(pins, Iterable):
+            raise LocalProtocolError(
+                f"{what} must be a list of Pin: Pin.parse(text) makes one of base64; given: {_kind_of(pins)}"
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
@@ -140,8 +149,16 @@ def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
         return None
     is_list = isinstance(anchors, Iterable) and not isinstance(anchors, (str, bytes))
     found = tuple(anchors) if is_list else ()
-    if not is_list or not all(isinstance(one, bytes) and not one.startswith(b"-----") for one in found):
+    if not is_list or not all(isinstance(one, bytes) and b"-----BEGIN " not in one[:64] for one in found):
         raise LocalProtocolError(
-            "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
+            "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) gives it; "
+            f"given: {_kind_of(anchors)}"
         )
     return found
+
+
+def _kind_of(given: object) -> str:
+    """What was given, without its value: it may be a secret."""
+    if isinstance(given, list | tuple | set | frozenset):
+        return f"{type(given).__name__} of {', '.join(sorted({type(one).__name__ for one in given})) or 'nothing'}"
+    return type(given).__name__

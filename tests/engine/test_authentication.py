@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, replace
 from ipaddress import ip_address
 from itertools import permutations
+from pathlib import Path
 from socket import AF_INET6, inet_aton, inet_ntoa, inet_pton
 
 import pytest
@@ -900,7 +901,54 @@ def test_a_pin_is_no_text(make):
         make()
 
 
-@pytest.mark.parametrize("anchors", ["/etc/ca.pem", ["/etc/ca.pem"], b"0\x82", [b"-----BEGIN CERTIFICATE-----\n"], 5])
+@pytest.mark.parametrize(
+    ("pins", "kind"),
+    [
+        (None, "NoneType"),
+        (5, "int"),
+        (LEAF_PIN, "Pin"),
+        (str(LEAF_PIN), "str"),
+        (LEAF_PIN.digest, "bytes"),
+        ([LEAF_PIN.digest], "list of bytes"),
+        ([[LEAF_PIN]], "list of list"),
+        ([LEAF_PIN, str(LEAF_PIN), None], "list of NoneType, Pin, str"),
+        ((LEAF_PIN, LEAF), "tuple of Pin, bytes"),
+        ({str(LEAF_PIN): LEAF_PIN}, "dict"),
+    ],
+)
+def test_the_kind_of_what_was_given_for_pins_is_said(pins, kind):
+    """FR-45: and not its value, which may be a key."""
+    for make in (
+        lambda: AuthenticationPolicy.strict(pins=pins),
+        lambda: AuthenticationPolicy.strict("a.example", issuer_pins=pins),
+        lambda: AuthenticationPolicy.opportunistic(pins=pins),
+        lambda: AuthenticationPolicy(pins=pins),
+    ):
+        with pytest.raises(LocalProtocolError, match=rf"pins must be a list of Pin: .*; given: {kind}$") as refused:
+            make()
+        assert str(LEAF_PIN) not in str(refused.value)
+
+
+@pytest.mark.parametrize("flag", ["no", "", 1, 0, None, LEAF_PIN])
+def test_who_asks_for_opportunistic_says_so_in_one_way(flag):
+    """FR-45: every text is true, "no" too, and under this profile anybody is asked."""
+    with pytest.raises(LocalProtocolError, match="is_opportunistic is True or False, not"):
+        AuthenticationPolicy("a.example", is_opportunistic=flag)
+
+
+def test_the_trust_anchor_that_cannot_be_read_is_said():
+    """FR-45: its number in the list."""
+    with pytest.raises(CertificateError, match="trust anchor 2 cannot be read: Certificate at offset 0"):
+        AuthenticationPolicy.strict("a.example", trust_anchors=[ISSUER, b"\x30\x80", LEAF])
+
+
+PEM = [ISSUER, b"\xef\xbb\xbf-----BEGIN CERTIFICATE-----\n"]
+
+
+@pytest.mark.parametrize(
+    "anchors",
+    ["/etc/ca.pem", ["/etc/ca.pem"], b"0\x82", PEM, 5, Path("ca"), [ISSUER, None], [bytearray(ISSUER)], {"a": ISSUER}],
+)
 def test_a_trust_anchor_is_der(anchors):
     """What is easily mistaken for one is refused, with the function that reads them."""
     with pytest.raises(LocalProtocolError, match=r"certificates in DER, as certificates_from"):
@@ -957,7 +1005,7 @@ def test_what_is_almost_an_address_is_refused(text):
         "\u0661.\u0661.\u0661.\u0661", "127\u30020\u30020\u30021", "\u2460.example", "a\u00adb.example",
         "a\u200db.example", "\ud800.example", "a.example\x1b[31m", "\x9b31m", "a..example", ".example", "a.example..",
         "a" * 64 + ".example",
-        "a" * 100_000, "1." * 100_000, "\x1b" * 100_000,
+        "a" * 999, "1." * 999, "\x1b" * 999,
     ],
 )  # fmt: skip
 def test_what_is_no_host_is_shown_escaped(text):
