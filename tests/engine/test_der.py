@@ -474,6 +474,7 @@ LIMITS = [
     (element(SEQUENCE, limit(0xA0)), False),
     (element(SEQUENCE, element(0xA0, b"\x30\x7f" + DNS)), False),
     (element(SEQUENCE, element(0xA0, b"\x30\x0b" + DNS)), False),
+    (element(SEQUENCE, element(0xA0, b"\x30\x0b\x82\x09dot.test"), b"t"), False),
     (element(SEQUENCE), False),
     (element(SEQUENCE, limit(0xA0, DNS)) + b"\0", False),
     (b"", False),
