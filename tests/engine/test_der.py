@@ -529,6 +529,17 @@ def test_who_may_issue(der, expected):
     assert may_issue(der) is expected
 
 
+def test_an_extension_ends_with_the_extensions():
+    """FR-51: octets of the signature are no part of it."""
+    der = with_extensions(AUTHORITY, extension(35, b"\xab\xcd"))
+    start = bytes.fromhex("300c 0603551d23 0101ff 0402")
+    longer = der.replace(start, bytes.fromhex("300e 0603551d23 0101ff 0404"))
+    assert may_issue(der)
+    assert der != longer
+    read_certificate(longer)
+    assert not may_issue(longer)
+
+
 @given(
     st.sampled_from(["ca-inter-p256", "ca-root-p384"]), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)))
 )
