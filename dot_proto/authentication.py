@@ -182,12 +182,13 @@ def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     """The verdict on a peer; a pure function of its arguments."""
     if evidence.resumed is None:
         numbered, unreadable = _read(evidence.presented.certificates)
-        verdict = replace(_judge_full(policy, evidence, numbered, _warnings_about(unreadable)), unreadable=unreadable)
+        verdict = _judge_full(policy, evidence, numbered, _warnings_about(unreadable))
     else:
         verdict = _judge_resumed(policy, evidence, evidence.resumed)
+        unreadable = verdict.unreadable
     # Where validation was required and failed there is no TLS session, and so nobody to ask, whatever the policy.
     asks_anybody = policy.is_opportunistic and evidence.failure is None
-    return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or asks_anybody)
+    return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or asks_anybody, unreadable=unreadable)
 
 
 def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Verdict) -> Verdict:
