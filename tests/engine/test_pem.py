@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import ssl
 import subprocess
@@ -238,7 +239,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=8).map(b"".join))
-def test_what_others_find_is_found_or_refused(text):
+def test_what_others_find_is_found_or_refused(tmp_path_factory, text):
     """FR-36: cryptography and OpenSSL (by ssl) as oracles: an accepted file has no certificate that only they see."""
     try:
         ours = certificates_from(text)
@@ -246,10 +247,26 @@ def test_what_others_find_is_found_or_refused(text):
         return
     with suppress(ValueError):
         assert {one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(text)} <= set(ours)
+    file = tmp_path_factory.getbasetemp() / "others.pem"
+    file.write_bytes(text)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with suppress(ssl.SSLError, UnicodeDecodeError):
-        context.load_verify_locations(cadata=text.decode("ascii"))
+    with suppress(ssl.SSLError):
+        context.load_verify_locations(file)
         assert context.cert_store_stats()["x509"] <= len(set(ours))
+
+
+@pytest.mark.parametrize("before", [b"", BOM, b"text\n", b"\r\n", PKCS12_ATTRIBUTES])
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+def test_a_file_is_read_as_openssl_reads_it(before, ends, tmp_path):
+    """FR-36: certificate by certificate, as openssl storeutl lists them."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("the openssl command is not found")
+    text = (before + LEAF_PEM + before + ISSUER_PEM).replace(b"\n", ends)
+    (tmp_path / "file.pem").write_bytes(text)
+    run = (openssl, "storeutl", "-certs", tmp_path / "file.pem")
+    listed = subprocess.run(run, capture_output=True, check=True, timeout=30).stdout
+    listed = re.sub(rb"(?m)^(?!-----|[A-Za-z0-9+/=]+$).*\n", b"", listed)  # what storeutl says between
+    assert certificates_from(text) == certificates_from(listed) == [LEAF, ISSUER]
 
 
 @pytest.mark.parametrize(
