@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from . import _der
+from .errors import CertificateError
 from .pins import Pin
 
 
@@ -27,7 +28,11 @@ class CertificateFacts:
 
     @classmethod
     def of(cls, der: bytes) -> CertificateFacts:
-        """Read one certificate; raises :class:`~dot_proto.CertificateError`."""
+        """Read one certificate in DER; raises :class:`~dot_proto.CertificateError`."""
+        if not isinstance(der, bytes):
+            raise CertificateError(
+                f"a certificate is bytes in DER, not {type(der).__name__}: certificates_from(octets_of_a_file) gives some"
+            )
         certificate = _der.read_certificate(der)
         return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from . import _der
+from ._facts import CertificateFacts
 from ._hosts import is_address, normalize_name
 from .errors import CertificateError, LocalProtocolError
 from .pins import Pin
@@ -76,15 +77,7 @@ class AuthenticationPolicy:
 
     def _refuse_the_impossible(self) -> None:
         if self.trust_anchors is not None:
-            if not self.trust_anchors:
-                raise LocalProtocolError(
-                    "trust_anchors is empty, so that no chain could ever end; pass None for the system's trust store"
-                )
-            for number, certificate in enumerate(self.trust_anchors, 1):
-                try:
-                    _der.read_certificate(certificate)
-                except CertificateError as error:
-                    raise CertificateError(f"trust anchor {number} cannot be read: {error}") from None
+            checked_anchors("trust_anchors", self.trust_anchors, without="for the system's trust store")
         if self.is_opportunistic:
             if self.trust_anchors is not None or self.issuer_pins:
                 raise LocalProtocolError(
@@ -126,9 +119,10 @@ class AuthenticationPolicy:
         Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key, and if it may not
         issue certificates (RFC 5280, section 4.2.1).
         """
-        if Pin.of_certificate(certificate) not in self.issuer_pins:
+        facts = CertificateFacts.of(certificate)
+        if facts.pin not in self.issuer_pins:
             raise LocalProtocolError("this certificate's key is not among the issuer pins")
-        if not _der.may_issue(certificate):
+        if not facts.may_issue:
             raise LocalProtocolError("this certificate may not issue others, so that it cannot end a chain")
         return replace(self, trust_anchors=(certificate,), issuer_pins=())
 
@@ -144,14 +138,33 @@ def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def checked_anchors(what: str, anchors: Iterable[bytes], *, without: str) -> tuple[bytes, ...]:
+    """Certificates in DER that end a chain, at least one, all of which can be read; ``without``: what ``None`` is for.
+
+    Raises :class:`~dot_proto.LocalProtocolError`, also as :class:`~dot_proto.CertificateError`.  OpenSSL would pass
+    over some that it cannot read.
+    """
+    found = _listed(what, anchors)
+    if not found:
+        raise LocalProtocolError(f"{what} is empty, so that no chain could ever end; pass None {without}")
+    for number, certificate in enumerate(found, 1):
+        try:
+            _der.read_certificate(certificate)
+        except CertificateError as error:
+            raise CertificateError(f"certificate {number} of {what} cannot be read: {error}") from None
+    return found
+
+
 def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
-    if anchors is None:
-        return None
+    return None if anchors is None else _listed("trust_anchors", anchors)
+
+
+def _listed(what: str, anchors: Iterable[bytes]) -> tuple[bytes, ...]:
     is_list = isinstance(anchors, Iterable) and not isinstance(anchors, (str, bytes))
     found = tuple(anchors) if is_list else ()
     if not is_list or not all(isinstance(one, bytes) and b"-----BEGIN " not in one[:64] for one in found):
         raise LocalProtocolError(
-            "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) gives it; "
+            f"{what} must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) gives it; "
             f"given: {_kind_of(anchors)}"
         )
     return found

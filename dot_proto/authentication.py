@@ -32,6 +32,7 @@ from ._hosts import MAX_NAME_LENGTH as MAX_NAME_LENGTH
 from ._hosts import is_address as is_address
 from ._hosts import normalize_name as normalize_name
 from ._policy import AuthenticationPolicy as AuthenticationPolicy
+from ._policy import checked_anchors as checked_anchors
 from .errors import CertificateError
 from .pins import Pin
 

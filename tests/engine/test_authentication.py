@@ -613,6 +613,15 @@ def test_only_an_issuer_that_is_valid_now_is_learnt(issuer, objection):
     assert judge(policy, shown(LEAF, issuer, issuer_with(CA), wall_time=NOW)).anchor == issuer_with(CA)
 
 
+@pytest.mark.parametrize("given", [ISSUER.hex(), bytearray(ISSUER), None, Path("ca.der")])
+def test_the_facts_of_a_certificate_are_those_of_bytes(given):
+    """FR-45: what was given, and what makes certificates of a file."""
+    why = rf"a certificate is bytes in DER, not {type(given).__name__}: certificates_from\(octets_of_a_file\)"
+    for read in (CertificateFacts.of, LEARNING.with_learnt_anchor):
+        with pytest.raises(CertificateError, match=why):
+            read(given)
+
+
 def test_what_may_not_issue_becomes_no_anchor():
     """FR-51: nor where somebody else has chosen it."""
     policy = AuthenticationPolicy.strict("dot.test", issuer_pins=[LEAF_PIN])
@@ -938,7 +947,7 @@ def test_who_asks_for_opportunistic_says_so_in_one_way(flag):
 
 def test_the_trust_anchor_that_cannot_be_read_is_said():
     """FR-45: its number in the list."""
-    with pytest.raises(CertificateError, match="trust anchor 2 cannot be read: Certificate at offset 0"):
+    with pytest.raises(CertificateError, match="certificate 2 of trust_anchors cannot be read: Certificate at"):
         AuthenticationPolicy.strict("a.example", trust_anchors=[ISSUER, b"\x30\x80", LEAF])
 
 
