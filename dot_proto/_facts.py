@@ -31,7 +31,8 @@ class CertificateFacts:
         """Read one certificate in DER; raises :class:`~dot_proto.CertificateError`."""
         if not isinstance(der, bytes):
             raise CertificateError(
-                f"a certificate is bytes in DER, not {type(der).__name__}: certificates_from(octets_of_a_file) gives some"
+                f"a certificate is bytes in DER, not {type(der).__name__}: "
+                "certificates_from(octets_of_a_file) gives some"
             )
         certificate = _der.read_certificate(der)
         return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
