@@ -306,6 +306,8 @@ def _seconds(time: bytes) -> int | None:
     if match[1] is None:
         century = 19 if year >= 50 else 20  # RFC 5280, section 4.1.2.5.1
     year += 100 * century
+    if year == 0:  # which no calendar of other programs has, and no clock ever shows
+        return None
     is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     if not (1 <= month <= 12 and hour < 24 and minute < 60 and second < 60):
         return None

@@ -321,11 +321,19 @@ def _pin_mismatch(
 
 def _date_warnings(leaf: bytes, evidence: Evidence) -> list[str]:
     """What is wrong with the dates of the server's own certificate; where a policy asks only for a key, a warning."""
+    if evidence.wall_time is None:
+        return []
     try:
-        about = None if evidence.wall_time is None else facts_of(leaf).date_warning(evidence.wall_time)
+        facts = facts_of(leaf)
     except CertificateError:
         return []
-    return [] if about is None else [f"the server's certificate is {about}"]
+    warnings = [
+        f"the server's certificate has a {name} that cannot be read"
+        for name, date in (("notBefore", facts.not_before), ("notAfter", facts.not_after))
+        if date is None
+    ]
+    about = facts.date_warning(evidence.wall_time)
+    return warnings if about is None else [*warnings, f"the server's certificate is {about}"]
 
 
 def _read(certificates: tuple[bytes, ...]) -> tuple[dict[int, CertificateFacts], tuple[tuple[int, str], ...]]:

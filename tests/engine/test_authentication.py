@@ -507,11 +507,25 @@ def test_not_yet_valid(offset, warning):
     assert facts.date_warning(facts.not_before + offset) == warning
 
 
-def test_dates_that_cannot_be_read_are_not_spoken_of():
-    """The pin does not depend on them (AUT-17), and neither does a verdict without a clock."""
-    der = made(dates=element(SEQUENCE))
+@pytest.mark.parametrize(
+    ("begin", "end", "names"),
+    [
+        (b"", b"", ["notBefore", "notAfter"]),
+        (element(0x17, b"200101000000Z"), b"", ["notAfter"]),
+        (element(0x17, b"20010100000Z"), element(0x17, b"491231235959Z"), ["notBefore"]),
+        (element(0x18, b"00000101000000Z"), element(0x18, b"99991231235959Z"), ["notBefore"]),
+        (element(0x17, b"200101000000Z"), element(0x18, b"00001231235959Z"), ["notAfter"]),
+        (element(0x17, b"200101000000Z"), element(0x18, b"99991231235959Z"), []),
+    ],
+)
+def test_dates_that_cannot_be_read_are_warnings(begin, end, names):
+    """FR-37: the pin does not depend on them (AUT-17), and neither does a verdict without a clock."""
+    der = made(dates=element(SEQUENCE, begin, end))
     policy = AuthenticationPolicy.strict(pins=[Pin.of_certificate(der), BACKUP_PIN])
-    assert judge(policy, shown(der, wall_time=NOW)).warnings == ()
+    verdict = judge(policy, shown(der, wall_time=NOW))
+    assert verdict.accepted
+    assert verdict.warnings == tuple(f"the server's certificate has a {name} that cannot be read" for name in names)
+    assert judge(policy, shown(der)).warnings == ()
     assert judge(STRICT_PINS, shown(certificate("leaf-p256-expired"))).warnings == ()
 
 
