@@ -94,43 +94,121 @@ def key_bits(spki: bytes) -> bytes:
 
 BASIC_CONSTRAINTS: Final = bytes.fromhex("0603551d13")
 KEY_USAGE: Final = bytes.fromhex("0603551d0f")
+NAME_CONSTRAINTS: Final = bytes.fromhex("0603551d1e")
 EXTENSIONS_TAG: Final = 0xA3
 OCTET_STRING: Final = 0x04
 BOOLEAN: Final = 0x01
+IS_AUTHORITY: Final = b"\x01\x01\xff"
+"``cA``, as it stands in basic constraints (RFC 5280, section 4.2.1.9)."
 KEY_CERT_SIGN: Final = 0x04
 "Bit 5 of KeyUsage, in its first octet (RFC 5280, section 4.2.1.3)."
+SUBTREES: Final = (0xA0, 0xA1)
+"permittedSubtrees and excludedSubtrees (RFC 5280, section 4.2.1.10)."
+TEXT_NAMES: Final = (0x81, 0x82, 0x86)
+"rfc822Name, dNSName and uniformResourceIdentifier: ASCII (RFC 5280, section 4.2.1.6)."
+ADDRESS_NAME: Final = 0x87
+"iPAddress; in name constraints an address and its mask."
 
 
 def may_issue(der: bytes) -> bool:
     """Whether a certificate says ``cA`` in its basic constraints, and lets its key sign certificates.
 
-    Without a key usage the key may be used for anything (RFC 5280, section 4.2.1.3).  Whatever cannot be read, and an
-    extension that is there twice, means no.  ``der`` is a certificate that :func:`read_certificate` has read.
+    Without a key usage the key may be used for anything (RFC 5280, section 4.2.1.3).  Whatever cannot be read means no:
+    its basic constraints with the length of the path, its key usage, its name constraints, and an extension that is
+    there twice.  ``der`` is a certificate that :func:`read_certificate` has read.
     """
-    *_, spki_end = _fields_of(der)
     try:
-        at, found = spki_end, dict[bytes, bytes]()
-        while der[at] != EXTENSIONS_TAG:
-            if der[at] not in OPTIONS:
-                return False
-            at = _skip(der, at, der[at], "an optional field")
-        start, _ = _enter(der, at, EXTENSIONS_TAG, "extensions")
-        at, end = _enter(der, start, SEQUENCE, "Extensions")
-        while at < end:
-            name, at_end = _enter(der, at, SEQUENCE, "Extension")
-            value = _skip(der, name, 0x06, "extnID")
-            kind = der[name:value]
-            if der[value] == BOOLEAN:
-                value = _skip(der, value, BOOLEAN, "critical")
-            content, content_end = _enter(der, value, OCTET_STRING, "extnValue")
-            if kind in found:
-                return False
-            found[kind], at = der[content:content_end], at_end
+        found = _extensions(der)
+        usage, limits = found.get(KEY_USAGE), found.get(NAME_CONSTRAINTS)
+        return (
+            _is_authority(found.get(BASIC_CONSTRAINTS, b""))
+            and (usage is None or _may_sign(usage))
+            and (limits is None or _are_limits(limits))
+        )
     except (IndexError, CertificateError):
         return False
-    constraints, usage = found.get(BASIC_CONSTRAINTS, b""), found.get(KEY_USAGE)
-    is_authority = constraints[2:5] == b"\x01\x01\xff"
-    return is_authority and (usage is None or (len(usage) > 3 and bool(usage[3] & KEY_CERT_SIGN)))
+
+
+def _extensions(der: bytes) -> dict[bytes, bytes]:
+    """The content of each extension by its identifier, tag and length included; only v3 has extensions."""
+    tbs, _ = _enter(der, 0, SEQUENCE, "Certificate")
+    version, _ = _enter(der, tbs, SEQUENCE, "tbsCertificate")
+    if not der.startswith(VERSIONS[0], version):
+        return {}
+    *_, at = _fields_of(der)
+    for tag in OPTIONS[:2]:
+        if der[at] == tag:
+            at = _skip(der, at, tag, "an optional field")
+    start, outer_end = _enter(der, at, EXTENSIONS_TAG, "extensions")
+    at, end = _enter(der, start, SEQUENCE, "Extensions")
+    if end != outer_end:
+        raise _trailing("Extensions", end)
+    found: dict[bytes, bytes] = {}
+    while at < end:
+        name, at_end = _enter(der, at, SEQUENCE, "Extension")
+        value = _skip(der, name, 0x06, "extnID")
+        kind = der[name:value]
+        if der[value] == BOOLEAN:
+            value = _skip(der, value, BOOLEAN, "critical")
+        content, content_end = _enter(der, value, OCTET_STRING, "extnValue")
+        if content_end != at_end or kind in found:
+            raise CertificateError(f"Extension at offset {at} has something behind it, or is there twice")
+        found[kind], at = der[content:content_end], at_end
+    if at != end:
+        raise _trailing("Extension", at)
+    return found
+
+
+def _is_authority(constraints: bytes) -> bool:
+    """Whether BasicConstraints have ``cA``, and a length of the path that can be read, or none."""
+    at, end = _enter(constraints, 0, SEQUENCE, "BasicConstraints")
+    if end != len(constraints) or not constraints.startswith(IS_AUTHORITY, at):
+        return False
+    at += len(IS_AUTHORITY)
+    if at == end:
+        return True
+    number, number_end = _enter(constraints, at, INTEGER, "pathLenConstraint")
+    digits = constraints[number:number_end]
+    is_minimal = digits[0] != 0 or len(digits) == 1 or digits[1] >= 0x80
+    return number_end == end and digits[0] < 0x80 and is_minimal
+
+
+def _may_sign(usage: bytes) -> bool:
+    """Whether a KeyUsage that can be read has ``keyCertSign``."""
+    bits, end = _enter(usage, 0, BIT_STRING, "KeyUsage")
+    unused = usage[bits]
+    is_whole = end == len(usage) and bits + 1 < end and unused < 8 and not usage[-1] & ((1 << unused) - 1)
+    return is_whole and bool(usage[bits + 1] & KEY_CERT_SIGN)
+
+
+def _are_limits(limits: bytes) -> bool:
+    """Whether NameConstraints can be read."""
+    at, end = _enter(limits, 0, SEQUENCE, "NameConstraints")
+    if end != len(limits) or at == end:
+        return False
+    for tag in SUBTREES:
+        if at < end and limits[at] == tag:
+            tree, at = _enter(limits, at, tag, "GeneralSubtrees")
+            if tree == at:
+                return False
+            while tree < at:
+                base, tree_end = _enter(limits, tree, SEQUENCE, "GeneralSubtree")
+                kind = limits[base]
+                start, name_end = _enter(limits, base, kind, "base")
+                # RFC 5280 has no minimum but 0, which is left out, and no maximum.
+                if name_end != tree_end or not _is_base(kind, limits[start:name_end]):
+                    return False
+                tree = tree_end
+            if tree != at:
+                return False
+    return at == end
+
+
+def _is_base(kind: int, name: bytes) -> bool:
+    """Whether a GeneralName of this tag may be the base of a subtree."""
+    if kind == ADDRESS_NAME:
+        return len(name) in (8, 32)
+    return name.isascii() if kind in TEXT_NAMES else kind & 0xC0 == 0x80 and kind & 0x1F <= 8
 
 
 def _fields_of(der: bytes) -> tuple[int, int, int, int, int]:
@@ -228,6 +306,8 @@ def _seconds(time: bytes) -> int | None:
     if match[1] is None:
         century = 19 if year >= 50 else 20  # RFC 5280, section 4.1.2.5.1
     year += 100 * century
+    if year == 0:  # which no calendar of other programs has, and no clock ever shows
+        return None
     is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     if not (1 <= month <= 12 and hour < 24 and minute < 60 and second < 60):
         return None

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from . import _der
+from .errors import CertificateError
 from .pins import Pin
 
 
@@ -27,7 +28,12 @@ class CertificateFacts:
 
     @classmethod
     def of(cls, der: bytes) -> CertificateFacts:
-        """Read one certificate; raises :class:`~dot_proto.CertificateError`."""
+        """Read one certificate in DER; raises :class:`~dot_proto.CertificateError`."""
+        if not isinstance(der, bytes):
+            raise CertificateError(
+                f"a certificate is bytes in DER, not {type(der).__name__}: "
+                "certificates_from(octets_of_a_file) gives some"
+            )
         certificate = _der.read_certificate(der)
         return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
 
@@ -37,12 +43,15 @@ class CertificateFacts:
         return _der.may_issue(self.der)
 
     def date_warning(self, wall_time: float) -> str | None:
-        """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``."""
-        # RFC 5280, section 4.1.2.5: both ends are inside, and a date names a whole second.
+        """What is wrong with the dates at ``wall_time`` (POSIX seconds), or ``None``; unreadable ones say nothing.
+
+        Both ends are inside, and a date names a whole second (RFC 5280, section 4.1.2.5).  OpenSSL (3.0) refuses in the
+        second of ``notAfter`` already, so that a full handshake may fail one second before this says so.
+        """
         if self.not_after is not None and wall_time >= self.not_after + 1:
             return f"expired {_span(wall_time - self.not_after)} ago"
         if self.not_before is not None and wall_time < self.not_before:
-            return f"valid only in {_span(self.not_before - wall_time)}"
+            return f"valid only in {_span(math.ceil(self.not_before - wall_time))}"
         return None
 
 

@@ -1,4 +1,4 @@
-"""Who may be asked: usage profiles, the policy, the evidence, and the verdict.
+"""Who may be asked: the evidence of a handshake, and the verdict on it under a policy.
 
 The truth table (RFC 8310, sections 5 and 6.6; RFC 7858, section 4.2 and appendix A):
 
@@ -22,137 +22,19 @@ So the two kinds of chain are two types, and :func:`judge` looks for pins in one
 from __future__ import annotations
 
 import enum
-import ipaddress
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from . import _der
 from ._facts import CertificateFacts as CertificateFacts
 from ._facts import facts_of
 from ._facts import validity_of as validity_of
-from .errors import CertificateError, LocalProtocolError
+from ._hosts import MAX_LABEL_LENGTH as MAX_LABEL_LENGTH
+from ._hosts import MAX_NAME_LENGTH as MAX_NAME_LENGTH
+from ._hosts import is_address as is_address
+from ._hosts import normalize_name as normalize_name
+from ._policy import AuthenticationPolicy as AuthenticationPolicy
+from ._policy import checked_anchors as checked_anchors
+from .errors import CertificateError
 from .pins import Pin
-
-MAX_NAME_LENGTH: Final = 253
-"Octets of a domain name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
-
-MAX_LABEL_LENGTH: Final = 63
-"Octets of one label (RFC 1035, section 2.3.4)."
-
-
-@dataclass(frozen=True, slots=True)
-class AuthenticationPolicy:
-    """What a server must prove before it is asked anything.
-
-    Prefer the constructors :meth:`strict` and :meth:`opportunistic`.  Raises
-    :class:`~dot_proto.LocalProtocolError` for a policy that could authenticate nobody (RFC 8310, section 6.6).
-    """
-
-    name: str | None = None
-    "Authentication domain name, as an A-label, or an IP address (matched against iPAddress SANs only)."
-
-    pins: tuple[Pin, ...] = ()
-    "SPKI pins; any match suffices (RFC 7858, section 4.2)."
-
-    trust_anchors: tuple[bytes, ...] | None = field(default=None, repr=False)
-    "Certificates in DER that end a chain, each an anchor by itself; ``None``: the system's trust store."
-
-    issuer_pins: tuple[Pin, ...] = ()
-    "Pins of an issuer whose certificate is not at hand: learnt from the peer, then used as the only anchor."
-
-    is_opportunistic: bool = False
-    "Encrypt, and ask whoever answers (RFC 8310, section 5)."
-
-    def __post_init__(self) -> None:
-        if self.name is not None:
-            object.__setattr__(self, "name", normalize_name(self.name))
-        object.__setattr__(self, "pins", _pins("pins", self.pins))
-        object.__setattr__(self, "issuer_pins", _pins("issuer_pins", self.issuer_pins))
-        object.__setattr__(self, "trust_anchors", _anchors(self.trust_anchors))
-        self._refuse_the_impossible()
-
-    @classmethod
-    def strict(
-        cls,
-        name: str | None = None,
-        *,
-        pins: tuple[Pin, ...] | list[Pin] = (),
-        trust_anchors: tuple[bytes, ...] | list[bytes] | None = None,
-        issuer_pins: tuple[Pin, ...] | list[Pin] = (),
-    ) -> AuthenticationPolicy:
-        """The strict usage profile: authenticated, or not asked (RFC 8310, section 5).
-
-        ``name`` is the name or address that the certificate must be for.  ``pins`` without it are compared with the
-        server's own key; with it, also with those of the issuers in the validated chain.  ``trust_anchors`` are
-        certificates in DER, as :func:`~dot_proto.certificates_from` reads them; the system's by default.
-        ``issuer_pins`` are those of an issuer whose certificate is not at hand.
-
-        Raises :class:`~dot_proto.LocalProtocolError` for a policy that could authenticate nobody (RFC 8310, section
-        6.6), :class:`~dot_proto.CertificateError` for anchors that are no certificates.
-        """
-        return cls(name, _pins("pins", pins), _anchors(trust_anchors), _pins("issuer_pins", issuer_pins))
-
-    @classmethod
-    def opportunistic(cls, name: str | None = None, *, pins: tuple[Pin, ...] | list[Pin] = ()) -> AuthenticationPolicy:
-        """The opportunistic usage profile: never the default, always asked for by this name.
-
-        ``name`` goes into SNI only.  ``pins`` are compared with the leaf, and the verdict reports the result.
-        """
-        return cls(name, _pins("pins", pins), is_opportunistic=True)
-
-    def _refuse_the_impossible(self) -> None:
-        if self.trust_anchors is not None:
-            if not self.trust_anchors:
-                raise LocalProtocolError(
-                    "trust_anchors is empty, so that no chain could ever end; pass None for the system's trust store"
-                )
-            for certificate in self.trust_anchors:
-                _der.read_certificate(certificate)
-        if self.is_opportunistic:
-            if self.trust_anchors is not None or self.issuer_pins:
-                raise LocalProtocolError(
-                    "an opportunistic policy validates no chain: leave out trust_anchors and issuer_pins"
-                )
-            return
-        if self.name is None:
-            if self.issuer_pins or self.trust_anchors is not None:
-                raise LocalProtocolError(
-                    "an issuer alone would let in every customer of that issuer: give the server's name too"
-                )
-            if not self.pins:
-                raise LocalProtocolError(
-                    "a strict policy needs a name or a pin to authenticate with (RFC 8310, section 6.6)"
-                )
-        if self.issuer_pins and self.trust_anchors is not None:
-            raise LocalProtocolError("issuer_pins learn the trust anchor, trust_anchors give it: choose one")
-
-    @property
-    def validates(self) -> bool:
-        """Whether the TLS library must validate the chain for :attr:`name` (PKIX, RFC 5280)."""
-        return self.name is not None and not self.is_opportunistic and not self.issuer_pins
-
-    @property
-    def server_name(self) -> str | None:
-        """What goes into SNI: the name, but never an address (RFC 6066, section 3)."""
-        return None if self.name is None or is_address(self.name) else self.name
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What an operator should reconsider."""
-        if len(self.pins) == 1:
-            return ("only one pin: deploy a backup pin too (RFC 7858, section 4.2)",)
-        return ()
-
-    def with_learnt_anchor(self, certificate: bytes) -> AuthenticationPolicy:
-        """The policy of the second handshake: the pinned certificate, now at hand, is the only anchor.
-
-        Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key.
-        """
-        if Pin.of_certificate(certificate) not in self.issuer_pins:
-            raise LocalProtocolError("this certificate's key is not among the issuer pins")
-        return replace(self, trust_anchors=(certificate,), issuer_pins=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +62,7 @@ class Reason(enum.Enum):
     NO_CERTIFICATE = "no-certificate"
     "No certificate at all: no match can come of that (RFC 7858, section 4.2)."
     BAD_CERTIFICATE = "bad-certificate"
-    "The leaf is not DER, or not X.509."
+    "A certificate that counts is not DER, or not X.509, or has no dates to go by."
     PIN = "pin"
     "None of the certificates that count has a pinned key."
     UNTRUSTED = "untrusted"
@@ -239,7 +121,7 @@ class Verdict:
     explanation: str
     "One sentence for people."
     presented: tuple[CertificateFacts, ...] = ()
-    "What was sent, leaf first; unreadable certificates are left out."
+    "What was sent, leaf first; certificates that cannot be read are left out: see :attr:`numbered`."
     validated: tuple[CertificateFacts, ...] = ()
     "The validated chain, leaf first; empty where nothing was validated."
     matched_pin: Pin | None = None
@@ -252,11 +134,20 @@ class Verdict:
     "Whether this verdict was inherited from the session that was resumed."
     anchor: bytes | None = field(default=None, repr=False)
     "With :attr:`Reason.ANCHOR_LEARNT`: the certificate, in DER, that the second handshake takes as anchor."
+    unreadable: tuple[tuple[int, str], ...] = ()
+    "Certificates sent that cannot be read: the number of each in the chain, from 1, and why."
+
+    @property
+    def numbered(self) -> tuple[tuple[int, CertificateFacts], ...]:
+        """Each of :attr:`presented` with its number in the chain as it was sent; 1 is the server's own."""
+        unreadable = {number for number, _ in self.unreadable}
+        count = len(self.presented) + len(unreadable)
+        return tuple(zip([one for one in range(1, count + 1) if one not in unreadable], self.presented, strict=True))
 
     @property
     def strays(self) -> tuple[CertificateFacts, ...]:
         """Certificates that were sent but are no part of what counted."""
-        counted = self.validated or self.presented[:1]
+        counted = self.validated or tuple(one for number, one in self.numbered if number == 1)
         return tuple(one for one in self.presented if one not in counted)
 
 
@@ -291,12 +182,14 @@ class Verdict:
 def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     """The verdict on a peer; a pure function of its arguments."""
     if evidence.resumed is None:
-        verdict = _judge_full(policy, evidence)
+        numbered, unreadable = _read(evidence.presented.certificates)
+        verdict = _judge_full(policy, evidence, numbered, _warnings_about(unreadable))
     else:
         verdict = _judge_resumed(policy, evidence, evidence.resumed)
+        unreadable = verdict.unreadable
     # Where validation was required and failed there is no TLS session, and so nobody to ask, whatever the policy.
     asks_anybody = policy.is_opportunistic and evidence.failure is None
-    return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or asks_anybody)
+    return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or asks_anybody, unreadable=unreadable)
 
 
 def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Verdict) -> Verdict:
@@ -311,25 +204,29 @@ def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Ve
             reason=Reason.OTHER_POLICY,
             explanation="the resumed TLS session was made under another policy or with another certificate",
         )
-    told_anew = replace(earlier, is_resumed=True, warnings=(*policy.warnings, *_date_warnings(leaf, evidence)))
+    warnings = (*policy.warnings, *_warnings_about(earlier.unreadable), *_date_warnings(leaf, evidence))
+    told_anew = replace(earlier, is_resumed=True, warnings=warnings)
     if evidence.wall_time is None:
         return told_anew
     # The session was to be offered no longer than the validated chain lasts; this is the second lock.
     for number, one in enumerate(earlier.validated, 1):
-        if about := one.date_warning(evidence.wall_time):
-            return replace(
-                told_anew,
-                accepted=False,
-                authenticated=False,
-                reason=Reason.EXPIRED if about.startswith("expired") else Reason.NOT_YET_VALID,
-                explanation=f"certificate #{number} of the chain that the resumed TLS session rests on is {about}",
-            )
+        which = f"certificate #{number} of the chain that the resumed TLS session rests on"
+        if one.not_before is None or one.not_after is None:
+            reason, explanation = Reason.BAD_CERTIFICATE, f"{which} has a date that cannot be read"
+        elif about := one.date_warning(evidence.wall_time):
+            reason = Reason.EXPIRED if about.startswith("expired") else Reason.NOT_YET_VALID
+            explanation = f"{which} is {about}"
+        else:
+            continue
+        return replace(told_anew, accepted=False, authenticated=False, reason=reason, explanation=explanation)
     return told_anew
 
 
-def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
-    presented = tuple(_readable(evidence.presented.certificates))
-    warnings = list(policy.warnings)
+def _judge_full(
+    policy: AuthenticationPolicy, evidence: Evidence, numbered: dict[int, CertificateFacts], about_sent: list[str]
+) -> Verdict:
+    presented = tuple(numbered.values())
+    warnings = [*policy.warnings, *about_sent]
 
     def refuse(reason: Reason, explanation: str, anchor: bytes | None = None) -> Verdict:
         return Verdict(policy, False, False, reason, explanation, presented, warnings=tuple(warnings), anchor=anchor)
@@ -338,16 +235,18 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
         return refuse(evidence.failure.reason, evidence.failure.explanation)
     if evidence.leaf is None:
         return refuse(Reason.NO_CERTIFICATE, "the server presented no certificate")
-    counted: tuple[CertificateFacts, ...]
-    try:
-        counted = (facts_of(evidence.leaf),)
-        if policy.validates:
-            chain = evidence.validated
-            if chain is None or chain.name != policy.name or chain.certificates[:1] != (evidence.leaf,):
-                return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
-            counted = tuple(map(facts_of, chain.certificates))
-    except CertificateError as error:
-        return refuse(Reason.BAD_CERTIFICATE, f"a certificate cannot be read: {error}")
+    counting: tuple[bytes, ...] = (evidence.leaf,)
+    if policy.validates:
+        chain = evidence.validated
+        if chain is None or chain.name != policy.name or chain.certificates[:1] != counting:
+            return refuse(Reason.UNTRUSTED, f"the chain was not validated for {policy.name}")
+        counting = chain.certificates
+    facts, unreadable = _read(counting)
+    if unreadable:
+        number, why = unreadable[0]
+        which = "the server's certificate" if number == 1 else f"certificate #{number} of the validated chain"
+        return refuse(Reason.BAD_CERTIFICATE, f"{which} cannot be read: {why}")
+    counted = tuple(facts.values())
     warnings += _date_warnings(evidence.leaf, evidence)
 
     if policy.issuer_pins:
@@ -362,7 +261,8 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
                 objections.append(objection)
         if objections:
             return refuse(Reason.PIN, f"the certificate sent with the pinned issuer's key {objections[0]}")
-        return refuse(Reason.PIN, f"none of the {len(presented)} certificates sent is the pinned issuer's")
+        count = len(evidence.presented.certificates)
+        return refuse(Reason.PIN, f"none of the {count} certificates sent is the pinned issuer's")
 
     validated = counted if policy.validates else ()
     if not policy.pins:
@@ -382,7 +282,7 @@ def _judge_full(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
                 matched_depth=depth,
                 warnings=tuple(warnings),
             )
-    refusal = refuse(Reason.PIN, _pin_mismatch(policy, counted, presented))
+    refusal = refuse(Reason.PIN, _pin_mismatch(policy, counted, numbered))
     return replace(refusal, validated=validated)
 
 
@@ -395,17 +295,19 @@ def _no_issuer(one: CertificateFacts, wall_time: float | None) -> str | None:
     pin: where the issuer's certificate is at hand, ``trust_anchors`` is the safer choice.
     """
     if not one.may_issue:
-        return "may not issue certificates (RFC 5280, sections 4.2.1.3 and 4.2.1.9)"
+        return "may not issue certificates, or says so in no way that can be read (RFC 5280, section 4.2.1)"
+    if one.not_before is None or one.not_after is None:
+        return "has dates that cannot be read (RFC 5280, section 4.1.2.5)"
     about = None if wall_time is None else one.date_warning(wall_time)
     return None if about is None else f"is {about}"
 
 
 def _pin_mismatch(
-    policy: AuthenticationPolicy, counted: tuple[CertificateFacts, ...], presented: tuple[CertificateFacts, ...]
+    policy: AuthenticationPolicy, counted: tuple[CertificateFacts, ...], numbered: dict[int, CertificateFacts]
 ) -> str:
     seen = ", ".join(str(one.pin) for one in counted)
     text = f"no pin matches; the server's {'chain has' if policy.validates else 'key has'} {seen}"
-    for number, one in enumerate(presented, 1):
+    for number, one in numbered.items():
         if one.pin in policy.pins:
             return (
                 f"{text}; the pin belongs to certificate #{number}, which was sent but proves nothing: "
@@ -419,86 +321,37 @@ def _pin_mismatch(
 
 def _date_warnings(leaf: bytes, evidence: Evidence) -> list[str]:
     """What is wrong with the dates of the server's own certificate; where a policy asks only for a key, a warning."""
+    if evidence.wall_time is None:
+        return []
     try:
-        about = None if evidence.wall_time is None else facts_of(leaf).date_warning(evidence.wall_time)
+        facts = facts_of(leaf)
     except CertificateError:
         return []
-    return [] if about is None else [f"the server's certificate is {about}"]
+    warnings = [
+        f"the server's certificate has a {name} that cannot be read"
+        for name, date in (("notBefore", facts.not_before), ("notAfter", facts.not_after))
+        if date is None
+    ]
+    about = facts.date_warning(evidence.wall_time)
+    return warnings if about is None else [*warnings, f"the server's certificate is {about}"]
 
 
-def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
-    facts: list[CertificateFacts] = []
-    for der in certificates:
+def _read(certificates: tuple[bytes, ...]) -> tuple[dict[int, CertificateFacts], tuple[tuple[int, str], ...]]:
+    """The certificates that can be read, by number from 1; and the numbers of the others, with the reasons."""
+    facts: dict[int, CertificateFacts] = {}
+    unreadable: list[tuple[int, str]] = []
+    for number, der in enumerate(certificates, 1):
         try:
-            facts.append(facts_of(der))
-        except CertificateError:
-            continue  # shown nowhere, counted nowhere: a stray that cannot be read harms nobody
-    return facts
+            facts[number] = facts_of(der)
+        except CertificateError as error:
+            unreadable.append((number, str(error)))
+    return facts, tuple(unreadable)
 
 
-def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
-    """Each pin once.  One given as text would match nothing, and say so to nobody."""
-    unique = tuple(dict.fromkeys(pins)) if isinstance(pins, Iterable) else ()
-    if not isinstance(pins, Iterable) or not all(isinstance(pin, Pin) for pin in unique):
-        raise LocalProtocolError(f"{what} must be a list of Pin: Pin.parse(text) makes one of base64")
-    return unique
-
-
-def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
-    if anchors is None:
-        return None
-    is_list = isinstance(anchors, Iterable) and not isinstance(anchors, (str, bytes))
-    found = tuple(anchors) if is_list else ()
-    if not is_list or not all(isinstance(one, bytes) and not one.startswith(b"-----") for one in found):
-        raise LocalProtocolError(
-            "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
-        )
-    return found
-
-
-def normalize_name(name: str) -> str:
-    """An authentication domain name or address in the one form that is compared (RFC 8310, section 8.1).
-
-    Lower case, without the final dot; an address without brackets and zone id, in its shortest form.
-    Raises :class:`~dot_proto.LocalProtocolError`; an internationalised name must come as A-labels.
-    """
-    if not isinstance(name, str):
-        raise LocalProtocolError(f"a name must be text, not {type(name).__name__}")
-    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        pass
-    else:
-        return str(address).partition("%")[0]
-    dotless = name.removesuffix(".")
-    if not dotless.isascii():
-        raise LocalProtocolError(f"{name!r} is not ASCII: give the A-label form (IDNA, RFC 5891)")
-    if not 1 <= len(dotless) <= MAX_NAME_LENGTH:
-        raise LocalProtocolError(f"a name has 1 to {MAX_NAME_LENGTH} octets, not {len(dotless)}: {name!r}")
-    for label in dotless.split("."):
-        if not 1 <= len(label) <= MAX_LABEL_LENGTH:
-            raise LocalProtocolError(f"a label has 1 to {MAX_LABEL_LENGTH} octets: {label!r} in {name!r}")
-        if not label.replace("-", "").replace("_", "").isalnum():
-            raise LocalProtocolError(f"{label!r} in {name!r} is no label of a host name")
-    if _NUMBER.fullmatch(dotless.rpartition(".")[2]):
-        # Some programs read 127.0.0.010 as 127.0.0.8, some as 127.0.0.10, and a certificate may be for it as a name.
-        # RFC 8310 knows names and addresses and nothing between them, so what is read in three ways is refused.
-        raise LocalProtocolError(
-            f"{name!r} ends in a number but is no IP address: write an IPv4 address as four decimal numbers "
-            "from 0 to 255, without leading zeros"
-        )
-    return dotless.lower()
-
-
-_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
-"A last label that some reader of addresses takes for a number, in whatever base (RFC 1123, section 2.1)."
-
-
-def is_address(name: str) -> bool:
-    """Whether a normalized name is an IP address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _warnings_about(unreadable: tuple[tuple[int, str], ...]) -> list[str]:
+    """One warning, however many certificates a server sends that nobody can read."""
+    if not unreadable:
+        return []
+    (number, why), *others = unreadable
+    more = f"; nor can {len(others)} more" if others else ""
+    return [f"certificate #{number} of those sent cannot be read: {why}{more}"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from ssl import DER_cert_to_PEM_cert
 
 import pytest
 from cryptography import x509
@@ -380,3 +381,24 @@ def test_a_certificate_of_more_than_64_kib_cannot_be_kept(pki: Pki, version: ssl
     assert wire.verdict.authenticated
     assert b"secret" in wire.heard
     assert not len(context.sessions or ())
+
+
+@pytest.mark.parametrize(
+    ("anchors", "complaint"),
+    [
+        (lambda der: der, "must be a list of certificates in DER, .*; given: bytes"),
+        (lambda der: [DER_cert_to_PEM_cert(der)], "must be a list of certificates in DER, .*; given: list of str"),
+        (lambda der: [DER_cert_to_PEM_cert(der).encode()], "must be a list of certificates in DER"),
+        (lambda _: "ca.pem", "must be a list of certificates in DER, .*; given: str"),
+        (lambda _: 5, "must be a list of certificates in DER, .*; given: int"),
+        (lambda _: [], "is empty, so that no chain could ever end; pass None to ask for none"),
+        (lambda der: [der, b"\x30\x80"], "certificate 2 of client_trust_anchors cannot be read"),
+        (lambda der: [der, der[:-1]], "certificate 2 of client_trust_anchors cannot be read"),
+    ],
+)
+def test_no_anchor_for_clients_is_dropped(
+    pki: Pki, anchors: Callable[[bytes], Iterable[bytes]], complaint: str
+) -> None:
+    """FR-36, FR-45: OpenSSL passed over the second of two, and others raised bare errors."""
+    with pytest.raises(LocalProtocolError, match=complaint):
+        ServerContext(pki.file(*pki.honest), client_trust_anchors=anchors(pki.root.der))

@@ -57,7 +57,11 @@ MISTAKES = [
     ("query @192.0.2.1:http example.com", "'http' is no port: give a number from 1 to 65535"),
     ("query @192.0.2.1:0 example.com", "'0' is no port: give a number from 1 to 65535"),
     ("query @192.0.2.1:99999 example.com", "'99999' is no port: give a number from 1 to 65535"),
-    ("query @192.0.2.1/24 example.com", "@192.0.2.1/24: '1/24' in '192.0.2.1/24' is no label of a host name"),
+    (
+        "query @192.0.2.1/24 example.com",
+        "@192.0.2.1/24: '1/24' in '192.0.2.1/24' is no label of a host name: "
+        "letters, digits, hyphens and underscores alone",
+    ),
     ("query @[::1 example.com", "@[::1: write an address in brackets as [ADDRESS] or [ADDRESS]:PORT"),
     ("query @[::1]853 example.com", "@[::1]853: write an address in brackets as [ADDRESS] or [ADDRESS]:PORT"),
     (
@@ -68,7 +72,11 @@ MISTAKES = [
         "query @https://dns.example/dns-query example.com",
         "@https://dns.example/dns-query: write @HOST or @HOST:PORT, without https:// and without a path",
     ),
-    ("query @dot_.exam!ple example.com", "@dot_.exam!ple: 'exam!ple' in 'dot_.exam!ple' is no label of a host name"),
+    (
+        "query @dot_.exam!ple example.com",
+        "@dot_.exam!ple: 'exam!ple' in 'dot_.exam!ple' is no label of a host name: "
+        "letters, digits, hyphens and underscores alone",
+    ),
     (
         "query @192.0.2.1 example.com example.net",
         "more than one name to ask for: example.com example.net; to ask for several, give each its type: NAME TYPE ...",

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509 import load_pem_x509_certificate
 
 from cli.conftest import NAME, Certificates, Run, Site
+from dot_io.cli.certificates import MAX_FILE
 from dot_io.cli.exit_codes import ExitCode
 from dot_proto import Pin
 
@@ -106,6 +107,49 @@ def test_file_of_certificates(run: Run, certificates: Certificates, tmp_path: Pa
     assert out.startswith(f";; {file}: 2 certificates\n;; A server's own pin may stand alone; an issuer's counts only")
     assert re.search(rf"\n;; #1, .*CN={NAME} \(until \d{{4}}-\d\d-\d\d\)\n", out), "a file does not say whose it is"
     assert _pins(out) == [f"+tls-pin={certificates.pin}", f"+tls-pin={certificates.issuer_pin}"]
+
+
+def test_file_with_a_byte_order_mark(run: Run, certificates: Certificates, tmp_path: Path) -> None:
+    """FR-36: the first of two certificates vanished, with exit code 0."""
+    file = tmp_path / "chain.pem"
+    for text in (
+        b"\xef\xbb\xbf" + _leaf(certificates) + certificates.intermediate.cert_pem.bytes(),
+        _leaf(certificates) + b"\r\n\xef\xbb\xbf" + certificates.intermediate.cert_pem.bytes(),
+    ):
+        file.write_bytes(text)
+        code, out, err = run(f"pin {file}")
+        assert (code, err) == (0, "")
+        assert _pins(out) == [f"+tls-pin={certificates.pin}", f"+tls-pin={certificates.issuer_pin}"]
+
+
+def test_file_that_is_not_read_to_its_end(run: Run, site: Site, certificates: Certificates, tmp_path: Path) -> None:
+    """FR-36: what is not read is an error, for pins and for trust anchors, with the line; no pin is shown."""
+    file = tmp_path / "chain.pem"
+    leaf = _leaf(certificates).rstrip() + b"\n"
+    number = leaf.count(b"\n") + 1
+    issuer = certificates.intermediate.cert_pem.bytes()
+    for text, says in (
+        (leaf + issuer.replace(b"-----BEGIN", b"----BEGIN"), f"line {number} is nearly a line of PEM"),
+        (leaf.rstrip() + issuer, f"line {number - 1} is nearly a line of PEM"),
+        (leaf + issuer.decode().encode("utf-16"), f"line {number} is UTF-16"),
+        (leaf + b"text\n" * (MAX_FILE // 5), "more than 16 MiB"),
+    ):
+        file.write_bytes(text)
+        for words in (f"pin {file}", f"query @127.0.0.1 -p {site.port} +tls-ca={file} example.com"):
+            code, out, err = run(words)
+            assert (code, out) == (ExitCode.USAGE, "")
+            assert says in err
+    assert site.asked == []
+
+
+def test_file_of_two_public_keys(run: Run, certificates: Certificates, tmp_path: Path) -> None:
+    """FR-36: one of two backup keys would be missing."""
+    key = load_pem_private_key(certificates.chain.read_bytes(), None).public_key()
+    file = tmp_path / "backup.pub"
+    file.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) * 2)
+    code, out, err = run(f"pin {file}")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "there is a second public key in line 5" in err
 
 
 def test_file_in_der(run: Run, certificates: Certificates, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from ssl import DER_cert_to_PEM_cert
 
 import dns.rdatatype
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -253,6 +254,100 @@ def test_no_certificate_raises_or_drives_a_terminal(changes: list[tuple[int, int
     assert all(name.isprintable() for name in certificates.alternative_names(der))
 
 
+V3_VERSION, V1_VERSION = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x00"
+
+V1 = DER.replace(V3_VERSION, V1_VERSION, 1)
+"With a version that DER leaves out: OpenSSL reads it, we do not."
+
+CHAINS = st.lists(
+    st.just(DER)
+    | st.just(V1)
+    | st.binary(max_size=20)
+    | st.builds(
+        lambda at, octets: DER[:at] + octets + DER[at + len(octets) :], st.integers(0, len(DER)), st.binary(max_size=3)
+    ),
+    max_size=4,
+).map(tuple)
+
+
+@given(CHAINS, st.sampled_from([AuthenticationPolicy.opportunistic(), AuthenticationPolicy.strict("dns.example.net")]))
+def test_no_chain_raises_or_shifts_its_numbers(chain: tuple[bytes, ...], policy: AuthenticationPolicy) -> None:
+    """FR-37: each certificate is shown under its number, or its number is said to be unreadable."""
+    verdict = judge(policy, Evidence(PresentedChain(chain), chain[0] if chain else None, wall_time=2e9))
+    lines = presentation.judgement(verdict)
+    document = json_form.document({}, datetime.now(UTC), json_form.tls(None, verdict, None))
+    assert is_harmless([*lines, *document.splitlines()])
+    described = json.loads(document)["tls"]["verdict"]["presented"]
+    assert len(described) == len(chain)
+    for number, (der, member) in enumerate(zip(chain, described, strict=True), 1):
+        pin, why = read(der)
+        assert (member["pin"], member.get("comment")) == (pin, why)
+        if why is None:
+            assert any(line.startswith(f";; DEBUG:  #{number}, ") and "cannot be read: " not in line for line in lines)
+        else:
+            assert f";; DEBUG:  #{number}, cannot be read: {why}" in lines
+
+
+def read(der: bytes) -> tuple[str | None, str | None]:
+    """The pin of a certificate, or why it cannot be read."""
+    try:
+        return str(CertificateFacts.of(der).pin), None
+    except CertificateError as error:
+        return None, str(error)
+
+
+def served(folder: Path, site_with: Callable[[Path], object], unreadable: int) -> tuple[int, str]:
+    """The port of a server with one of three certificates that we cannot read, and the pin of its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dns.example.net")])
+    since, until = datetime(2020, 1, 2, tzinfo=UTC), datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, since, until)
+    leaf = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    chain = [leaf, DER, DER]
+    chain[unreadable - 1] = chain[unreadable - 1].replace(V3_VERSION, V1_VERSION, 1)
+    file = folder / "server.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(secret + "".join(map(DER_cert_to_PEM_cert, chain)).encode())
+    return getattr(site_with(file), "port"), str(CertificateFacts.of(leaf).pin)  # noqa: B009
+
+
+def test_a_server_that_sends_a_certificate_that_cannot_be_read(
+    run: Run, tmp_path: Path, site_with: Callable[[Path], object]
+) -> None:
+    """FR-37 over the wire: the server is asked; a warning has the number of the certificate, others keep theirs."""
+    port, pin = served(tmp_path, site_with, 2)
+    code, out, err = run(f"pin -p {port} @127.0.0.1")
+    assert (code, err) == (ExitCode.ANSWER, "")
+    shown = [line.partition(",")[0] for line in out.splitlines() if line.startswith(";; #")]
+    assert shown == [";; #1", ";; #2", ";; #3"]
+    assert ";; #2, cannot be read: version at offset " in out
+    assert out.count("+tls-pin=") == 2
+    keys = json.loads(run(f"pin --json -p {port} @127.0.0.1").out)["keys"]
+    assert [key["pin"] for key in keys] == [pin, None, str(CertificateFacts.of(DER).pin)]
+    code, out, _ = run(f"query -d +tls-pin={pin} @127.0.0.1 -p {port} example.com")
+    assert code == ExitCode.ANSWER
+    assert "certificate #2 of those sent cannot be read: version at offset " in out
+    document = json.loads(run(f"query +json +tls-pin={pin} @127.0.0.1 -p {port} example.com").out)
+    assert [one["pin"] is None for one in document["tls"]["verdict"]["presented"]] == [False, True, False]
+
+
+def test_a_server_whose_own_certificate_cannot_be_read(
+    run: Run, tmp_path: Path, site_with: Callable[[Path], object]
+) -> None:
+    """FR-37: the issuer's pin, which is the first that can be read, is not shown as the server's own."""
+    port, pin = served(tmp_path, site_with, 1)
+    code, out, err = run(f"pin -p {port} @127.0.0.1")
+    assert (code, err) == (ExitCode.ANSWER, "")
+    assert ";; #1, cannot be read: version at offset " in out
+    assert "the server's own key" not in out
+    assert pin not in out
+    assert json.loads(run(f"pin --json -p {port} @127.0.0.1").out)["keys"][0]["pin"] is None
+    out = run(f"query -d +opportunistic @127.0.0.1 -p {port} example.com").out
+    assert ";; DEBUG:  #1, cannot be read: version at offset " in out
+    assert ";; DEBUG:  #2, CN=dns.example.net" in out
+    assert run(f"query +tls-pin={pin} @127.0.0.1 -p {port} example.com").code == ExitCode.UNTRUSTED
+
+
 def test_a_server_whose_certificate_has_a_strange_date(
     run: Run, tmp_path: Path, site_with: Callable[[Path], object]
 ) -> None:
@@ -262,10 +357,6 @@ def test_a_server_whose_certificate_has_a_strange_date(
     until = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime(2020, 1, 2, tzinfo=UTC), until)
     der = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER).replace(UNTIL, b"00000101000000Z")
-    from ssl import DER_cert_to_PEM_cert
-
-    from cryptography.hazmat.primitives.serialization import NoEncryption, PrivateFormat
-
     file = tmp_path / "server.pem"
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     file.write_bytes(secret + DER_cert_to_PEM_cert(der).encode())

@@ -28,6 +28,12 @@ QUERY = make_query("example.com")
         ("dns.example:8853", {}, "give 'dns.example' as the host and port=8853"),
         ("tls://dns.example", {}, "is a URL: give the host alone"),
         ("127.0.0.010", {"policy": POLICY}, "ends in a number but is no IP address"),
+        ("127.0.0.1.", {"policy": POLICY}, "ends in a number but is no IP address: .* without a final dot"),
+        ("::1%lo", {"policy": POLICY}, "has a zone, which only a link-local address has"),
+        ("fe80::1%25eth0", {"policy": POLICY}, "has a zone of no form: write %eth0"),
+        ("fe80::1%a\n", {"policy": POLICY}, r"^'fe80::1%a\\n' has a zone of no form"),
+        ("127.0.0.1\0.example", {"policy": POLICY}, r"^'1\\x00' in '127.0.0.1\\x00.example' is no label"),
+        ("\uff11.0.0.1", {"policy": POLICY}, r"^'\\uff11.0.0.1' is not ASCII: write digits in ASCII"),
         ("127.0.0.1", {"timeout": "5"}, "timeout must be a number of seconds, 0 or more, not '5'"),
         ("127.0.0.1", {"timeout": -1}, "timeout must be a number of seconds, 0 or more, not -1"),
         ("127.0.0.1", {"timeout": float("nan")}, "timeout must be a number of seconds, 0 or more, not nan"),
@@ -42,6 +48,8 @@ QUERY = make_query("example.com")
     ],
 )
 def test_of_connect(api: Backend, host: Any, options: dict[str, Any], complaint: str) -> None:
+    """FR-45, FR-50, FR-56: before anything is dialled."""
+
     async def scenario(api: Backend) -> None:
         with pytest.raises(LocalProtocolError, match=complaint):
             async with api.connect(host, **options):

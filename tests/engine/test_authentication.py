@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, replace
+from ipaddress import ip_address
 from itertools import permutations
+from pathlib import Path
+from socket import AF_INET6, inet_aton, inet_ntoa, inet_pton
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dot_proto._der import read_certificate
@@ -272,11 +276,12 @@ def test_a_name_has_one_form(given_name, normal):
         ("dot.test\0", "no label of a host name"),
         ("dot test", "no label of a host name"),
         ("*.dot.test", "no label of a host name"),
-        ("dot.test:853", "no label of a host name"),
+        ("dot.test:853", "has a colon but is no IPv6 address: give a port apart"),
+        ("https://dot.test/", "has a colon but is no IPv6 address: give a port apart, and of a URL the host alone"),
         ("[dot.test]", "no label of a host name"),
-        ("[2001:db8::1", "no label of a host name"),
-        ("2001:db8::1]", "no label of a host name"),
-        ("2001:db8::g", "no label of a host name"),
+        ("[2001:db8::1", "has a colon but is no IPv6 address"),
+        ("2001:db8::1]", "has a colon but is no IPv6 address"),
+        ("2001:db8::g", "has a colon but is no IPv6 address"),
         ("-.test", "no label of a host name"),
     ],
 )
@@ -336,13 +341,62 @@ def test_an_issuer_that_cannot_be_read_is_refused():
     """Also above the leaf of a validated chain (AUT-23)."""
     verdict = judge(STRICT_NAME, shown(LEAF, b"\x30", validated_for="dot.test"))
     assert verdict.reason is Reason.BAD_CERTIFICATE
+    assert verdict.explanation == "certificate #2 of the validated chain cannot be read: cut off at offset 1"
 
 
 def test_a_stray_that_cannot_be_read_harms_nobody():
-    """It counts for nothing, so that it is left out of the display (AUT-23)."""
+    """FR-37: it counts for nothing; a warning tells its number in the chain, and the others keep theirs."""
     verdict = judge(STRICT_PINS, shown(LEAF, b"\x30", ISSUER))
     assert verdict.accepted
     assert [one.der for one in verdict.presented] == [LEAF, ISSUER]
+    assert [(number, one.der) for number, one in verdict.numbered] == [(1, LEAF), (3, ISSUER)]
+    assert verdict.unreadable == ((2, "cut off at offset 1"),)
+    assert verdict.warnings == ("certificate #2 of those sent cannot be read: cut off at offset 1",)
+    assert [one.der for one in verdict.strays] == [ISSUER]
+
+
+@pytest.mark.parametrize("policy", [STRICT_NAME, STRICT_PINS, STRICT_BOTH, AuthenticationPolicy.opportunistic()])
+def test_a_stray_that_cannot_be_read_changes_no_judgement(policy):
+    """FR-37: whatever the policy, and on resumption too."""
+    evidence = shown(LEAF, ISSUER, ROOT, validated_for="dot.test")
+    without = judge(policy, evidence)
+    verdict = judge(policy, replace(evidence, presented=PresentedChain((LEAF, ISSUER, b"\x30\x80", ROOT))))
+    assert without.accepted
+    assert replace(verdict, warnings=without.warnings, unreadable=()) == without
+    assert verdict.warnings[len(without.warnings) :] == (
+        "certificate #3 of those sent cannot be read: "
+        "Certificate at offset 0 has an indefinite length, or one of more than 3 octets",
+    )
+    resumed = judge(policy, Evidence(leaf=LEAF, resumed=verdict))
+    assert (resumed.accepted, resumed.warnings, resumed.unreadable) == (True, verdict.warnings, verdict.unreadable)
+
+
+def test_many_certificates_that_cannot_be_read_are_one_warning():
+    """FR-37: a server chooses how many it sends, and no log grows by it."""
+    verdict = judge(STRICT_PINS, shown(LEAF, *[b"\x30"] * 500))
+    assert verdict.warnings == ("certificate #2 of those sent cannot be read: cut off at offset 1; nor can 499 more",)
+    assert verdict.numbered == ((1, CertificateFacts.of(LEAF)),)
+
+
+def test_an_issuer_is_not_taken_for_a_leaf_that_cannot_be_read():
+    """FR-37: the first that can be read is not the server's own, and keeps its number."""
+    for policy in (STRICT_PINS, AuthenticationPolicy.opportunistic()):
+        verdict = judge(policy, shown(b"\x30", ISSUER))
+        assert verdict.reason is Reason.BAD_CERTIFICATE
+        assert verdict.explanation == "the server's certificate cannot be read: cut off at offset 1"
+        assert verdict.numbered == ((2, CertificateFacts.of(ISSUER)),)
+        assert [one.der for one in verdict.strays] == [ISSUER]
+
+
+def test_the_number_of_a_pinned_stray_is_that_in_the_chain():
+    """FR-37: also behind one that cannot be read."""
+    policy = AuthenticationPolicy.strict(pins=[ISSUER_PIN, BACKUP_PIN])
+    assert (
+        "the pin belongs to certificate #3, which was sent" in judge(policy, shown(LEAF, b"\x30", ISSUER)).explanation
+    )
+    verdict = judge(LEARNING, shown(LEAF, b"\x30", ROOT))
+    assert "none of the 3 certificates sent is the pinned issuer's" in verdict.explanation
+    assert judge(LEARNING, shown(LEAF, b"\x30", ISSUER)).anchor == ISSUER
 
 
 def test_the_verdict_names_pin_and_depth():
@@ -453,11 +507,25 @@ def test_not_yet_valid(offset, warning):
     assert facts.date_warning(facts.not_before + offset) == warning
 
 
-def test_dates_that_cannot_be_read_are_not_spoken_of():
-    """The pin does not depend on them (AUT-17), and neither does a verdict without a clock."""
-    der = made(dates=element(SEQUENCE))
+@pytest.mark.parametrize(
+    ("begin", "end", "names"),
+    [
+        (b"", b"", ["notBefore", "notAfter"]),
+        (element(0x17, b"200101000000Z"), b"", ["notAfter"]),
+        (element(0x17, b"20010100000Z"), element(0x17, b"491231235959Z"), ["notBefore"]),
+        (element(0x18, b"00000101000000Z"), element(0x18, b"99991231235959Z"), ["notBefore"]),
+        (element(0x17, b"200101000000Z"), element(0x18, b"00001231235959Z"), ["notAfter"]),
+        (element(0x17, b"200101000000Z"), element(0x18, b"99991231235959Z"), []),
+    ],
+)
+def test_dates_that_cannot_be_read_are_warnings(begin, end, names):
+    """FR-37: the pin does not depend on them (AUT-17), and neither does a verdict without a clock."""
+    der = made(dates=element(SEQUENCE, begin, end))
     policy = AuthenticationPolicy.strict(pins=[Pin.of_certificate(der), BACKUP_PIN])
-    assert judge(policy, shown(der, wall_time=NOW)).warnings == ()
+    verdict = judge(policy, shown(der, wall_time=NOW))
+    assert verdict.accepted
+    assert verdict.warnings == tuple(f"the server's certificate has a {name} that cannot be read" for name in names)
+    assert judge(policy, shown(der)).warnings == ()
     assert judge(STRICT_PINS, shown(certificate("leaf-p256-expired"))).warnings == ()
 
 
@@ -509,6 +577,70 @@ def test_a_pinned_key_that_may_not_issue_teaches_nothing():
         verdict = judge(LEARNING, replace(shown(LEAF, ISSUER), wall_time=wall_time))
         assert verdict.reason is reason
     assert "is expired" in verdict.explanation
+
+
+def issuer_with(*extensions: bytes, begin: bytes = b"200101000000Z", end: bytes = b"491231235959Z") -> bytes:
+    """A certificate from one date to another, in which these are all extensions."""
+    dates = element(SEQUENCE, element(0x17, begin), element(0x17, end))
+    return made(dates=dates, options=element(0xA3, element(SEQUENCE, *extensions)))
+
+
+def extension(number: int, value: bytes) -> bytes:
+    return element(SEQUENCE, b"\x06\x03\x55\x1d" + bytes([number]), b"\x01\x01\xff", element(0x04, value))
+
+
+CA, SIGNS = extension(19, b"\x30\x03\x01\x01\xff"), extension(15, b"\x03\x02\x01\x06")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "objection"),
+    [
+        (issuer_with(CA, SIGNS), None),
+        (issuer_with(CA), None),
+        (issuer_with(SIGNS), "may not issue"),
+        (issuer_with(CA, extension(15, b"\x03\x02\x05\xa0")), "may not issue"),
+        (issuer_with(extension(19, b"\x30\x06\x01\x01\xff\x02\x01\xff"), SIGNS), "may not issue"),
+        (issuer_with(CA, SIGNS, extension(30, b"\x30\x00")), "may not issue"),
+        (issuer_with(CA, SIGNS, end=b"491331235959Z"), "has dates that cannot be read"),
+        (issuer_with(CA, SIGNS, begin=b"20010100000Z"), "has dates that cannot be read"),
+        (issuer_with(CA, SIGNS, end=b"210101000000Z"), "is expired"),
+        (issuer_with(CA, SIGNS, begin=b"491231000000Z"), "is valid only in"),
+        (made(version=b""), "may not issue"),
+    ],
+    ids=[
+        "signs", "no-usage", "no-ca", "signs-not", "negative-path", "empty-name-limits", "end-unreadable",
+        "begin-unreadable", "expired", "not-yet", "v1",
+    ],
+)  # fmt: skip
+def test_only_an_issuer_that_is_valid_now_is_learnt(issuer, objection):
+    """FR-51: limits and dates that cannot be read are no limits to rely on, with and without a clock."""
+    policy = AuthenticationPolicy.strict("dot.test", issuer_pins=[Pin.of_certificate(issuer)])
+    verdict = judge(policy, shown(LEAF, issuer, wall_time=NOW))
+    if objection is None:
+        assert (verdict.reason, verdict.anchor) == (Reason.ANCHOR_LEARNT, issuer)
+        return
+    assert (verdict.reason, verdict.anchor) == (Reason.PIN, None)
+    assert objection in verdict.explanation
+    if "is " not in objection:
+        assert judge(policy, shown(LEAF, issuer)).reason is Reason.PIN
+    # One that may issue, with the same key, is learnt in spite of it.
+    assert judge(policy, shown(LEAF, issuer, issuer_with(CA), wall_time=NOW)).anchor == issuer_with(CA)
+
+
+@pytest.mark.parametrize("given", [ISSUER.hex(), bytearray(ISSUER), None, Path("ca.der")])
+def test_the_facts_of_a_certificate_are_those_of_bytes(given):
+    """FR-45: what was given, and what makes certificates of a file."""
+    why = rf"a certificate is bytes in DER, not {type(given).__name__}: certificates_from\(octets_of_a_file\)"
+    for read in (CertificateFacts.of, LEARNING.with_learnt_anchor):
+        with pytest.raises(CertificateError, match=why):
+            read(given)
+
+
+def test_what_may_not_issue_becomes_no_anchor():
+    """FR-51: nor where somebody else has chosen it."""
+    policy = AuthenticationPolicy.strict("dot.test", issuer_pins=[LEAF_PIN])
+    with pytest.raises(LocalProtocolError, match="may not issue others"):
+        policy.with_learnt_anchor(LEAF)
 
 
 def test_the_second_handshake_validates_up_to_the_learnt_anchor():
@@ -638,7 +770,38 @@ def test_a_resumed_session_that_asked_for_nothing_has_no_dates():
     """Nor is a leaf that cannot be read a reason to fail."""
     policy = AuthenticationPolicy.opportunistic()
     earlier = judge(policy, shown(b"\x30"))
-    assert judge(policy, Evidence(leaf=b"\x30", resumed=earlier, wall_time=NOW)).warnings == ()
+    again = judge(policy, Evidence(leaf=b"\x30", resumed=earlier, wall_time=NOW))
+    assert again.accepted
+    assert again.warnings == earlier.warnings
+
+
+@pytest.mark.parametrize("date", ["not_before", "not_after"])
+def test_a_resumed_session_does_not_rest_on_a_date_that_cannot_be_read(date):
+    """FR-37, FR-58: there is no telling whether the chain is valid still, so that the session is refused."""
+    earlier = judge(STRICT_NAME, shown(LEAF, ISSUER, validated_for="dot.test"))
+    earlier = replace(earlier, validated=(earlier.validated[0], replace(earlier.validated[1], **{date: None})))
+    verdict = judge(STRICT_NAME, Evidence(leaf=LEAF, resumed=earlier, wall_time=NOW))
+    assert (verdict.accepted, verdict.authenticated, verdict.reason) == (False, False, Reason.BAD_CERTIFICATE)
+    assert "certificate #2 of the chain that the resumed TLS session rests on has a date" in verdict.explanation
+
+
+@pytest.mark.parametrize(
+    ("date", "after", "about"),
+    [
+        ("not_after", 0, None),
+        ("not_after", 0.999, None),
+        ("not_after", 1, "expired 1 s ago"),
+        ("not_after", 59.6, "expired 60 s ago"),
+        ("not_after", 86_400 * 365, "expired 365 days ago"),
+        ("not_before", 0, None),
+        ("not_before", -0.001, "valid only in 1 s"),
+        ("not_before", -61, "valid only in 1 minute"),
+    ],
+)
+def test_both_dates_are_inside_to_the_second(date, after, about):
+    """FR-59: by wall time; notAfter names a whole second and is the last (RFC 5280, section 4.1.2.5)."""
+    facts = replace(CertificateFacts.of(LEAF), **{"not_before": 0, "not_after": 2**40, date: NOW})
+    assert facts.date_warning(NOW + after) == about
 
 
 def test_when_a_chain_is_valid():
@@ -761,16 +924,65 @@ def test_a_pin_is_no_text(make):
         make()
 
 
-@pytest.mark.parametrize("anchors", ["/etc/ca.pem", ["/etc/ca.pem"], b"0\x82", [b"-----BEGIN CERTIFICATE-----\n"], 5])
+@pytest.mark.parametrize(
+    ("pins", "kind"),
+    [
+        (None, "NoneType"),
+        (5, "int"),
+        (LEAF_PIN, "Pin"),
+        (str(LEAF_PIN), "str"),
+        (LEAF_PIN.digest, "bytes"),
+        ([LEAF_PIN.digest], "list of bytes"),
+        ([[LEAF_PIN]], "list of list"),
+        ([LEAF_PIN, str(LEAF_PIN), None], "list of NoneType, Pin, str"),
+        ((LEAF_PIN, LEAF), "tuple of Pin, bytes"),
+        ({str(LEAF_PIN): LEAF_PIN}, "dict"),
+    ],
+)
+def test_the_kind_of_what_was_given_for_pins_is_said(pins, kind):
+    """FR-45: and not its value, which may be a key."""
+    for make in (
+        lambda: AuthenticationPolicy.strict(pins=pins),
+        lambda: AuthenticationPolicy.strict("a.example", issuer_pins=pins),
+        lambda: AuthenticationPolicy.opportunistic(pins=pins),
+        lambda: AuthenticationPolicy(pins=pins),
+    ):
+        with pytest.raises(LocalProtocolError, match=rf"pins must be a list of Pin: .*; given: {kind}$") as refused:
+            make()
+        assert str(LEAF_PIN) not in str(refused.value)
+
+
+@pytest.mark.parametrize("flag", ["no", "", 1, 0, None, LEAF_PIN])
+def test_who_asks_for_opportunistic_says_so_in_one_way(flag):
+    """FR-45: every text is true, "no" too, and under this profile anybody is asked."""
+    with pytest.raises(LocalProtocolError, match="is_opportunistic is True or False, not"):
+        AuthenticationPolicy("a.example", is_opportunistic=flag)
+
+
+def test_the_trust_anchor_that_cannot_be_read_is_said():
+    """FR-45: its number in the list."""
+    with pytest.raises(CertificateError, match="certificate 2 of trust_anchors cannot be read: Certificate at"):
+        AuthenticationPolicy.strict("a.example", trust_anchors=[ISSUER, b"\x30\x80", LEAF])
+
+
+PEM = [ISSUER, b"\xef\xbb\xbf-----BEGIN CERTIFICATE-----\n"]
+
+
+@pytest.mark.parametrize(
+    "anchors",
+    ["/etc/ca.pem", ["/etc/ca.pem"], b"0\x82", PEM, 5, Path("ca"), [ISSUER, None], [bytearray(ISSUER)], {"a": ISSUER}],
+)
 def test_a_trust_anchor_is_der(anchors):
     """What is easily mistaken for one is refused, with the function that reads them."""
     with pytest.raises(LocalProtocolError, match=r"certificates in DER, as certificates_from"):
         AuthenticationPolicy.strict("a.example", trust_anchors=anchors)
 
 
-@pytest.mark.parametrize("name", [b"a.example", 5])
+@pytest.mark.parametrize("name", [b"a.example", 5, ip_address("192.0.2.1"), ["a.example"], True])
 def test_a_name_is_text(name):
-    with pytest.raises(LocalProtocolError, match="a name must be text, not"):
+    """FR-45: what is at hand instead is named, and the form that is wanted."""
+    why = rf"a name must be text, not {type(name).__name__}: give it as 'dns.example' or '192.0.2.1'"
+    with pytest.raises(LocalProtocolError, match=why):
         AuthenticationPolicy.strict(name)
 
 
@@ -794,6 +1006,11 @@ def test_pins_and_anchors_may_come_from_any_iterable():
         "256.1.1.1",
         "a.b.0x1f",
         "a.1.",
+        "127.0.0.1.",
+        "127.0.0.1.2",
+        "00000177.1",
+        "example.007",
+        "example.0X",
     ],
 )
 def test_what_is_almost_an_address_is_refused(text):
@@ -803,13 +1020,73 @@ def test_what_is_almost_an_address_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["127.0.0.1%lo", "a\nb", "a\0b", "[a.example]", "[127.0.0.1", "a b", "\u202ea.example"]
-)
+    "text",
+    [
+        "127.0.0.1%lo", "a\nb", "a\0b", "[a.example]", "[127.0.0.1", "a b", "\u202ea.example", "a\n",
+        "127.0.0.1\n", "[1.2.3]",
+        "127.0.0.1\0", "::1\n", " ::1", "[::1]\n", "[[::1]]", "[]", "::ffff:127.0.0.010", "\uff11.0.0.1",
+        "\u0661.\u0661.\u0661.\u0661", "127\u30020\u30020\u30021", "\u2460.example", "a\u00adb.example",
+        "a\u200db.example", "\ud800.example", "a.example\x1b[31m", "\x9b31m", "a..example", ".example", "a.example..",
+        "a" * 64 + ".example",
+        "a" * 999, "1." * 999, "\x1b" * 999,
+    ],
+)  # fmt: skip
 def test_what_is_no_host_is_shown_escaped(text):
-    """FR-50: no line break and no control character of a configuration's reaches a terminal."""
+    """FR-50: no control character of a configuration's reaches a terminal, nor a digit that only looks like one."""
     with pytest.raises(LocalProtocolError) as refused:
         normalize_name(text)
+    assert str(refused.value).isascii()
     assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "", "25eth0", "25%32", "%eth0", "a%b", "eth0\n", "\neth0", "\0", "eth 0", "eth0/64", "eth0]", "[eth0",
+        "\x1b[31m", "\u0661", "\uff11", "\u202e", "010", "00", "12345678901", "+1", "0x1\n", "a" * 65,
+    ],
+)  # fmt: skip
+def test_a_zone_has_one_form(zone):
+    """FR-50: of odd forms some programs read an interface, some a URI's escape, and some nothing at all (RFC 4007)."""
+    for text in (f"fe80::1%{zone}", f"[fe80::1%{zone}]"):
+        with pytest.raises(LocalProtocolError, match="zone of no form: write %eth0, or %2") as refused:
+            normalize_name(text)
+        assert str(refused.value).isascii()
+        assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("zone", ["eth0", "wlp2s0.100", "br-lan_1", "lo", "0", "2", "25", "251", "4294967295", "~"])
+def test_a_zone_is_no_part_of_an_address(zone):
+    """FR-50: a name or a number of an interface, of this machine alone."""
+    assert normalize_name(f"fe80::1%{zone}") == normalize_name(f"[fe80::1%{zone}]") == "fe80::1"
+
+
+@pytest.mark.parametrize(
+    "address", ["::1", "2001:db8::1", "fd00::1", "ff02::1", "127.0.0.1", "169.254.1.1", "::ffff:1.2.3.4"]
+)
+def test_only_a_link_local_address_has_a_zone(address):
+    """FR-50: the system's resolver dials none of these with a zone, so that there is nothing to compare."""
+    for text in (f"{address}%lo", f"[{address}%lo]"):
+        with pytest.raises(LocalProtocolError, match="has a zone, which only a link-local address has"):
+            normalize_name(text)
+
+
+@given(st.text("0123456789abcdefxX.:%[]-", max_size=24))
+@example("127.0.0.010")
+@example("0x7f.1")
+@example("::ffff:127.0.0.1")
+def test_an_address_has_one_reading(text):
+    """FR-50: where the C library reads an address, however loosely, it is this one, or the text is refused."""
+    try:
+        name = normalize_name(text)
+    except LocalProtocolError:
+        return
+    with suppress(OSError):
+        assert inet_ntoa(inet_aton(text.strip("[]"))) == name
+    with suppress(OSError):
+        assert ip_address(inet_pton(AF_INET6, text.strip("[]").partition("%")[0])) == ip_address(name)
+    assert is_address(name) == (":" in name or name.replace(".", "").isdecimal())
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,16 @@ def test_every_month_has_its_days(year):
         element(0x18, b"700101000000Z"),
         element(0x18, b"20500101000000.5Z"),
         element(0x18, b"20500101000000"),
+        element(0x18, b"20500101000000+00"),
+        element(0x18, b"2050010100000 Z"),
+        element(0x18, b"00000101000000Z"),
+        element(0x18, b"00001231235959Z"),
+        element(0x18, b"-0010101000000Z"),
+        element(0x17, b"700101000000z"),
+        element(0x17, b"+00101000000Z"),
+        element(0x38, b"20500101000000Z"),
+        b"\x18\x81\x0f20500101000000Z",
+        b"\x18\x8020500101000000Z\0\0",
         element(0x17, b"700001000000Z"),
         element(0x17, b"701301000000Z"),
         element(0x17, b"700100000000Z"),
@@ -370,7 +380,7 @@ def test_every_month_has_its_days(year):
     ],
 )
 def test_a_date_in_no_form_is_none(time):
-    """The pin does not depend on dates, so that a bad one hides nothing but itself."""
+    """FR-37: the pin does not depend on dates, so that a bad one hides nothing but itself."""
     good = element(0x17, EPOCH_DATE)
     assert dates_of(good, time) == (0, None)
     assert dates_of(time, b"")[0] is None
@@ -422,6 +432,66 @@ def test_authorities_agree_with_another_reader(name):
     assert may_issue(certificate(name)) is is_authority
 
 
+CA_TRUE = b"\x01\x01\xff"
+
+PATHS = [
+    (b"\x02\x01\x00", True),
+    (b"\x02\x01\x7f", True),
+    (b"\x02\x02\x00\x80", True),
+    (b"\x02\x01\xff", False),
+    (b"\x02\x02\x00\x01", False),
+    (b"\x02\x00", False),
+    (b"\x02\x01", False),
+    (b"\x02\x05\x01", False),
+    (b"\x01\x01\x00", False),
+    (b"\x02\x01\x00\x05\x00", False),
+]
+"Lengths of a path, and whether each can be read (RFC 5280, section 4.2.1.9)."
+
+USAGES = [
+    (b"\x03\x02\x02\x04", True),
+    (b"\x03\x03\x07\x06\x80", True),
+    (b"\x03\x02\x01\x02", False),
+    (b"\x03\x02\x03\x04", False),
+    (b"\x03\x02\x08\x04", False),
+    (b"\x03\x01\x00", False),
+    (b"\x03\x02\x02\x04\x00", False),
+    (b"\x04\x02\x02\x04", False),
+    (b"", False),
+]
+"Key usages, and whether each can be read and lets a key sign certificates (RFC 5280, section 4.2.1.3)."
+
+
+def limit(tag: int, *names: bytes) -> bytes:
+    return element(tag, *(element(SEQUENCE, name) for name in names))
+
+
+DNS = element(0x82, b"dot.test")
+
+LIMITS = [
+    (element(SEQUENCE, limit(0xA0, DNS)), True),
+    (element(SEQUENCE, limit(0xA1, DNS, element(0x87, bytes(8)))), True),
+    (element(SEQUENCE, limit(0xA0, DNS), limit(0xA1, element(0x87, bytes(32)))), True),
+    (element(SEQUENCE, limit(0xA0, element(0xA4, b"\x30\x00"))), True),
+    (element(SEQUENCE, limit(0xA0, element(0x82, b"d\xf6t.test"))), False),
+    (element(SEQUENCE, limit(0xA0, element(0x87, bytes(4)))), False),
+    (element(SEQUENCE, limit(0xA0, element(0x89, b""))), False),
+    (element(SEQUENCE, limit(0xA0, element(0x04, b""))), False),
+    (element(SEQUENCE, limit(0xA0, DNS + b"\x80\x01\x01")), False),
+    (element(SEQUENCE, limit(0xA0, DNS + b"\x81\x01\x05")), False),
+    (element(SEQUENCE, limit(0xA1, DNS), limit(0xA0, DNS)), False),
+    (element(SEQUENCE, limit(0xA0, DNS), b"\x05\x00"), False),
+    (element(SEQUENCE, limit(0xA0)), False),
+    (element(SEQUENCE, element(0xA0, b"\x30\x7f" + DNS)), False),
+    (element(SEQUENCE, element(0xA0, b"\x30\x0b" + DNS)), False),
+    (element(SEQUENCE, element(0xA0, b"\x30\x0b\x82\x09dot.test"), b"t"), False),
+    (element(SEQUENCE), False),
+    (element(SEQUENCE, limit(0xA0, DNS)) + b"\0", False),
+    (b"", False),
+]
+"Name constraints, and whether each can be read (RFC 5280, section 4.2.1.10)."
+
+
 @pytest.mark.parametrize(
     ("der", "expected"),
     [
@@ -440,13 +510,63 @@ def test_authorities_agree_with_another_reader(name):
         (made(options=b"\x82\x02\x00\x01"), False),
         (made(), False),
         (made(options=element(0xA3, b"\x30\x7f")), False),
+        *((with_extensions(extension(19, element(SEQUENCE, CA_TRUE, path))), is_read) for path, is_read in PATHS),
+        *((with_extensions(AUTHORITY, extension(15, usage)), is_read) for usage, is_read in USAGES),
+        *((with_extensions(AUTHORITY, SIGNS, extension(30, limits)), is_read) for limits, is_read in LIMITS),
+        (made(version=b"", options=element(0xA3, element(SEQUENCE, AUTHORITY, SIGNS))), False),
+        (made(version=b"\xa0\x03\x02\x01\x01", options=element(0xA3, element(SEQUENCE, AUTHORITY))), False),
+        (made(options=element(0xA3, element(SEQUENCE, AUTHORITY), b"\x05\x00")), False),
+        (with_extensions(AUTHORITY, element(SEQUENCE, b"\x06\x01\x01", b"\x04\x00", b"\x05\x00")), False),
+        (with_extensions(AUTHORITY, b"\x30\x05\x06\x01\x01\x04\x02"), False),
+        (with_extensions(AUTHORITY, SIGNS, extension(35, b"\xff\xff")), True),
+        (with_extensions(extension(19, b"\x30\x03\x01\x01\xff\x00"), SIGNS), False),
+        (with_extensions(extension(19, b"\x30\x03\x01\x01\x01"), SIGNS), False),
+        (with_extensions(extension(19, b""), SIGNS), False),
     ],
     ids=[
         "ca", "ca-signs", "path-length", "unique-ids", "ca-signs-not", "no-constraints", "no-ca", "ca-false", "twice",
         "empty-usage", "cut", "no-extension", "no-extensions", "plain", "too-long",
+        *(f"path-{path.hex()}" for path, _ in PATHS),
+        *(f"usage-{usage.hex()}" for usage, _ in USAGES),
+        *(f"limits-{limits.hex()}" for limits, _ in LIMITS),
+        "v1", "v2", "behind-extensions", "behind-value", "value-too-long", "other-unreadable",
+        "behind-constraints", "ca-of-no-form", "no-octets",
     ],
 )  # fmt: skip
 def test_who_may_issue(der, expected):
     """FR-51: what cannot be read, and what is there twice, means no."""
     read_certificate(der)
     assert may_issue(der) is expected
+
+
+def test_an_extension_ends_with_the_extensions():
+    """FR-51: octets of the signature are no part of it."""
+    der = with_extensions(AUTHORITY, extension(35, b"\xab\xcd"))
+    start = bytes.fromhex("300c 0603551d23 0101ff 0402")
+    longer = der.replace(start, bytes.fromhex("300e 0603551d23 0101ff 0404"))
+    assert may_issue(der)
+    assert der != longer
+    read_certificate(longer)
+    assert not may_issue(longer)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@given(
+    st.sampled_from(["ca-inter-p256", "ca-root-p384"]), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)))
+)
+def test_whoever_may_issue_may_so_to_another_reader(name, changes):
+    """FR-51: of any octets; what the other reader, cryptography, cannot read at all is not compared."""
+    octets_of = bytearray(certificate(name))
+    for at, value in changes:
+        octets_of[at % len(octets_of)] = value
+    der = bytes(octets_of)
+    if isinstance(result_of(read_certificate, der), CertificateError) or not may_issue(der):
+        return
+    try:
+        extensions = x509.load_der_x509_certificate(der).extensions
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion):
+        return
+    assert constraints.ca
+    assert usage.key_cert_sign

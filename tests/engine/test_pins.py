@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from itertools import combinations
@@ -135,10 +136,47 @@ def test_labels_are_read_without_regard_to_case(text):
         (TEXT.replace("K", "\u212a"), "is not in the base64 alphabet"),
         (TEXT.replace("w", "\0"), r"'\\x00' is not in the base64 alphabet"),
         ("====", "its length is 0 octets"),
+        (f"+tls-pin={TEXT}", "it is an option of a command line: give what follows the = alone"),
+        (f"--tls-pin={TEXT}", "it is an option of a command line"),
+        (f"--tls-pin {TEXT}", "it is an option of a command line"),
+        (f"+tls-pin=sha256/{TEXT}", "it is an option of a command line"),
+        (f"sha256//{TEXT}", "curl writes two slashes here: write sha256/ with one"),
+        (f"sha256//{TEXT};sha256//{TEXT}", "';' is not in the base64 alphabet: give one pin alone"),
+        (f'pin-sha256="{TEXT}"; max-age=5184000', "it is more than one directive: give what stands between a pair of"),
+        (f'pin-sha256="{TEXT}"; pin-sha256="{TEXT}"', "it is more than one directive"),
+        (f'pin-sha256="{TEXT}";', "it is more than one directive"),
+        (f"sha256:{TEXT}", "a colon follows sha256: write sha256/ and the base64"),
+        (f"SHA256:{TEXT[:-1]}", "a colon follows sha256"),
+        (f'"{TEXT}"', "quotes are not in the base64 alphabet: leave them out"),
+        (f"'{TEXT}'", "quotes are not in the base64 alphabet: leave them out"),
+        (f"{TEXT} {TEXT}", "' ' is not in the base64 alphabet: give one pin alone"),
+        (f"{TEXT}\n{TEXT}\n", r"'\\n' is not in the base64 alphabet: give one pin alone"),
+        (f"{TEXT}==\n", "white space is not in the base64 alphabet: remove it"),
+        (f"{TEXT}\r\n", "white space is not in the base64 alphabet: remove it"),
+        (f"\ufeff{TEXT}", r"'\\ufeff' is not in the base64 alphabet"),
+        (f"\u00a0{TEXT}", "white space is not in the base64 alphabet: remove it"),
+        (DIGEST.hex(" "), "it looks like hex"),
+        (DIGEST.hex("-"), "it looks like hex"),
+        (f"0x{DIGEST.hex()}", r"it looks like hex.* as in TLSA 3 1 1, is Pin\(bytes.fromhex\(...\)\)"),
+        (f"{DIGEST.hex()}\n", "it looks like hex"),
+        (DIGEST[:20].hex(":"), "it looks like hex"),
+        (f"sha256 Fingerprint={DIGEST.hex(':').upper()}", "fingerprint of a certificate is no pin"),
+        (f"SHA1 Fingerprint={DIGEST[:20].hex(':').upper()}", "fingerprint of a certificate is no pin"),
+        ("the fingerprint", "the fingerprint of a certificate is no pin"),
+        (f"sha256/{DIGEST.hex()}", "it looks like hex"),
+        (f"{TEXT}=", "its padding is wrong"),
+        (TEXT[:-1], "its padding is wrong"),
+        (TEXT.replace("/", "_")[:-1], "url-safe alphabet"),
+        ("-----BEGIN CERTIFICATE-----\nMII", "it is PEM: Pin.of_certificate and Pin.of_public_key take it, as bytes"),
+        ("\ufeff-----BEGIN PUBLIC KEY-----\nMII", "it is PEM"),
+        ("server.pem", "it looks like the name of a file: Pin.of_certificate and Pin.of_public_key take its octets"),
+        ("/etc/ssl/key.pub\n", "it looks like the name of a file"),
+        ("", "its length is 0 octets"),
+        ("\0", r"'\\x00' is not in the base64 alphabet"),
     ],
 )
 def test_what_is_wrong_and_what_to_do(text, why):
-    """A configuration error is found by reading its message (AUT-7, AUT-8)."""
+    """FR-45: a configuration error is found by reading its message (AUT-7, AUT-8)."""
     with pytest.raises(PinError, match=why):
         Pin.parse(text)
 
@@ -168,6 +206,33 @@ def test_a_pasted_private_key_is_not_shown():
     with pytest.raises(PinError) as caught:
         Pin.parse(f"-----BEGIN PRIVATE KEY-----\n{TEXT}\n-----END PRIVATE KEY-----\n")
     assert TEXT[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given_pin", "why"),
+    [
+        (DIGEST, r"not bytes: Pin\(digest\) takes the 32 octets themselves"),
+        (TEXT.encode(), r"not bytes: .* octets.decode\(\) makes text of base64"),
+        (bytearray(DIGEST), "not bytearray: Pin"),
+        (Pin(DIGEST), "not Pin: this is a pin already"),
+        ([TEXT], "not list: give one pin in base64, as str"),
+        (None, "not NoneType: give one pin"),
+    ],
+)
+def test_a_pin_is_parsed_from_text(given_pin, why):
+    """FR-45: what was given, and what to do."""
+    with pytest.raises(PinError, match=f"a pin is parsed from text, {why}"):
+        Pin.parse(given_pin)
+
+
+@pytest.mark.parametrize("sample", ["=", " ", "= ", "aa:", "/", "pin-sha256=", "sha256/", "tls-pin="])
+def test_a_long_text_is_refused_soon(sample):
+    """FR-45: in time that grows with its length alone, and without showing it."""
+    began = time.process_time()
+    with pytest.raises(PinError) as refused:
+        Pin.parse(sample * 2_000_000)
+    assert time.process_time() - began < 5
+    assert len(str(refused.value)) < 500
 
 
 @given(st.binary(min_size=32, max_size=32))

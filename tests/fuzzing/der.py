@@ -19,6 +19,9 @@ from dot_proto import (
 )
 from dot_proto import _der as der
 from support.scenes import LEAF
+from support.vectors import certificate
+
+ISSUER = certificate("ca-inter-p256")
 
 STRANGER = AuthenticationPolicy.strict(pins=[Pin(bytes(32))])
 "Whom no certificate satisfies."
@@ -39,19 +42,21 @@ def target(data: bytes) -> None:
     pin = Pin.of_certificate(data)
     assert pin == Pin.of_public_key(spki) == Pin(sha256(spki).digest())
     has_one_reading(data)
+    if der.may_issue(data):
+        may_issue_to_others(data)
     is_judged_by_its_key(data, pin)
     agrees_with_cryptography(data, certificate)
 
 
 def whole(data: bytes) -> bytes:
-    """The octets themselves, or, if the first is no SEQUENCE, the changes that they make to a real certificate.
+    """The octets themselves, or, if the first is no SEQUENCE, the changes that they make to a server's or an issuer's.
 
     A change is an offset of two octets and the octet to put there: few changes to the right octets get further
     into the walk than a fuzzer would come by itself.
     """
     if data[:1] in (b"", b"\x30"):
         return data
-    changed = bytearray(LEAF)
+    changed = bytearray(ISSUER if data[0] & 1 else LEAF)
     for at in range(1, len(data) - 2, 3):
         changed[int.from_bytes(data[at : at + 2]) % len(changed)] = data[at + 2]
     return bytes(changed)
@@ -71,6 +76,16 @@ def has_one_reading(data: bytes) -> None:
     for other in (data[:-1], data + b"\0", data[1:]):
         with pytest.raises(CertificateError):
             der.read_certificate(other)
+
+
+def may_issue_to_others(data: bytes) -> None:
+    """Where cryptography can read the extensions, it finds an authority too."""
+    try:
+        extensions = x509.load_der_x509_certificate(data).extensions
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
+        return
+    assert constraints.ca
 
 
 def is_judged_by_its_key(data: bytes, pin: Pin) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from dot_proto import (
     AuthenticationPolicy,
     CertificateError,
@@ -30,7 +36,8 @@ def pins(text: str) -> None:
     """A pin is in its text, and reads back from each of its three forms (AUT-4)."""
     try:
         pin = Pin.parse(text)
-    except PinError:
+    except PinError as refused:
+        assert str(refused).isprintable()  # noqa: PT017
         return
     assert str(pin) in text
     for form in (f"{pin}", f"sha256/{pin}", f'pin-sha256="{pin}"'):
@@ -47,6 +54,7 @@ def files(data: bytes) -> None:
         assert found
         assert all(der.read_certificate(each) for each in found)
         assert Pin.of_certificate(data) == Pin.of_certificate(found[0])
+        is_whole(data, found)
     try:
         key = pem.public_key_from(data)
     except CertificateError:
@@ -55,14 +63,26 @@ def files(data: bytes) -> None:
         assert pem.public_key_from(key) == pem.public_key_from(pem.public_key_to_pem(key)) == key
 
 
+def is_whole(data: bytes, found: list[bytes]) -> None:
+    """What another reader finds in an accepted file, we have found."""
+    try:
+        others = x509.load_pem_x509_certificates(data)
+    except (ValueError, x509.InvalidVersion):
+        return
+    assert {one.public_bytes(Encoding.DER) for one in others} <= set(found)
+
+
 def names(text: str) -> None:
     """A name in its one form stays so; what can be asked can be walked."""
     try:
         name = normalize_name(text)
-    except LocalProtocolError:
-        pass
+    except LocalProtocolError as refused:
+        assert str(refused).isascii()  # noqa: PT017
+        assert str(refused).isprintable()  # noqa: PT017
     else:
         assert normalize_name(name) == name
+        with suppress(OSError, ValueError):  # where the C library reads an IPv4 address, it is this one
+            assert socket.inet_ntoa(socket.inet_aton(text.strip("[]"))) == name
         policy = AuthenticationPolicy.strict(text)
         assert policy.name == name
         assert policy.server_name == (None if is_address(name) else name)

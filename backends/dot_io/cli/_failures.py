@@ -81,8 +81,9 @@ def _advice(alert: str) -> list[str]:
 
 def _names(verdict: Verdict) -> list[str]:
     """Whom the certificate is for, where it is for somebody else."""
-    if verdict.reason is not Reason.NAME or not verdict.presented:
+    own = dict(verdict.numbered).get(1)
+    if verdict.reason is not Reason.NAME or own is None:
         return []
-    names = alternative_names(verdict.presented[0].der)
+    names = alternative_names(own.der)
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return [f"the certificate is for {', '.join(names[:MAX_NAMES]) or 'no name at all'}{more}"]

@@ -1,4 +1,4 @@
-"""What people want to read of a certificate: subject and names, on one line, safe to print.
+"""What people want to read of a certificate: subject and names, on one line, safe to print; and files of them.
 
 cryptography is imported when a certificate is to be read, not before: it takes longer than a query.
 """
@@ -9,16 +9,31 @@ import warnings
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ._errors import printable
+from ._errors import UsageError, printable
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+MAX_FILE: Final = 16 * 1024 * 1024
+"Octets of a file that are read; a whole trust store has a quarter of a megabyte."
 
 UNREADABLE: Final = "(subject cannot be read)"
 EMPTY: Final = "(no subject)"
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 "To which seconds are added: datetime.fromtimestamp() takes only what the platform's own time does."
+
+
+def octets_of(file: str) -> bytes:
+    """What a file of certificates holds; raises :class:`UsageError` where it cannot be read to its end."""
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:  # the latter: no name of a file can hold a NUL
+        raise UsageError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > MAX_FILE:
+        raise UsageError(f"{file}: more than {MAX_FILE >> 20} MiB, which is no file of certificates")
+    return data
 
 
 def subject(der: bytes) -> str:

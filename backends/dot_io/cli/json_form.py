@@ -139,9 +139,21 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "warnings": list(verdict.warnings),
         "matchedPin": None if verdict.matched_pin is None else str(verdict.matched_pin),
         "matchedDepth": verdict.matched_depth,
-        "presented": [certificate(one) for one in verdict.presented],
+        "presented": chain(verdict),
         "validated": [certificate(one) for one in verdict.validated],
     }
+
+
+def chain(verdict: Verdict) -> list[dict[str, Any]]:
+    """The certificates as they were sent, leaf first; of one that cannot be read, why, in its place."""
+    found = {number: certificate(one) for number, one in verdict.numbered}
+    found |= {number: unreadable(why) for number, why in verdict.unreadable}
+    return [found[number] for number in sorted(found)]
+
+
+def unreadable(why: str) -> dict[str, Any]:
+    """A certificate that cannot be read, with the members of one that can."""
+    return {"subject": None, "pin": None, "notBefore": None, "notAfter": None, "comment": why}
 
 
 def certificate(one: CertificateFacts) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import dataclass
+from typing import Any
 
 from dot_proto import (
     AuthenticationPolicy,
@@ -24,14 +25,11 @@ from dot_proto import (
 from ..blocking import connect
 from ..tls import ClientContext
 from . import json_form
-from ._errors import UsageError, complain
+from ._errors import UsageError, complain, printable
 from ._failures import explain
 from .arguments import FILE_SUFFIXES, PinArguments
-from .certificates import date, subject
+from .certificates import date, octets_of, subject
 from .exit_codes import ExitCode
-
-MAX_FILE: Final = 16 * 1024 * 1024
-"Octets of a file that are read; a whole trust store has a quarter of a megabyte."
 
 
 def run(arguments: PinArguments) -> int:
@@ -49,25 +47,22 @@ def run(arguments: PinArguments) -> int:
 
 def _of_file(arguments: PinArguments) -> ExitCode:
     file = arguments.target
-    try:
-        with open(file, "rb") as opened:
-            data = opened.read(MAX_FILE)
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+    data = octets_of(file)
     try:
         certificates = tuple(map(CertificateFacts.of, certificates_from(data)))
     except CertificateError as error:
         try:
             key = Pin.of_public_key(data)
-        except CertificateError:
-            raise UsageError(f"{file}: {error}") from error
-        _show(arguments, [f";; the public key in {file}"], (), [key])
+        except CertificateError as of_key:
+            is_of_key = b"BEGIN PUBLIC KEY" in data and b"BEGIN CERTIFICATE" not in data
+            raise UsageError(f"{file}: {of_key if is_of_key else error}") from error
+        _show(arguments, [f";; the public key in {file}"], [_Key(key, {"pin": str(key)})])
         return ExitCode.ANSWER
     remarks = [
         f";; {file}: {len(certificates)} certificate{'s' if len(certificates) > 1 else ''}",
         ";; A server's own pin may stand alone; an issuer's counts only with a name, +tls-host=NAME.",
     ]
-    _show(arguments, remarks, certificates, [one.pin for one in certificates])
+    _show(arguments, remarks, [_key(number, one) for number, one in enumerate(certificates, 1)])
     return ExitCode.ANSWER
 
 
@@ -81,46 +76,51 @@ def _of_server(arguments: PinArguments) -> ExitCode:
     try:
         context = ClientContext(policy, sessions=False)
         with connect(server.host, port=server.port, timeout=arguments.timeout, context=context) as client:
-            sent = client.verdict.presented
+            verdict = client.verdict
     except DoTError as error:
         code, lines = explain(error, server.host, server.port)
         complain(*lines)
         return code
-    if not sent:
-        complain(f"{server.host}@{server.port}: the server showed no certificate that can be read")
+    if not verdict.presented:
+        complain(f"{server.host}@{server.port}: the server showed no certificate that can be read", *verdict.warnings)
         return ExitCode.HANDSHAKE
     remarks = [
         f";; sent by {server.host}@{server.port}, which was asked nothing.  This proves nothing by itself: whoever",
         ";; answers can send any certificate.  Compare with what the server's operator says elsewhere.",
     ]
-    _show(arguments, remarks, sent, [one.pin for one in sent], is_chain=True)
+    keys = {number: _key(number, one, _use(number)) for number, one in verdict.numbered}
+    for number, why in verdict.unreadable:
+        keys[number] = _Key(None, json_form.unreadable(why), f";; #{number}, cannot be read: {printable(why)}")
+    _show(arguments, remarks, [keys[number] for number in sorted(keys)])
     return ExitCode.ANSWER
 
 
-def _show(
-    arguments: PinArguments,
-    remarks: Iterable[str],
-    certificates: tuple[CertificateFacts, ...],
-    pins: list[Pin],
-    *,
-    is_chain: bool = False,
-) -> None:
-    """``is_chain``: the first certificate is a server's own."""
-    if arguments.json:
-        described = [json_form.certificate(one) for one in certificates] or [{"pin": str(pin)} for pin in pins]
-        print(json.dumps({"source": arguments.target, "keys": described}, indent=2))
-        return
-    print(*remarks, sep="\n")
-    for number, pin in enumerate(pins, 1):
-        if certificates:
-            print(f";; #{number}, {_summary(certificates[number - 1])}{_use(number) if is_chain else ''}")
-        print(f"+tls-pin={pin}")
+@dataclass
+class _Key:
+    """One key to show."""
+
+    pin: Pin | None
+    "``None``: its certificate cannot be read."
+    described: dict[str, Any]
+    title: str | None = None
 
 
-def _summary(one: CertificateFacts) -> str:
+def _key(number: int, one: CertificateFacts, use: str = "") -> _Key:
     until = date(one.not_after)
     shown = "until a date that cannot be read" if until is None else f"until {until:%Y-%m-%d}"
-    return f"{subject(one.der)} ({shown})"
+    return _Key(one.pin, json_form.certificate(one), f";; #{number}, {subject(one.der)} ({shown}){use}")
+
+
+def _show(arguments: PinArguments, remarks: Iterable[str], keys: Iterable[_Key]) -> None:
+    if arguments.json:
+        print(json.dumps({"source": arguments.target, "keys": [key.described for key in keys]}, indent=2))
+        return
+    print(*remarks, sep="\n")
+    for key in keys:
+        if key.title is not None:
+            print(key.title)
+        if key.pin is not None:
+            print(f"+tls-pin={key.pin}")
 
 
 def _use(number: int) -> str:

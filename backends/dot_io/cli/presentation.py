@@ -7,9 +7,9 @@ order in which things happen.  Where kdig's ``-d`` says nothing (what was valida
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 import dns.flags
@@ -86,24 +86,27 @@ def judgement(verdict: Verdict) -> list[str]:
 
 
 def _hierarchy(verdict: Verdict) -> list[str]:
-    if not verdict.presented:
+    if not verdict.presented and not verdict.unreadable:
         return [f"{DEBUG}TLS, no certificate received"]
     title = "certificate hierarchy of the session resumed:" if verdict.is_resumed else "received certificate hierarchy:"
-    return [f"{DEBUG}TLS, {title}", *_certificates(verdict, verdict.presented)]
+    shown = {number: _certificate(verdict, number, one) for number, one in verdict.numbered}
+    for number, why in verdict.unreadable:
+        shown[number] = [f"{DEBUG} #{number}, cannot be read: {printable(why)}"]
+    return [f"{DEBUG}TLS, {title}", *chain.from_iterable(shown[number] for number in sorted(shown))]
 
 
 def _validated(verdict: Verdict) -> list[str]:
     if not verdict.validated:
         return []
-    return [f"{DEBUG}TLS, validated certificate chain:", *_certificates(verdict, verdict.validated)]
+    shown = (_certificate(verdict, number, one) for number, one in enumerate(verdict.validated, 1))
+    return [f"{DEBUG}TLS, validated certificate chain:", *chain.from_iterable(shown)]
 
 
-def _certificates(verdict: Verdict, certificates: Iterable[CertificateFacts]) -> list[str]:
-    lines: list[str] = []
-    for number, one in enumerate(certificates, 1):
-        lines.append(f"{DEBUG} #{number}, {subject(one.der)}")
-        lines.append(f"{DEBUG}     SHA-256 PIN: {one.pin}{_remark(verdict, one)}")
-    return lines
+def _certificate(verdict: Verdict, number: int, one: CertificateFacts) -> list[str]:
+    return [
+        f"{DEBUG} #{number}, {subject(one.der)}",
+        f"{DEBUG}     SHA-256 PIN: {one.pin}{_remark(verdict, one)}",
+    ]
 
 
 def _remark(verdict: Verdict, one: CertificateFacts) -> str:
@@ -120,15 +123,16 @@ def matched_certificate(verdict: Verdict) -> CertificateFacts | None:
     """The certificate whose key a pin names, among those that count: never one that was merely sent."""
     if verdict.matched_depth is None:
         return None
-    return (verdict.validated or verdict.presented)[verdict.matched_depth]
+    counted = dict(enumerate(verdict.validated, 1)) or dict(verdict.numbered)
+    return counted.get(verdict.matched_depth + 1)  # a Python may hide what was sent
 
 
 def _pin_check(verdict: Verdict) -> list[str]:
     if not verdict.policy.pins:
         return [f"{DEBUG}TLS, skipping certificate PIN check"]
     if verdict.matched_depth is not None:
-        chain = " of the validated chain" if verdict.validated else ""
-        return [f"{DEBUG}TLS, the PIN of certificate #{verdict.matched_depth + 1}{chain} matches"]
+        where = " of the validated chain" if verdict.validated else ""
+        return [f"{DEBUG}TLS, the PIN of certificate #{verdict.matched_depth + 1}{where} matches"]
     if verdict.reason is Reason.PIN:
         return [f"{DEBUG}TLS, no certificate PIN match"]
     return [f"{DEBUG}TLS, certificate PINs not compared"]

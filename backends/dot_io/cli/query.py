@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -26,6 +25,7 @@ from . import presentation
 from ._errors import UsageError, complain
 from ._failures import explain
 from .arguments import QueryArguments
+from .certificates import octets_of
 from .exit_codes import ExitCode
 from .presentation import SessionFacts, Times
 
@@ -121,10 +121,11 @@ def _context(arguments: QueryArguments) -> ClientContext:
 
 def _anchors(file: str) -> tuple[bytes, ...]:
     try:
-        return tuple(certificates_from(Path(file).read_bytes()))
-    except (OSError, CertificateError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"+tls-ca={file}: {reason}") from error
+        return tuple(certificates_from(octets_of(file)))
+    except UsageError as error:
+        raise UsageError(f"+tls-ca={error}") from error
+    except CertificateError as error:
+        raise UsageError(f"+tls-ca={file}: {error}") from error
 
 
 def _facts(handshake: HandshakeCompleted) -> SessionFacts:

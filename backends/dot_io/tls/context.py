@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from dot_proto import AuthenticationPolicy, LocalProtocolError
+from dot_proto.authentication import checked_anchors
 
 from .._stays import StaysInProcess
 from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, warn_of_weakness
@@ -202,7 +203,7 @@ class ServerContext(StaysInProcess):
         context.set_alpn_protocols([ALPN])
         if client_trust_anchors is not None:
             context.verify_mode = ssl.CERT_REQUIRED
-            _trust(context, client_trust_anchors)
+            _trust(context, checked_anchors("client_trust_anchors", client_trust_anchors, without="to ask for none"))
             # A resumed session would show nothing of the client's chain but its first certificate, and could only be
             # ended after the handshake, without the alert that says why (see server.py).  So under TLS 1.3 there is no
             # resumption, and each connection of such a client costs a full handshake.
