@@ -10,8 +10,10 @@ from typing import ClassVar, Final
 from dot_proto import CertificateError, CertificateFacts, Event, ServerConfiguration, ServerConnection
 
 from ..errors import Failure, HandshakeError
-from .context import ALPN, ServerContext
-from .failures import handshake_error
+from .audit import ALPN
+from .callbacks import raised_for
+from .context import ServerContext
+from .failures import handshake_error, local_failure
 from .hello import NO_APPLICATION_PROTOCOL, offered_alpn
 from .session import HANDSHAKE_TIMEOUT, Session
 
@@ -83,6 +85,8 @@ class TLSServer(Session):
         if isinstance(error, ssl.SSLCertVerificationError):
             text = f"the client's certificate is refused: {error.verify_message} (OpenSSL code {error.verify_code})"
             return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
+        if (raised := raised_for(self._tls)) is not None:
+            return self.connection.fail(local_failure(raised), now=now)
         return self.connection.fail(handshake_error(error, bytes(self._first_octets)), now=now)
 
     def _records_read(self, with_data: int, without: int) -> None:
