@@ -87,7 +87,7 @@ def audit_new_server(context: ssl.SSLContext) -> None:
 
 def _check_kind(context: object) -> None:
     # By what it can do: while truststore is injected, contexts of the standard library are no ssl.SSLContext.
-    if not hasattr(context, "wrap_bio"):
+    if isinstance(context, type) or not hasattr(context, "wrap_bio"):
         raise LocalProtocolError(f"ssl_context must be an ssl.SSLContext, not {type(context).__name__}")
 
 
@@ -205,8 +205,8 @@ def _no_service(reason: str) -> Complaint:
     """What mends a context with which no handshake succeeds, by OpenSSL's reason."""
     says = f"no handshake can succeed, OpenSSL says {reason.lower().replace('_', ' ')!r}"
     if reason == "NO_PROTOCOLS_AVAILABLE":
-        return f"{_SET_MAXIMUM}; context.options &= ~(ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3)", says
-    if reason == "NO_SHARED_CIPHER":
+        return "context.options &= ~(ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3)", says
+    if reason in ("NO_SHARED_CIPHER", "UNSUPPORTED_PROTOCOL"):  # the second where it allows TLS 1.3 alone
         return "context.load_cert_chain(certificate_file)", f"{says}: no certificate, or no suite for its key"
     return _SET_CIPHERS, says
 

@@ -13,7 +13,6 @@ import functools
 import os
 import re
 import ssl
-from pathlib import Path
 from typing import Final
 
 from ..errors import TLSLibraryError
@@ -56,16 +55,17 @@ def library_error(why: str) -> TLSLibraryError:
     return TLSLibraryError(f"{ssl.OPENSSL_VERSION} cannot be used: {why}; look at its configuration, {_whence()}")
 
 
-def configuration_file() -> Path:
+def configuration_file() -> str:
     """The file that OpenSSL reads, whether there is one or not."""
+    if ENVIRONMENT in os.environ:
+        return os.environ[ENVIRONMENT]
     # OpenSSL has the two in one directory, of which ssl tells the other one.
-    beside = Path(ssl.get_default_verify_paths().openssl_cafile)
-    return Path(os.environ.get(ENVIRONMENT) or beside.with_name("openssl.cnf"))
+    return os.path.join(os.path.dirname(ssl.get_default_verify_paths().openssl_cafile), "openssl.cnf")
 
 
 def _whence() -> str:
     file = configuration_file()
-    return f"{ENVIRONMENT}={file}" if os.environ.get(ENVIRONMENT) else f"{file} ({ENVIRONMENT} is not set)"
+    return f"{ENVIRONMENT}={file}" if ENVIRONMENT in os.environ else f"{file} ({ENVIRONMENT} is not set)"
 
 
 def site_versions(fresh: ssl.SSLContext) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
@@ -127,15 +127,15 @@ def _settings() -> dict[str, str]:
     return found
 
 
-def _read(file: Path, section: str, sections: Sections, includes: int) -> str:
+def _read(file: str, section: str, sections: Sections, includes: int) -> str:
     """Add what a file says, from ``section`` on; returns the section in which it ends.
 
     OpenSSL itself goes on without a file that is not there, or that it cannot read.
     """
     try:
-        with file.open(encoding="utf-8", errors="replace") as stream:
+        with open(file, encoding="utf-8", errors="replace") as stream:
             text = stream.read(MAX_FILE)
-    except OSError:
+    except (OSError, ValueError):  # the second for a name with NUL
         return section
     for line in re.sub(r"\\\r?\n", "", text).splitlines():
         line = _COMMENT.sub(r"\1", line).strip()
@@ -144,7 +144,7 @@ def _read(file: Path, section: str, sections: Sections, includes: int) -> str:
             sections.setdefault(section, {})
         elif include := re.fullmatch(r"\.include\s*=?\s*(.+)", line):
             if includes:
-                for one in _included(Path(_value(include[1], section, sections))):
+                for one in _included(_value(include[1], section, sections)):
                     section = _read(one, section, sections, includes - 1)
         elif not line.startswith(".") and "=" in line:
             name, _, value = line.partition("=")
@@ -160,11 +160,15 @@ _REFERENCE: Final = re.compile(r"\$(?:\{(\S+?)\}|\((\S+?)\)|((?:\w+::)?\w+))")
 "A value that stands for another: $name, ${name}, $(name), $section::name."
 
 
-def _included(path: Path) -> list[Path]:
-    path = Path(os.environ.get("OPENSSL_CONF_INCLUDE", ""), path)
-    if not path.is_dir():
+def _included(path: str) -> list[str]:
+    path = os.path.join(os.environ.get("OPENSSL_CONF_INCLUDE", ""), path)
+    if not os.path.isdir(path):
         return [path]
-    return sorted(one for one in path.iterdir() if one.suffix in (".cnf", ".conf"))
+    try:
+        names = sorted(os.listdir(path))
+    except OSError:
+        return []
+    return [os.path.join(path, name) for name in names if name.endswith((".cnf", ".conf"))]
 
 
 def _value(text: str, section: str, sections: Sections) -> str:
