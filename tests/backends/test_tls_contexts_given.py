@@ -256,6 +256,36 @@ def test_a_file_that_is_not_there_is_named(pki: Pki, tmp_path: Path) -> None:
         ServerContext(pki.file(*pki.honest), gone)
 
 
+@both_versions
+def test_nobody_comes_in_without_the_certificate_that_is_asked_for(pki: Pki, version: ssl.TLSVersion) -> None:
+    """FR-60: whatever let the handshake pass, as a pre-shared key would; here the question came too late."""
+    theirs = mended_server(pki)
+    server = TLSServer(ServerContext(ssl_context=theirs), now=0.0)
+    theirs.verify_mode = ssl.CERT_REQUIRED
+    clock = Clock()
+    wire = Wire(Peer(raw_client(version)), server, clock=clock).flow()
+    error = the(ConnectionClosed, wire.server_events).error
+    assert isinstance(error, HandshakeError)
+    assert error.failure is Failure.REFUSED
+    assert "shown no certificate" in str(error)
+
+
+# The page.
+
+PAGE = Path(__file__).parents[2] / "docs" / "tls.md"
+
+BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", ["ssl.create_default_context()", "truststore.SSLContext", "load_cert_chain"])
+def test_the_page_shows_how(pki: Pki, words: str) -> None:
+    """FR-83: what the page shows is taken as it stands, on each Python."""
+    [block] = [one for one in BLOCKS if words in one]
+    names: dict[str, Any] = {"certificate_file": pki.file(*pki.honest)}
+    exec(block, names)
+    assert isinstance(names["context"], ClientContext | ServerContext)
+
+
 # Callbacks.
 
 

@@ -71,9 +71,8 @@ def _whence() -> str:
 def site_versions(fresh: ssl.SSLContext) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
     """The least and the greatest version that the site allows; ``fresh`` is a context that nobody has changed."""
     minimum = fresh.minimum_version
-    if minimum == ssl.TLSVersion.TLSv1_2:  # either the site's, or Python's own
-        minimum = max(minimum, _VERSIONS.get(_settings().get("minprotocol", "").lower(), minimum))
-    return minimum, fresh.maximum_version
+    of_file = _VERSIONS.get(_overwritten(fresh).get("minprotocol", "").lower(), minimum)
+    return max(minimum, of_file), fresh.maximum_version
 
 
 def limit_suites(fresh: ssl.SSLContext, ciphers: str) -> bool:
@@ -83,7 +82,7 @@ def limit_suites(fresh: ssl.SSLContext, ciphers: str) -> bool:
     The suites of TLS 1.3 are the site's.
     """
     names, level = _suites(fresh), max(fresh.security_level, SECURITY_LEVEL)
-    if site := _settings().get("cipherstring"):
+    if site := _overwritten(fresh).get("cipherstring"):
         try:
             fresh.set_ciphers(site)
         except ssl.SSLError:  # it names no suite that there is
@@ -100,6 +99,11 @@ def limit_suites(fresh: ssl.SSLContext, ciphers: str) -> bool:
     if both:
         fresh.set_ciphers(f"{':'.join(both)}:@SECLEVEL={level}")
     return bool(both)
+
+
+def _overwritten(fresh: ssl.SSLContext) -> dict[str, str]:
+    """What must be read from the file; nothing where ``fresh`` shows that Python has left OpenSSL's settings alone."""
+    return _settings() if fresh.minimum_version == ssl.TLSVersion.TLSv1_2 else {}
 
 
 def _suites(context: ssl.SSLContext) -> list[str]:
@@ -138,9 +142,9 @@ def _read(file: str, section: str, sections: Sections, includes: int) -> str:
     except (OSError, ValueError):  # the second for a name with NUL
         return section
     for line in re.sub(r"\\\r?\n", "", text).splitlines():
-        line = _COMMENT.sub(r"\1", line).strip()
-        if header := re.fullmatch(r"\[\s*(.*?)\s*\]", line):
-            section = header[1]
+        line = (_COMMENT.sub(r"\1", line) if "#" in line else line).strip()
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1].strip()
             sections.setdefault(section, {})
         elif include := re.fullmatch(r"\.include\s*=?\s*(.+)", line):
             if includes:
@@ -160,6 +164,9 @@ _REFERENCE: Final = re.compile(r"\$(?:\{(\S+?)\}|\((\S+?)\)|((?:\w+::)?\w+))")
 "A value that stands for another: $name, ${name}, $(name), $section::name."
 
 
+_SPECIAL: Final = frozenset("$\"'\\")
+
+
 def _included(path: str) -> list[str]:
     path = os.path.join(os.environ.get("OPENSSL_CONF_INCLUDE", ""), path)
     if not os.path.isdir(path):
@@ -172,6 +179,9 @@ def _included(path: str) -> list[str]:
 
 
 def _value(text: str, section: str, sections: Sections) -> str:
+    if not _SPECIAL.intersection(text):
+        return text
+
     def look_up(reference: re.Match[str]) -> str:
         place, _, name = (reference[1] or reference[2] or reference[3]).rpartition("::")
         if place == "ENV":

@@ -61,6 +61,10 @@ class TLSServer(Session):
     def _handshake_complete(self, now: float) -> list[Event]:
         completed = self._completed()
         certificate = completed.peer_certificate
+        if certificate is None and self._tls.context.verify_mode is ssl.CERT_REQUIRED:
+            # As under a pre-shared key (a callback of the context's, Python 3.13): nobody is asked for one then.
+            text = "the client has shown no certificate, and the context asks for one"
+            return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
         if certificate is not None and not self._vouches_for(certificate, completed.is_resumed):
             text = "the client resumed a session after its certificate, or that of an issuer, had expired"
             return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
