@@ -40,8 +40,14 @@ def let_go(sock: socket.socket) -> None:
 
 
 def _forget_parents() -> None:
+    failures: list[Exception] = []
     for one in list(_registered):
-        one.forget_parents()
+        try:
+            one.forget_parents()
+        except Exception as error:  # whatever it is, no other may go on to use what is its parent's
+            failures.append(error)
+    if failures:
+        raise failures[0]  # which Python prints
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from dot_proto import (
     CertificateError,
     CertificateFacts,
+    ConnectionClosed,
     Event,
     LocalProtocolError,
     QueryReceived,
@@ -225,7 +226,14 @@ def take_in(events: Iterable[Event], queries: deque[QueryReceived], peer: Peer) 
                 peer = replace(peer, certificate=CertificateFacts.of(event.peer_certificate))
             except CertificateError as error:
                 log.warning("the certificate of %s is taken for none: %s", peer.host, error)
+        elif isinstance(event, ConnectionClosed) and event.error is not None and event.error.__cause__ is not None:
+            log.error("the connection of %s: %s", peer.host, event.error, exc_info=event.error.__cause__)
     return peer
+
+
+def cannot_serve(peer: Peer, error: Exception) -> None:
+    """Say that a client was turned away; whatever it is, the next one may have better luck."""
+    log.warning("%s cannot be served: %s", peer.host, error, exc_info=error.__cause__)
 
 
 def check_service(handler: object, context: object) -> None:

@@ -24,8 +24,17 @@ class Failure(enum.Enum):
     "The handshake took too long."
     REFUSED = "refused"
     "The peer's certificate was refused: see the verdict."
+    LOCAL = "local"
+    "This side has raised inside the handshake, as a callback of the context given may: see the error's ``__cause__``."
     OTHER = "other"
     "Whatever else the TLS library objects to."
+
+
+class TLSLibraryError(DoTError):
+    """OpenSSL can do nothing here, whatever it is asked for; the message names its configuration file (OPENSSL_CONF).
+
+    So it is where no provider offers any cipher, as in a FIPS configuration without the provider's module.
+    """
 
 
 class HandshakeError(RemoteProtocolError):

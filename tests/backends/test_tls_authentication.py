@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,6 +17,8 @@ from dot_proto import AuthenticationPolicy, Pin, Reason
 from support.pki import NAME, Identity, Pki, issue
 from support.pki import pki_fixture as pki_fixture
 from support.wire import Wire, accepted, both_versions, meet, refused
+
+DAY = timedelta(days=1)
 
 BACKUP = Pin(bytes(32))
 
@@ -140,6 +144,23 @@ def test_the_date_of_a_certificate_that_was_not_sent(pki: Pki) -> None:
         "it is in the trust store here, and was not sent by the server",
         verdict.explanation,
     )
+
+
+@both_versions
+@pytest.mark.parametrize("sends", ["leaf", "chain"])
+def test_of_many_expired_trust_anchors_the_one_in_the_path_is_named(
+    pki: Pki, version: ssl.TLSVersion, sends: str
+) -> None:
+    """FR-41: others are out of their dates too, one of them under the same name and with another key."""
+    old: dict[str, Any] = {"is_ca": True, "begins": -30 * DAY}
+    root = issue("old-root.test", ends=-3 * DAY - timedelta(hours=1), **old)
+    intermediate = issue("between.test", root, is_ca=True)
+    leaf = issue(NAME, root) if sends == "leaf" else issue(NAME, intermediate)
+    others = [issue("old-root.test", ends=-9 * DAY, **old), issue("another.test", ends=-8 * DAY, **old)]
+    policy = AuthenticationPolicy.strict(NAME, trust_anchors=[one.der for one in (*others, root, *others[::-1])])
+    verdict = refused(meet(pki, policy, (leaf,) if sends == "leaf" else (leaf, intermediate), version))
+    assert verdict.reason is Reason.EXPIRED
+    assert re.match(r"the trust anchor \S*=old-root\.test is expired 3 days ago \(", verdict.explanation)
 
 
 @both_versions

@@ -177,8 +177,9 @@ def test_no_version_in_common(pki: Pki, ours: ssl.TLSVersion) -> None:
 
 
 def test_a_range_of_versions_that_is_empty() -> None:
-    """The caller's own mistake looks like it: no handshake can begin."""
-    context = ClientContext(ANYBODY, minimum_version=TLS13, maximum_version=TLS12)
+    """No handshake can begin, as where somebody changes the context in between two looks at it."""
+    context = ClientContext(ANYBODY)
+    context._context.minimum_version, context._context.maximum_version = TLS13, TLS12
     client = make_client(context, Clock())
     assert [record.kind for record in records(b"".join(client.data_to_send()))] == [ALERT]
     assert client.next_timeout() == 1000.0

@@ -32,6 +32,7 @@ from dot_io.errors import (
     Failure,
     HandshakeError,
     QueryTimeoutError,
+    TLSLibraryError,
 )
 from dot_io.testing import Answers, Authority, LoopbackServer, ReceivedQuery
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, SessionCache, TLSClient, TLSServer
@@ -77,6 +78,7 @@ TRAVELS: dict[str, list[object]] = {
     "HandshakeCompleted": [HandshakeCompleted("TLSv1.3", "TLS_AES_128_GCM_SHA256", "dot", False, None, None, b"leaf")],
     "HandshakeError": [offered(), HandshakeError("too late", Failure.TIMED_OUT)],
     "QueryTimeoutError": [QueryTimeoutError("no answer")],
+    "TLSLibraryError": [TLSLibraryError("no ciphers")],
     "ReceivedQuery": [ReceivedQuery("a.test", "A", bytes(12), 1)],
     "Answers": [known()],
 }

@@ -55,6 +55,33 @@ def in_child(body: Any) -> int:
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_forked_child_leaves_them_alone_whatever_became_of_others(api: Backend, identities: Identities) -> None:
+    """FR-11: clients that somebody has kept, of a loop that has ended, hinder nothing, and nothing is printed."""
+    context = ClientContext(identities.policy)
+    kept: list[Any] = []
+    printed: list[object] = []
+
+    async def earlier(api: Backend, port: int) -> None:
+        for _ in range(8):  # the order in which they are told is nobody's
+            async with api.connect("127.0.0.1", context=context, port=port) as client:
+                kept.append(client)
+
+    async def scenario(api: Backend, port: int) -> None:
+        async with api.connect("127.0.0.1", context=context, port=port) as client:
+            await client.query(QUERY)
+            plain = getattr(client, "_client", client)
+            assert in_child(lambda: 0 if plain.is_closed and not printed else 1) == 0
+            await client.query(QUERY)
+
+    with scripted(answering, identities.certificate_file) as server, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "unraisablehook", printed.append)
+        api.run(earlier, server.port)
+        api.run(scenario, server.port)
+    assert len(kept) == 8
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_its_parents_connection_alone(api: Backend, identities: Identities) -> None:
     """FR-11: the child is refused, closes, and exits; the parent goes on with the same connection."""
     context = ClientContext(identities.policy)

@@ -49,7 +49,8 @@ class Kind:
     "More for the client's context."
     server: dict[str, Any] = field(default_factory=dict)
     "More for the server's context."
-    client_context: Callable[[], ssl.SSLContext] | None = None
+    later: Callable[[ssl.SSLContext], None] | None = None
+    "What is done to the client's context after it was looked at."
     wants_certificate: bool = False
     shows_certificate: bool = False
     resumes: bool = False
@@ -74,15 +75,13 @@ class Kind:
 
     def _contexts(self, pki: Pki) -> tuple[ClientContext, ServerContext]:
         more: dict[str, Any] = {"sessions": SameAgain() if self.resumes else False, **self.client}
-        if self.client_context is not None:
-            more["ssl_context"] = self.client_context()
         if self.shows_certificate:
             more["certificate_file"] = pki.file(issue("client.test", pki.other_root, usage=CLIENT))
         wanted: dict[str, Any] = {"client_trust_anchors": [pki.other_root.der]} if self.wants_certificate else {}
-        return (
-            ClientContext(self.policy(pki), **more),
-            ServerContext(pki.file(*self.chain(pki)), **wanted, **self.server),
-        )
+        client = ClientContext(self.policy(pki), **more)
+        if self.later is not None:
+            self.later(client._context)
+        return client, ServerContext(pki.file(*self.chain(pki)), **wanted, **self.server)
 
 
 def by_name(pki: Pki) -> AuthenticationPolicy:
@@ -93,16 +92,9 @@ def by_another_pin(pki: Pki) -> AuthenticationPolicy:
     return AuthenticationPolicy.strict(pins=[pki.customer.pin])
 
 
-def for_http() -> ssl.SSLContext:
-    """A client's context that offers another protocol."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.hostname_checks_common_name = False
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_ciphers("ECDHE+AESGCM")
-    context.set_alpn_protocols(["h2"])
-    return context
+def without_versions(context: ssl.SSLContext) -> None:
+    """No handshake can begin."""
+    context.minimum_version, context.maximum_version = TLS13, TLS12
 
 
 def in_both_versions(name: str, kind: Callable[[dict[str, Any]], Kind]) -> dict[str, Kind]:
@@ -129,8 +121,8 @@ KINDS = {
     "shared-records": Kind(more={"share_records": True}),
     "no-time-for-handshakes": Kind(more={"handshake_timeout": 0.0}),
     "no-common-version": Kind(client={"minimum_version": TLS13}, server={"maximum_version": TLS12}),
-    "no-version-at-all": Kind(client={"minimum_version": TLS13, "maximum_version": TLS12}),
-    "other-protocol": Kind(policy=lambda pki: AuthenticationPolicy.opportunistic(), client_context=for_http),
+    "no-version-at-all": Kind(later=without_versions),
+    "other-protocol": Kind(later=lambda context: context.set_alpn_protocols(["h2"])),
     "keepalive-0": Kind(server_configuration=ServerConfiguration(idle_timeout=0.0)),
     "max-queries": Kind(server_configuration=ServerConfiguration(max_queries=2)),
     "max-duration": Kind(server_configuration=ServerConfiguration(max_duration=3.0, close_timeout=0.5)),

@@ -110,6 +110,7 @@ class Driver(asyncio.BufferedProtocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             let_go(self._socket)
+        self._will_flush = True  # so that nothing is asked of the loop any more: it may have ended
         self.abandon()
 
     def set_reading(self, wanted: bool) -> None:

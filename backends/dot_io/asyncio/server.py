@@ -29,6 +29,7 @@ from .._server import (
     ConnectionLimits,
     Peer,
     Service,
+    cannot_serve,
     check_service,
     listen,
     log,
@@ -146,11 +147,14 @@ class Server(StaysInProcess):
         starting.add_done_callback(self._starting.discard)
 
     async def _start_connection(self, sock: socket.socket, arrival: Arrival) -> None:
-        connection = _Connection(self._service, arrival, self._loop)
         try:
+            connection = _Connection(self._service, arrival, self._loop)
             await connection.start(sock)
-        except OSError as error:  # the client was gone before it was served
-            log.info("%s cannot be served: %s", arrival.peer.host, error)
+        except Exception as error:
+            if isinstance(error, OSError):  # the client was gone before it was served
+                log.info("%s cannot be served: %s", arrival.peer.host, error)
+            else:
+                cannot_serve(arrival.peer, error)
             sock.close()
             self._give_back(arrival.peer)
         else:

@@ -33,6 +33,7 @@ from .._server import (
     ConnectionLimits,
     Peer,
     Service,
+    cannot_serve,
     check_service,
     listen,
     log,
@@ -175,8 +176,8 @@ class Server(StaysInProcess):
                 except RuntimeError:  # there can be no more threads
                     connection.driver.close()
                     raise
-            except Exception as error:  # whatever it is, the next client may have better luck
-                log.warning("%s cannot be served: %s", peer.host, error)
+            except Exception as error:
+                cannot_serve(peer, error)
                 sock.close()
                 self._limits.give_back(peer)
                 return

@@ -6,7 +6,7 @@ from typing import Final
 
 from dot_proto import DoTError, Fault, LocalProtocolError, Reason, RemoteProtocolError, Verdict
 
-from ..errors import AuthenticationError, ConnectError, ConnectionLostError, Failure, HandshakeError
+from ..errors import AuthenticationError, ConnectError, ConnectionLostError, Failure, HandshakeError, TLSLibraryError
 from .certificates import alternative_names
 from .exit_codes import ExitCode
 
@@ -41,6 +41,8 @@ def explain(error: DoTError, server: str, port: int) -> tuple[ExitCode, list[str
             return ExitCode.of_refusal(error.verdict.reason), lines
         case ConnectError():
             return ExitCode.NO_REPLY, [str(error)]
+        case TLSLibraryError():
+            return ExitCode.HANDSHAKE, [str(error)]
         case LocalProtocolError():
             return ExitCode.USAGE, [str(error)]
         case HandshakeError(alert=str(ended_by)):

@@ -24,10 +24,12 @@ import dns.rrset
 import dns.zone
 
 from ..blocking import Peer, serve
+from ..errors import TLSLibraryError
 from ..testing.identity import Authority
 from ..testing.loopback import loopback_address
 from ..tls import ServerContext
 from . import query
+from ._errors import complain
 from .arguments import DemoArguments, parse_query
 from .exit_codes import ExitCode
 
@@ -57,7 +59,12 @@ def run(arguments: DemoArguments) -> int:
     with tempfile.TemporaryDirectory(prefix="dot-proto-demo-") as folder:
         identity = Authority(Path(folder), OWNER).issue(NAME)
         zone = Zone()
-        with serve(zone.answer, ServerContext(identity.chain_file), host=loopback_address(), port=0) as server:
+        try:
+            context = ServerContext(identity.chain_file)
+        except TLSLibraryError as error:
+            complain(str(error))
+            return ExitCode.HANDSHAKE
+        with serve(zone.answer, context, host=loopback_address(), port=0) as server:
             print("A server of our own, with certificates made a moment ago.  Its name and one pin are asked for:\n")
             where = f"@{server.host} -p {server.port} +tls-ca={identity.root_file} +tls-host={NAME}"
             right = _show(f"-d {where} +tls-pin={identity.pin} example.com")

@@ -52,11 +52,11 @@ def run(arguments: QueryArguments) -> int:
 
 
 def _run_one(arguments: QueryArguments) -> ExitCode:
-    context = _context(arguments)
     display: _Text | _Json = _Json() if arguments.json else _Text(arguments)
-    display.begin(context)
     code, lines = ExitCode.ANSWER, list[str]()
     try:
+        context = _context(arguments)
+        display.begin(context)
         if problem := _ask(arguments, context, display):
             code, lines = ExitCode.PROTOCOL, [f"the answer cannot be read: {problem}"]
     except DoTError as error:
@@ -106,17 +106,20 @@ def _context(arguments: QueryArguments) -> ClientContext:
     anchors = None if arguments.ca_file is None else _anchors(arguments.ca_file)
     policy = arguments.policy(anchors)
     keylog_file = os.environ.get(KEYLOG) or None
+    only = TLSVersion.TLSv1_2 if arguments.tls12_only else None
     try:
         return ClientContext(
             policy,
-            maximum_version=TLSVersion.TLSv1_2 if arguments.tls12_only else TLSVersion.MAXIMUM_SUPPORTED,
+            minimum_version=only,
+            maximum_version=only,
             sessions=False,
             keylog_file=keylog_file,
             observe_handshake=arguments.debug or arguments.json,
         )
-    except OSError as error:  # also what ssl raises
-        source = f"{KEYLOG}={keylog_file}" if error.filename is not None else f"+tls-ca={arguments.ca_file or ''}"
-        raise UsageError(f"{source}: {error.strerror or error}") from error
+    except OSError as error:  # of the only file that is opened there
+        raise UsageError(f"{KEYLOG}={keylog_file}: {error.strerror or error}") from error
+    except CertificateError as error:  # of the only certificates that are given there
+        raise UsageError(f"+tls-ca={arguments.ca_file}: {error}") from error
 
 
 def _anchors(file: str) -> tuple[bytes, ...]:

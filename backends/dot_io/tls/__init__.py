@@ -1,10 +1,12 @@
 """TLS without I/O: records in, records out; the only package that imports ``ssl``.
 
-``audit``    what a context that somebody else has made must not say
+``audit``    what a context that somebody else has made must not say; ``trial`` whether it can serve anybody
+``library``  OpenSSL as the site has configured it, and where it can do nothing
 ``context``  what is agreed on before a connection: policy, versions, certificates, sessions to resume
 ``session``  one connection, in either role: it speaks the verbs of the engine; ``_phase`` has its table
 ``client``   :class:`TLSClient`: evidence for the verdict, sessions to resume
 ``server``   :class:`TLSServer`: ALPN, and who closes first
+``callbacks`` what a callback of the context given has raised
 ``failures`` what OpenSSL's errors mean
 ``cache``    sessions to resume, each used once
 ``hello``    the few octets of the handshake that Python's ssl does not show

@@ -26,7 +26,7 @@ from dot_proto import (
 from ..errors import AuthenticationError
 from .cache import session_of
 from .context import ClientContext
-from .failures import handshake_error, validation_failure
+from .failures import handshake_error, local_failure, validation_failure
 from .hello import RecordCounter, promises_ticket
 from .session import HANDSHAKE_TIMEOUT, Session
 
@@ -73,6 +73,8 @@ class TLSClient(Session):
             pass
         except ssl.SSLError as error:
             self._failure = handshake_error(error, b"")
+        except Exception as error:
+            self._failure = local_failure(error)
 
     def _hello_seen(self, now: float) -> list[Event]:
         if self._context.sessions is not None:
@@ -123,7 +125,8 @@ class TLSClient(Session):
         if not isinstance(error, ssl.SSLCertVerificationError):
             return self._engine.fail(handshake_error(error, bytes(self._first_octets)), now=now)
         presented = self._chain("get_unverified_chain")
-        failure = validation_failure(error, self._context.policy, presented, self._tls.context, time.time())
+        built = self._chain("get_verified_chain")  # what OpenSSL was looking at: shown to people, counted nowhere
+        failure = validation_failure(error, self._context.policy, presented, built, self._tls.context, time.time())
         return self._judge(Evidence(PresentedChain(presented), failure=failure, wall_time=time.time()), now)
 
     def _judge(self, evidence: Evidence, now: float) -> list[Event]:

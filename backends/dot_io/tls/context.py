@@ -12,34 +12,57 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from dot_proto import AuthenticationPolicy, LocalProtocolError
+from dot_proto import AuthenticationPolicy, CertificateError, LocalProtocolError
 from dot_proto.authentication import checked_anchors
 
 from .._stays import StaysInProcess
-from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, warn_of_weakness
+from . import trial
+from .audit import (
+    ALPN,
+    IGNORE_UNEXPECTED_EOF,
+    TLS12_CIPHERS,
+    audit_client,
+    audit_new_client,
+    audit_new_server,
+    audit_server,
+    callback_error,
+)
 from .cache import ClientChains, SessionCache
+from .callbacks import watch_callbacks
+from .failures import describe
 from .hello import Observer, observe
-
-ALPN: Final = "dot"
-"The protocol's name in ALPN (RFC 7858; IANA TLS Application-Layer Protocol Negotiation Protocol IDs)."
-
-TLS12_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"Forward secrecy and AEAD alone (RFC 9325, section 4.2); leaves out static RSA, CBC, anonymous and PSK suites."
+from .library import library_error, limit_suites, new_context, site_versions
 
 
-def _restrict(context: ssl.SSLContext, minimum: ssl.TLSVersion, maximum: ssl.TLSVersion) -> None:
-    if minimum < ssl.TLSVersion.TLSv1_2:
+def _new_context(protocol: int, minimum: ssl.TLSVersion | None, maximum: ssl.TLSVersion | None) -> ssl.SSLContext:
+    """The stricter of the site's settings and ours; versions that the caller asks for by name are the caller's."""
+    context = new_context(protocol)
+    of_site = site_versions(context)
+    # Before anything is changed: the suites that are there now are the site's.
+    has_tls12 = limit_suites(context, TLS12_CIPHERS)
+    lowest = max(of_site[0], ssl.TLSVersion.TLSv1_2) if minimum is None else minimum
+    highest = of_site[1] if maximum is None else maximum
+    if lowest < ssl.TLSVersion.TLSv1_2:
         raise LocalProtocolError("DNS over TLS needs TLS 1.2 at least (RFC 8310, section 9)")
-    context.minimum_version = minimum
-    context.maximum_version = maximum
-    context.set_ciphers(TLS12_CIPHERS)
+    if not has_tls12 and lowest == ssl.TLSVersion.TLSv1_2:
+        lowest = ssl.TLSVersion.TLSv1_3  # this site allows no suite of TLS 1.2 that we do
+    if highest is not ssl.TLSVersion.MAXIMUM_SUPPORTED and highest < lowest:
+        text = f"no TLS version is left: {lowest.name} is the least, and {highest.name} the greatest"
+        if minimum is None and maximum is None:
+            raise library_error(text)
+        raise LocalProtocolError(f"{text}; give minimum_version and maximum_version so that one is")
+    context.minimum_version = lowest
+    context.maximum_version = highest
     # A peer's identity was checked once and must not change (RFC 9325, section 3.5); off by default in Python.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.options &= ~IGNORE_UNEXPECTED_EOF
+    return context
 
 
-def _client_context(policy: AuthenticationPolicy) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _client_context(
+    policy: AuthenticationPolicy, minimum: ssl.TLSVersion | None, maximum: ssl.TLSVersion | None
+) -> ssl.SSLContext:
+    context = _new_context(ssl.PROTOCOL_TLS_CLIENT, minimum, maximum)
     # RFC 8310, section 8.1: the Subject is not looked at; Python looks unless told not to.
     context.hostname_checks_common_name = False
     # X509_STRICT is not set: private CAs often leave out key identifiers, and a pin or an anchor given by hand says
@@ -51,14 +74,39 @@ def _client_context(policy: AuthenticationPolicy) -> ssl.SSLContext:
     elif policy.trust_anchors is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
-        _trust(context, policy.trust_anchors)
+        _trust("trust_anchors", context, policy.trust_anchors)
     return context
 
 
-def _trust(context: ssl.SSLContext, anchors: Iterable[bytes]) -> None:
-    """Each certificate given is an anchor by itself, also one that another has signed."""
+def _trust(what: str, context: ssl.SSLContext, anchors: Iterable[bytes]) -> None:
+    """Each certificate given is an anchor by itself, also one that another has signed; there are no others."""
+    is_server = context.protocol is ssl.PROTOCOL_TLS_SERVER
+    tls = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), is_server, None if is_server else "anybody")
+    if tls.context is not context:
+        # truststore does so where it is injected, and adds the system's anchors to those given here.
+        raise LocalProtocolError(
+            f"{what} cannot be the only anchors while ssl.SSLContext is {type(context).__module__}'s, which trusts "
+            "others too: undo that (truststore.extract_from_ssl())"
+        )
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(cadata=b"".join(anchors))
+    try:
+        context.load_verify_locations(cadata=b"".join(anchors))
+    except ssl.SSLError as error:
+        raise CertificateError(f"{what}: OpenSSL cannot read one of them: {describe(error)}") from error
+
+
+def _load_chain(
+    context: ssl.SSLContext, certificate_file: str | os.PathLike[str], key_file: str | os.PathLike[str] | None
+) -> None:
+    """Load chain and key; an error of the system's names the file, which ssl leaves out."""
+    try:
+        context.load_cert_chain(certificate_file, key_file)
+    except ssl.SSLError:
+        raise
+    except OSError as error:
+        has_chain = os.access(certificate_file, os.R_OK)
+        error.filename = os.fspath(key_file if has_chain and key_file is not None else certificate_file)
+        raise
 
 
 class ClientContext(StaysInProcess):
@@ -72,19 +120,22 @@ class ClientContext(StaysInProcess):
     ``certificate_file`` and ``key_file`` are a client's own certificate chain and key, in PEM.  They are shown only
     where the chain of the server is validated: otherwise an impostor would see them before any pin is compared.
 
-    ``ssl_context`` is somebody else's, to be used as it is instead of all that above.  It is refused, with the
-    reason, where it would make the policy a lie; its trust anchors take the place of the policy's.
+    ``minimum_version`` and ``maximum_version`` are the stricter of the site's (openssl.cnf) and TLS 1.2 to 1.3, unless
+    they are given here.  The suites are those of RFC 9325, section 4.2, that the site allows.
 
-    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`OSError` and :class:`ssl.SSLError` for
-    files that cannot be used, as ssl does.
+    ``ssl_context`` is somebody else's, to be used as it is instead of all that above.  It is refused, with the
+    lines that mend it, where it would make the policy a lie; its trust anchors take the place of the policy's.
+
+    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`~dot_io.errors.TLSLibraryError` where
+    OpenSSL can do nothing here; :class:`OSError` and :class:`ssl.SSLError` for files that cannot be used, as ssl does.
     """
 
     def __init__(
         self,
         policy: AuthenticationPolicy,
         *,
-        minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
-        maximum_version: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+        minimum_version: ssl.TLSVersion | None = None,
+        maximum_version: ssl.TLSVersion | None = None,
         offer_alpn: bool = True,
         sessions: SessionCache | bool | None = None,
         keylog_file: str | None = None,
@@ -117,12 +168,10 @@ class ClientContext(StaysInProcess):
             key_file=key_file,
         )
         if ssl_context is not None:
-            audit_client(ssl_context, policy)
-            warn_of_weakness(ssl_context)
+            audit_new_client(ssl_context, policy, self._server_hostname)
             self._context = ssl_context
         else:
-            self._context = context = _client_context(policy)
-            _restrict(context, minimum_version, maximum_version)
+            self._context = context = _client_context(policy, minimum_version, maximum_version)
             if offer_alpn:
                 context.set_alpn_protocols([ALPN])
             if keylog_file is not None:
@@ -130,7 +179,7 @@ class ClientContext(StaysInProcess):
                 os.close(os.open(keylog_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
                 context.keylog_filename = keylog_file
             if certificate_file is not None and policy.validates:
-                context.load_cert_chain(certificate_file, key_file)
+                _load_chain(context, certificate_file, key_file)
         self._observers = observe(self._context) if observe_handshake else None
 
     def with_learnt_anchor(self, certificate: bytes) -> ClientContext:
@@ -153,12 +202,21 @@ class ClientContext(StaysInProcess):
         """
         if self._given is not None:
             audit_client(self._given, self.policy)
-        name = self.policy.name if self.policy.validates else self.policy.server_name
-        return self._context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
+        try:
+            return self._context.wrap_bio(incoming, outgoing, server_hostname=self._server_hostname, session=session)
+        except Exception as error:
+            raise callback_error(error) from error
+
+    @property
+    def _server_hostname(self) -> str | None:
+        return self.policy.name if self.policy.validates else self.policy.server_name
 
     def count_trust_anchors(self) -> int:
         """How many certificates may end a chain, for display; those in a directory only count once used."""
-        return self._context.cert_store_stats()["x509"]
+        try:
+            return self._context.cert_store_stats()["x509"]
+        except NotImplementedError:  # truststore: the system's own code looks them up
+            return 0
 
     def observer_of(self, tls: ssl.SSLObject) -> Observer | None:
         """What the handshake showed, if it is being observed."""
@@ -170,10 +228,12 @@ class ServerContext(StaysInProcess):
 
     ``certificate_file`` holds the chain in PEM, leaf first; ``key_file`` the private key, if it is not in there
     too.  With ``client_trust_anchors``, certificates in DER, every client must show a certificate that one of them
-    vouches for.  ``ssl_context`` is somebody else's, to be used as it is instead of all that.
+    vouches for.  ``minimum_version``, ``maximum_version`` and the suites are as for a :class:`ClientContext`.
+    ``ssl_context`` is somebody else's, to be used as it is instead of all that; it is refused, with the lines that
+    mend it, where it breaks a rule or could serve nobody.
 
-    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`OSError` and :class:`ssl.SSLError` for
-    files that cannot be used, as ssl does.
+    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`~dot_io.errors.TLSLibraryError` where
+    OpenSSL can do nothing here; :class:`OSError` and :class:`ssl.SSLError` for files that cannot be used, as ssl does.
     """
 
     def __init__(
@@ -181,8 +241,8 @@ class ServerContext(StaysInProcess):
         certificate_file: str | os.PathLike[str] | None = None,
         key_file: str | os.PathLike[str] | None = None,
         *,
-        minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
-        maximum_version: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
+        minimum_version: ssl.TLSVersion | None = None,
+        maximum_version: ssl.TLSVersion | None = None,
         client_trust_anchors: Iterable[bytes] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -191,19 +251,27 @@ class ServerContext(StaysInProcess):
         self.client_chains: Final = ClientChains()
         self._given = False  # whether somebody else has made the context
         if ssl_context is not None:
-            audit_server(ssl_context)
-            warn_of_weakness(ssl_context)
+            audit_new_server(ssl_context)
             self._context = ssl_context
             self._given = True
             return
         assert certificate_file is not None
-        self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _restrict(context, minimum_version, maximum_version)
-        context.load_cert_chain(certificate_file, key_file)
-        context.set_alpn_protocols([ALPN])
+        anchors = None
         if client_trust_anchors is not None:
+            anchors = checked_anchors("client_trust_anchors", client_trust_anchors, without="to ask for none")
+        self._context = context = _new_context(ssl.PROTOCOL_TLS_SERVER, minimum_version, maximum_version)
+        _load_chain(context, certificate_file, key_file)
+        context.set_alpn_protocols([ALPN])
+        try:
+            trial.protocol_preferred(context, ALPN)
+        except trial.CannotServe as error:
+            raise LocalProtocolError(
+                f"no handshake can succeed with {os.fspath(certificate_file)}: OpenSSL says "
+                f"{str(error).lower().replace('_', ' ')!r}, as where it has no suite for such a key"
+            ) from error
+        if anchors is not None:
             context.verify_mode = ssl.CERT_REQUIRED
-            _trust(context, checked_anchors("client_trust_anchors", client_trust_anchors, without="to ask for none"))
+            _trust("client_trust_anchors", context, anchors)
             # A resumed session would show nothing of the client's chain but its first certificate, and could only be
             # ended after the handshake, without the alert that says why (see server.py).  So under TLS 1.3 there is no
             # resumption, and each connection of such a client costs a full handshake.
@@ -216,4 +284,8 @@ class ServerContext(StaysInProcess):
         """
         if self._given:
             audit_server(self._context)
-        return self._context.wrap_bio(incoming, outgoing, server_side=True)
+            watch_callbacks(self._context)
+        try:
+            return self._context.wrap_bio(incoming, outgoing, server_side=True)
+        except Exception as error:
+            raise callback_error(error) from error

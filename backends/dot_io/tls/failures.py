@@ -10,7 +10,15 @@ import re
 import ssl
 from typing import Any, Final
 
-from dot_proto import AuthenticationPolicy, CertificateError, CertificateFacts, Reason, ValidationFailure
+from dot_proto import (
+    AuthenticationPolicy,
+    CertificateError,
+    CertificateFacts,
+    Fault,
+    Reason,
+    RemoteProtocolError,
+    ValidationFailure,
+)
 
 from ..errors import Failure, HandshakeError
 
@@ -54,14 +62,19 @@ def validation_failure(
     error: ssl.SSLCertVerificationError,
     policy: AuthenticationPolicy,
     presented: tuple[bytes, ...],
+    built: tuple[bytes, ...],
     store: ssl.SSLContext,
     wall_time: float,
 ) -> ValidationFailure:
-    """The refusal of a chain, with what the certificates that were sent, and those in ``store``, tell about it."""
+    """The refusal of a chain, with what its certificates tell about it.
+
+    ``built`` is the chain that OpenSSL was looking at, out of those that were sent and those in ``store``; empty where
+    this Python does not show it.
+    """
     reason = _VERIFY_REASONS.get(error.verify_code, Reason.UNTRUSTED)
     text = error.verify_message.rstrip(".")
     if reason in (Reason.EXPIRED, Reason.NOT_YET_VALID):
-        text = _about_dates(presented, wall_time) or _about_anchors(store, wall_time) or text
+        text = _about_dates(presented, built, store, wall_time) or text
     elif reason is Reason.NAME:
         text = f"the certificate is not for {policy.name}"
     elif reason is Reason.USAGE:
@@ -71,35 +84,30 @@ def validation_failure(
     return ValidationFailure(reason, text)
 
 
-def _about_dates(presented: tuple[bytes, ...], wall_time: float) -> str | None:
-    for number, der in enumerate(presented, 1):
+def _about_dates(
+    presented: tuple[bytes, ...], built: tuple[bytes, ...], store: ssl.SSLContext, wall_time: float
+) -> str | None:
+    """Which certificate is out of its dates: of the chain that was built, or else of all that were sent."""
+    for der in built or presented:
         try:
             about = CertificateFacts.of(der).date_warning(wall_time)
         except CertificateError:
             continue
+        if about is not None and der in presented:
+            return f"certificate #{presented.index(der) + 1} is {about}"
         if about is not None:
-            return f"certificate #{number} is {about}"
+            where = "it is in the trust store here, and was not sent by the server"
+            return f"the trust anchor {_described(der, store, about)}; {where}"
     return None
 
 
-def _about_anchors(store: ssl.SSLContext, wall_time: float) -> str | None:
-    """Which trust anchor is out of its dates, where no certificate that was sent is.
-
-    A chain is made of certificates that were sent and of trust anchors, so that one of these must be.
-    """
-    found: list[str] = []
-    for der, described in zip(store.get_ca_certs(binary_form=True), store.get_ca_certs(), strict=True):
-        try:
-            facts = CertificateFacts.of(der)
-        except CertificateError:
-            continue
-        if about := facts.date_warning(wall_time):
+def _described(der: bytes, store: ssl.SSLContext, about: str) -> str:
+    """A certificate of the store by its subject and the date that it fails by, as far as ssl shows them."""
+    for one, described in zip(store.get_ca_certs(binary_form=True), store.get_ca_certs(), strict=True):
+        if one == der:
             since = described["notAfter" if about.startswith("expired") else "notBefore"]
-            found.append(f"{_distinguished_name(described['subject'])} is {about} ({since})")
-    if not found:
-        return None
-    one = "the trust anchor" if len(found) == 1 else f"one of {len(found)} trust anchors out of their dates, such as"
-    return f"{one} {found[0]}; it is in the trust store here, and was not sent by the server"
+            return f"{_distinguished_name(described['subject'])} is {about} ({since})"
+    return f"is {about}"  # one that is no authority's, as a server's own certificate
 
 
 def _distinguished_name(subject: Any) -> str:
@@ -125,6 +133,26 @@ def handshake_error(error: ssl.SSLError, first_octets: bytes) -> HandshakeError:
     if reason in _VERSION:
         return HandshakeError("the peer has no TLS version in common with us (1.2 and 1.3)", Failure.NO_COMMON_VERSION)
     return HandshakeError(f"the TLS handshake failed: {describe(error)}", Failure.OTHER)
+
+
+def local_failure(error: Exception) -> HandshakeError:
+    """This side has raised inside the handshake: a callback of the context's, or a file of keys that takes no more."""
+    failure = HandshakeError(f"the TLS handshake was ended by {_raised(error)}", Failure.LOCAL)
+    failure.__cause__ = error
+    return failure
+
+
+def broken_session(error: Exception) -> RemoteProtocolError:
+    """What ended a session after its handshake: the peer, as OpenSSL says, or something raised on this side."""
+    if isinstance(error, ssl.SSLError):
+        return RemoteProtocolError(f"the TLS session broke: {describe(error)}", Fault.TLS)
+    failure = RemoteProtocolError(f"the TLS session was ended by {_raised(error)}", Fault.TLS)
+    failure.__cause__ = error
+    return failure
+
+
+def _raised(error: Exception) -> str:
+    return f"an error on this side, {type(error).__name__}: {error}"
 
 
 def describe(error: ssl.SSLError) -> str:

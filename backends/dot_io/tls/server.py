@@ -10,8 +10,10 @@ from typing import ClassVar, Final
 from dot_proto import CertificateError, CertificateFacts, Event, ServerConfiguration, ServerConnection
 
 from ..errors import Failure, HandshakeError
-from .context import ALPN, ServerContext
-from .failures import handshake_error
+from .audit import ALPN
+from .callbacks import raised_for
+from .context import ServerContext
+from .failures import handshake_error, local_failure
 from .hello import NO_APPLICATION_PROTOCOL, offered_alpn
 from .session import HANDSHAKE_TIMEOUT, Session
 
@@ -59,6 +61,10 @@ class TLSServer(Session):
     def _handshake_complete(self, now: float) -> list[Event]:
         completed = self._completed()
         certificate = completed.peer_certificate
+        if certificate is None and self._tls.context.verify_mode is ssl.CERT_REQUIRED:
+            # As under a pre-shared key (a callback of the context's, Python 3.13): nobody is asked for one then.
+            text = "the client has shown no certificate, and the context asks for one"
+            return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
         if certificate is not None and not self._vouches_for(certificate, completed.is_resumed):
             text = "the client resumed a session after its certificate, or that of an issuer, had expired"
             return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
@@ -83,6 +89,8 @@ class TLSServer(Session):
         if isinstance(error, ssl.SSLCertVerificationError):
             text = f"the client's certificate is refused: {error.verify_message} (OpenSSL code {error.verify_code})"
             return self.connection.fail(HandshakeError(text, Failure.REFUSED), now=now)
+        if (raised := raised_for(self._tls)) is not None:
+            return self.connection.fail(local_failure(raised), now=now)
         return self.connection.fail(handshake_error(error, bytes(self._first_octets)), now=now)
 
     def _records_read(self, with_data: int, without: int) -> None:

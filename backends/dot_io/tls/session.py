@@ -37,8 +37,8 @@ from dot_proto import ClientConnection, Event, Fault, LocalProtocolError, Remote
 from .._stays import StaysInProcess
 from ..errors import Failure, HandshakeError
 from ._phase import MOVES, Inbound, Phase, Step
-from .context import ALPN
-from .failures import describe
+from .audit import ALPN
+from .failures import broken_session, local_failure
 from .hello import MAX_CLIENT_HELLO, RecordCounter
 
 READ_SIZE: Final = 16_384
@@ -282,6 +282,9 @@ class Session(StaysInProcess, ABC):
         except ssl.SSLError as error:
             events += self._handshake_failed(error, now)
             return
+        except Exception as error:  # a callback of a context that somebody else has made
+            events += self._engine.fail(local_failure(error), now=now)
+            return
         events += self._hello_seen(now)
         protocol = self._tls.selected_alpn_protocol() if is_complete else None
         if protocol not in (None, ALPN):
@@ -295,7 +298,8 @@ class Session(StaysInProcess, ABC):
 
     def _read(self, data: bytes, events: list[Event], now: float) -> None:
         """Decrypt all that has come, ``data`` among it, and feed the engine once."""
-        read, pieces, ended, failure = self._tls.read, [], False, None
+        read, pieces, ended = self._tls.read, [], False
+        failure: Exception | None = None
         counter = self._records
         whole = 0 if counter is None else self._count(counter)
         try:
@@ -307,7 +311,7 @@ class Session(StaysInProcess, ABC):
                 pieces.append(piece)
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLError as error:
+        except Exception as error:
             failure = error
         if pieces:
             self._without_data = 0
@@ -318,7 +322,7 @@ class Session(StaysInProcess, ABC):
                 text = f"the peer has sent {self._without_data} octets of TLS records in a row that hold no data"
                 events += self._engine.fail(RemoteProtocolError(text, Fault.TLS), now=now)
         if failure is not None:
-            events += self._engine.fail(_broken(failure), now=now)
+            events += self._engine.fail(broken_session(failure), now=now)
         elif ended:
             self._inbound = Inbound.CLOSE_NOTIFY
             events += self._engine.receive_eof(now=now, orderly=True)
@@ -348,12 +352,12 @@ class Session(StaysInProcess, ABC):
                     chunks = [b"".join(chunks)]
                 for chunk in chunks:
                     self._tls.write(chunk)
-        except ssl.SSLError as error:
+        except Exception as error:
             if self._engine.state is not _CLOSED:  # else the end has another reason, which is told already
-                self._failure = _broken(error)
+                self._failure = broken_session(error)
         if self._engine.state is _CLOSED:
             self._move(Step.ENGINE_ENDED)
-            with contextlib.suppress(ssl.SSLError):
+            with contextlib.suppress(Exception):  # what callbacks raise among them: the end is told by now
                 self._tls.unwrap()
 
     def _chain(self, getter: str) -> tuple[bytes, ...]:
@@ -377,7 +381,3 @@ class Session(StaysInProcess, ABC):
             signature=signature,
             peer_certificate=self._tls.getpeercert(binary_form=True),
         )
-
-
-def _broken(error: ssl.SSLError) -> RemoteProtocolError:
-    return RemoteProtocolError(f"the TLS session broke: {describe(error)}", Fault.TLS)

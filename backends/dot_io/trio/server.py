@@ -27,6 +27,7 @@ from .._server import (
     AsyncHandler,
     ConnectionLimits,
     Service,
+    cannot_serve,
     check_service,
     listen,
     log,
@@ -136,7 +137,14 @@ class Server(StaysInProcess):
                 if not self._limits.take(arrival.peer):
                     sock.close()
                     continue
-                connection = _Connection(self._service, arrival, plain_socket(sock))
+                plain = plain_socket(sock)
+                try:
+                    connection = _Connection(self._service, arrival, plain)
+                except Exception as error:
+                    cannot_serve(arrival.peer, error)
+                    plain.close()
+                    self._limits.give_back(arrival.peer)
+                    continue
                 self._connections.add(connection)
                 self._nursery.start_soon(self._run, connection)
 
