@@ -415,6 +415,7 @@ import random, signal, sys, threading, time
 from dot_io.blocking import connect
 from dot_io.errors import ConnectionLostError
 from dot_proto import AuthenticationPolicy, make_query
+sys.unraisablehook = lambda _: None  # a signal inside a weakref's callback: Python prints it and goes on
 port, seed = int(sys.argv[1]), int(sys.argv[2])
 policy, query = AuthenticationPolicy.opportunistic(), make_query("example.com")
 choose = random.Random(seed)

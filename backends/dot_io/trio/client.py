@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
 from itertools import islice
 
 import outcome as results
@@ -31,10 +30,10 @@ from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
 from .driver import Driver
-from .nursery import open_plain_nursery
+from .nursery import open_plain_nursery, protected_context_manager
 
 
-@asynccontextmanager
+@protected_context_manager
 async def connect(
     host: str,
     policy: AuthenticationPolicy | None = None,
@@ -119,6 +118,7 @@ class Client(ClientBase):
         self._first: list[Outcome] | None = None
         self._first_is_known = trio.Event()
 
+    @trio.lowlevel.enable_ki_protection
     async def first_response(self) -> bytes:
         """Wait for the response to the query that :func:`connect` was given as ``first_query``.
 
@@ -131,6 +131,7 @@ class Client(ClientBase):
         await self._first_is_known.wait()
         return self._response(self._first[0])
 
+    @trio.lowlevel.enable_ki_protection
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
 
@@ -159,6 +160,7 @@ class Client(ClientBase):
         fate: Outcome = await trio.lowlevel.wait_task_rescheduled(abandon)
         return self._response(fate)
 
+    @trio.lowlevel.enable_ki_protection
     async def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
     ) -> AsyncGenerator[tuple[int, Outcome]]:
@@ -198,6 +200,7 @@ class Client(ClientBase):
             for handle in positions:
                 self._cancel_query(handle, trio.current_time())
 
+    @trio.lowlevel.enable_ki_protection
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         if self._belongs_to_parent:
