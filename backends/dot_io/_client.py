@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from ._address import check_host, check_port, check_timeout, default_policy
 from ._fork import forgets_after_fork
 from ._queue import QueryQueue, Ticket
 from ._stays import StaysInProcess
+from ._transport import give_up_unacknowledged
 from .errors import (
     AuthenticationError,
     ConnectionLostError,
@@ -133,8 +135,9 @@ class Plan:
         """The same, with its deadline."""
         return replace(self, deadline=now + self.timeout)
 
-    def new_session(self, *, now: float) -> TLSClient:
+    def new_session(self, sock: socket.socket, *, now: float) -> TLSClient:
         """The session of a TCP connection that came up ``now``."""
+        give_up_unacknowledged(sock, _longest_silence(self.configuration or ClientConfiguration()))
         return TLSClient(
             self.context,
             self.configuration,
@@ -162,6 +165,13 @@ class Plan:
             context.sessions.forget_server(context, (self.host, self.port))
             return self
         raise error
+
+
+def _longest_silence(configuration: ClientConfiguration) -> float:
+    """Seconds after which the engine takes a silent server for dead, where queries have their default time."""
+    if configuration.max_silent_timeouts is None:
+        return math.inf
+    return max(configuration.silence_timeout, configuration.max_silent_timeouts * configuration.query_timeout)
 
 
 class ClientBase(StaysInProcess):

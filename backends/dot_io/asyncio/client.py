@@ -110,7 +110,7 @@ async def _connect(plan: Plan) -> Client:
     sock = await dial(plan.host, plan.port, plan.deadline)
     try:
         now = loop.time()
-        client = Client(plan, plan.new_session(now=now), connect_time=now - started)
+        client = Client(plan, plan.new_session(sock, now=now), connect_time=now - started)
         await client._start(sock)
     except BaseException:
         sock.close()

@@ -102,7 +102,7 @@ def _connect(plan: Plan) -> Client:
     sock = dial(plan.host, plan.port, plan.deadline)
     try:
         now = monotonic()
-        client = Client(plan, sock, plan.new_session(now=now), connect_time=now - started)
+        client = Client(plan, sock, plan.new_session(sock, now=now), connect_time=now - started)
     except OSError as error:  # no descriptors are left for a client that threads share
         sock.close()
         raise connect_error(plan.host, plan.port, error) from error

@@ -94,7 +94,7 @@ async def _connect(nursery: trio.Nursery, plan: Plan) -> Client:
     sock = await dial(plan.host, plan.port, plan.deadline)
     try:
         now = trio.current_time()
-        client = Client(plan, sock, plan.new_session(now=now), connect_time=now - started)
+        client = Client(plan, sock, plan.new_session(sock, now=now), connect_time=now - started)
     except BaseException:
         sock.close()
         raise
