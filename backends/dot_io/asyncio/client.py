@@ -260,7 +260,7 @@ class Client(ClientBase):
         except BaseException:
             await self._abort()
             raise
-        self._is_in_use = True
+        self._connected(plan)
 
     def forget_parents(self) -> None:
         """In a forked child: end here what the parent goes on with."""

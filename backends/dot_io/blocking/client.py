@@ -250,7 +250,7 @@ class Client(ClientBase):
         if self._end is not None:
             self._driver.close()
             raise self._failure()
-        self._is_in_use = True
+        self._connected(plan)
 
     def _notice(self) -> None:
         """Take in what happened while nobody waited: a server may have closed an idle connection."""

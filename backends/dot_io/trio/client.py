@@ -232,7 +232,7 @@ class Client(ClientBase):
         if self._end is not None:
             await self._driver.ended.wait()  # the alert that says why has left by then
             raise self._failure()
-        self._is_in_use = True
+        self._connected(plan)
 
     def forget_parents(self) -> None:
         """In a forked child: end here what the parent goes on with."""
