@@ -67,7 +67,8 @@ class Attempt:
             return self
         if not isinstance(error, AuthenticationError):
             raise error
-        later = (*_apart(context, error.verdict), *self._later)
+        # A name is compared after a chain was found, so that no other anchor would change it.
+        later = () if error.verdict.reason is Reason.NAME else (*_apart(context, error.verdict), *self._later)
         refusal = error
         if self._refusal is not None and error.verdict.reason is Reason.UNTRUSTED:
             refusal = self._refusal  # of two anchors the wrong one says nothing about the server
@@ -81,7 +82,7 @@ class Attempt:
 def _apart(context: ClientContext, refused: Verdict) -> list[ClientContext]:
     """A context for each anchor that may have issued something of the chain that was refused, if there are several."""
     anchors = context.policy.trust_anchors or ()
-    if len(anchors) < 2 or refused.reason is Reason.NAME:
+    if len(anchors) < 2:
         return []
     # An anchor ends a chain as an issuer of what was sent, or by being sent itself; where this Python does not show
     # what was sent, any may.  The last ones first: OpenSSL has taken the first, and who changes a key adds the new one.

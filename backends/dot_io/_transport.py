@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -118,7 +119,8 @@ def give_up_unacknowledged(sock: _HasOptions, seconds: float) -> None:
     """
     if _USER_TIMEOUT is not None and seconds < math.inf:
         milliseconds = min(max(math.ceil(seconds * 1000), 1), _MAX_USER_TIMEOUT)  # 0 would be the kernel's own
-        sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
+        with contextlib.suppress(OSError):  # a kernel that stands in for Linux, and lacks it
+            sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
 
 
 def reset_on_close(sock: _HasOptions) -> None:

@@ -36,6 +36,8 @@ class Server:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.chain = chain
         self.port: int = self._listener.getsockname()[1]
+        self.resumes = True
+        "Whether it does not end handshakes in which a session is offered."
         self.offered: list[bool] = []
         "Of each connection: whether an earlier session was offered (pre_shared_key, RFC 8446, section 4.2.11)."
 
@@ -54,6 +56,8 @@ class Server:
                     sock.settimeout(GIVE_UP)
                     hello = sock.recv(65_536, socket.MSG_PEEK)
                     self.offered.append(b"\x00\x29" in hello[-600:] and len(hello) > 400)
+                    if self.offered[-1] and not self.resumes:
+                        continue
                     with self.context().wrap_socket(sock, server_side=True) as wrapped:
                         caller = Caller(wrapped)
                         while True:
@@ -135,6 +139,10 @@ def test_each_of_two_anchors_of_one_name_counts(api: Backend, pki: Pki, signer: 
         for _ in range(2):
             assert asked(api, server, context).authenticated
         assert server.offered[tries:] == [True, True]
+        server.chain = (leaf_of(anchors[signer], names=["other.test"]),)
+        tries = len(server.offered)
+        assert refused(api, server, context).reason is Reason.NAME
+        assert len(server.offered) - tries == 2  # the first of which has offered a session
         server.chain = (leaf_of(anchors[1 - signer]),)
         verdict = asked(api, server, context)
         assert verdict.authenticated
@@ -241,6 +249,21 @@ def test_no_session_crosses_from_one_handshake_to_the_other(api: Backend, pki: P
         verdict = asked(api, server, context)
         assert verdict.authenticated
         assert not verdict.is_resumed
+
+
+@pytest.mark.parametrize("chain", ["attacker", "leaf intermediate"])
+def test_a_server_that_resumes_nothing_is_dialled_once_more(api: Backend, pki: Pki, chain: str) -> None:
+    """FR-13, FR-67: in whichever of the handshakes it ends the one that offers a session, the verdict is the same."""
+    context = ClientContext(opportunistic(NAME, tries_name=True, trust_anchors=[pki.root.der]))
+    with serving(pki, *[getattr(pki, name) for name in chain.split()]) as server:
+        first = asked(api, server, context)
+        server.resumes = False
+        tries = len(server.offered)
+        again = asked(api, server, context)
+        assert (again.authenticated, again.reason) == (first.authenticated, first.reason)
+        assert first.authenticated is (chain != "attacker")
+        assert not again.is_resumed
+        assert server.offered[tries:] == [*[False] * (tries - 1), True, False]
 
 
 def test_one_forget_is_enough_for_all_handshakes(api: Backend, pki: Pki) -> None:
