@@ -17,7 +17,6 @@ Every handshake has a context, and so a cache key, of its own: what was agreed o
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -93,8 +92,6 @@ def _apart(context: ClientContext, refused: Verdict) -> list[ClientContext]:
     return [context.with_anchor(one) for one in candidates[:MAX_ANCHORS_TRIED]]
 
 
-_LOOSELY: Final = bytes.maketrans(
-    b"\x13\x14\x16" + string.ascii_uppercase.encode(), b"\x0c" * 3 + string.ascii_lowercase.encode()
-)
+_LOOSELY: Final = bytes.maketrans(b"\x13\x14\x16ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"\x0c\x0c\x0cabcdefghijklmnopqrstuvwxyz")
 """OpenSSL takes names for equal that differ in case, or in the type of their text (PrintableString, TeletexString,
 IA5String, UTF8String).  So does this, and takes some more for equal: what comes of that is a handshake in vain."""

@@ -7,11 +7,14 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from conformance.adapters import Backend
 from dot_io._attempt import MAX_ANCHORS_TRIED
@@ -167,6 +170,27 @@ def test_an_expired_anchor_beside_the_right_one_is_not_blamed(api: Backend, pki:
     context = ClientContext(strict(NAME, trust_anchors=[expired.der, authority().der, right.der]))
     with serving(pki, leaf_of(right)) as server:
         assert asked(api, server, context).authenticated
+
+
+def test_names_are_compared_as_openssl_compares_them(api: Backend, pki: Pki) -> None:
+    """FR-40: whatever their case (RFC 5280, section 7.1); else an anchor would be left out."""
+    old, new = authority("Root.test"), authority("root.test")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ROOT.TEST")])
+    key = new.key
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 5, *validity(new))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    anchors = [old.der, certificate.public_bytes(Encoding.DER)]
+    for order in (1, -1):
+        context = ClientContext(strict(NAME, trust_anchors=anchors[::order]))
+        with serving(pki, leaf_of(new)) as server:
+            assert asked(api, server, context).authenticated
+
+
+def validity(identity: Identity) -> tuple[datetime, datetime]:
+    return identity.certificate.not_valid_before_utc, identity.certificate.not_valid_after_utc
 
 
 @pytest.mark.parametrize("count", [2, 12])
