@@ -38,6 +38,16 @@ class CertificateFacts:
         return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
 
     @property
+    def issuer(self) -> bytes:
+        """The issuer's Name in DER (RFC 5280, section 4.1.2.4)."""
+        return _der.read_certificate(self.der).issuer
+
+    @property
+    def subject(self) -> bytes:
+        """The subject's Name in DER (RFC 5280, section 4.1.2.6)."""
+        return _der.read_certificate(self.der).subject
+
+    @property
     def may_issue(self) -> bool:
         """Whether it is a certification authority's and its key may sign certificates (RFC 5280, section 4.2.1)."""
         return _der.may_issue(self.der)

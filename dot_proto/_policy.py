@@ -35,15 +35,19 @@ class AuthenticationPolicy:
     is_opportunistic: bool = False
     "Encrypt, and ask whoever answers (RFC 8310, section 5)."
 
+    tries_name: bool = False
+    "Of an opportunistic policy: try to authenticate the name first, in a handshake of its own (RFC 8310, section 6.5)."
+
     def __post_init__(self) -> None:
         if self.name is not None:
             object.__setattr__(self, "name", normalize_name(self.name))
         object.__setattr__(self, "pins", _pins("pins", self.pins))
         object.__setattr__(self, "issuer_pins", _pins("issuer_pins", self.issuer_pins))
         object.__setattr__(self, "trust_anchors", _anchors(self.trust_anchors))
-        if not isinstance(self.is_opportunistic, bool):
-            # Any text is true, "no" too.
-            raise LocalProtocolError(f"is_opportunistic is True or False, not {type(self.is_opportunistic).__name__}")
+        for what, flag in (("is_opportunistic", self.is_opportunistic), ("tries_name", self.tries_name)):
+            if not isinstance(flag, bool):
+                # Any text is true, "no" too.
+                raise LocalProtocolError(f"{what} is True or False, not {type(flag).__name__}")
         self._refuse_the_impossible()
 
     @classmethod
@@ -68,20 +72,39 @@ class AuthenticationPolicy:
         return cls(name, _pins("pins", pins), _anchors(trust_anchors), _pins("issuer_pins", issuer_pins))
 
     @classmethod
-    def opportunistic(cls, name: str | None = None, *, pins: tuple[Pin, ...] | list[Pin] = ()) -> AuthenticationPolicy:
+    def opportunistic(
+        cls,
+        name: str | None = None,
+        *,
+        pins: tuple[Pin, ...] | list[Pin] = (),
+        tries_name: bool = False,
+        trust_anchors: tuple[bytes, ...] | list[bytes] | None = None,
+        issuer_pins: tuple[Pin, ...] | list[Pin] = (),
+    ) -> AuthenticationPolicy:
         """The opportunistic usage profile: never the default, always asked for by this name.
 
-        ``name`` goes into SNI only.  ``pins`` are compared with the leaf, and the verdict reports the result.
+        ``pins`` are compared with the server's own key, and the verdict reports the result.  ``name`` goes into SNI
+        only, unless ``tries_name`` is set: then it is first tried as a strict policy would, with all that is given, and
+        the verdict reports what came of that (RFC 8310, section 6.5).  A TLS library cannot find a chain wrong and go
+        on, so where the server is *not* authenticated this costs a second connection, each time; where it is, nothing.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for what could not be tried, as a name that is not given.
         """
-        return cls(name, _pins("pins", pins), is_opportunistic=True)
+        anchors, issuers = _anchors(trust_anchors), _pins("issuer_pins", issuer_pins)
+        return cls(name, _pins("pins", pins), anchors, issuers, is_opportunistic=True, tries_name=tries_name)
 
     def _refuse_the_impossible(self) -> None:
         if self.trust_anchors is not None:
             checked_anchors("trust_anchors", self.trust_anchors, without="for the system's trust store")
-        if self.is_opportunistic:
+        if self.tries_name and not self.is_opportunistic:
+            raise LocalProtocolError("tries_name is for opportunistic policies: a strict one asks nobody else")
+        if self.tries_name and self.name is None:
+            raise LocalProtocolError("tries_name without a name: give the server's name too")
+        if self.is_opportunistic and not self.tries_name:
             if self.trust_anchors is not None or self.issuer_pins:
                 raise LocalProtocolError(
-                    "an opportunistic policy validates no chain: leave out trust_anchors and issuer_pins"
+                    "an opportunistic policy validates no chain: set tries_name, or leave out trust_anchors and "
+                    "issuer_pins"
                 )
             return
         if self.name is None:
@@ -100,6 +123,11 @@ class AuthenticationPolicy:
     def validates(self) -> bool:
         """Whether the TLS library must validate the chain for :attr:`name` (PKIX, RFC 5280)."""
         return self.name is not None and not self.is_opportunistic and not self.issuer_pins
+
+    @property
+    def tried_first(self) -> AuthenticationPolicy | None:
+        """The strict policy that is tried first where this opportunistic one has a name to try."""
+        return replace(self, is_opportunistic=False, tries_name=False) if self.tries_name else None
 
     @property
     def server_name(self) -> str | None:

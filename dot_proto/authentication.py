@@ -12,6 +12,8 @@ name and trust anchors         as "name", with these certificates as the only an
 name and issuer pins           two handshakes: the first only learns the pinned certificate, the second must
                                validate up to it for the name
 opportunistic                  always; the verdict says whether anybody was authenticated
+opportunistic that tries       always: first tried as a strict policy in a handshake of its own; where that is
+its name                       refused, a second handshake asks whoever answers, and its verdict says why
 =============================  ==========================================================================
 
 A pin is never compared with a certificate that was merely *sent*.  Anyone can append a stranger's public
@@ -25,7 +27,7 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from ._facts import CertificateFacts as CertificateFacts
-from ._facts import facts_of
+from ._facts import facts_of as facts_of
 from ._facts import validity_of as validity_of
 from ._hosts import MAX_LABEL_LENGTH as MAX_LABEL_LENGTH
 from ._hosts import MAX_NAME_LENGTH as MAX_NAME_LENGTH
@@ -103,6 +105,8 @@ class Evidence:
     "Set when verification was required and failed: the handshake ended there."
     resumed: Verdict | None = None
     "The verdict under which the resumed session was made; ``None`` after a full handshake."
+    tried: Verdict | None = None
+    "The refusal of the handshake before, which tried the name of an opportunistic policy; ``None``: there was none."
     wall_time: float | None = None
     "POSIX seconds, to tell about dates; ``None``: say nothing about them."
 
@@ -176,7 +180,9 @@ class Verdict:
 #
 # Whatever cannot be read, is missing, or does not fit is a refusal: there is no path through this function that
 # accepts for want of a reason to refuse.  Only the opportunistic profile, which must be asked for by its name, asks
-# whoever answers, and its verdict says that nobody was authenticated.
+# whoever answers, and its verdict says that nobody was authenticated.  Where such a policy tries a name, two handshakes
+# are judged, each by itself: the first under the strict policy that it is without its leniency, the second, if there
+# is one, under itself; the reason of the first refusal is then the reason why nobody was authenticated.
 
 
 def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
@@ -187,9 +193,18 @@ def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     else:
         verdict = _judge_resumed(policy, evidence, evidence.resumed)
         unreadable = verdict.unreadable
+    if policy.is_opportunistic and evidence.tried is not None:
+        verdict = _told_of_the_try(verdict, evidence.tried)
     # Where validation was required and failed there is no TLS session, and so nobody to ask, whatever the policy.
     asks_anybody = policy.is_opportunistic and evidence.failure is None
     return replace(verdict, leaf=evidence.leaf, accepted=verdict.accepted or asks_anybody, unreadable=unreadable)
+
+
+def _told_of_the_try(verdict: Verdict, tried: Verdict) -> Verdict:
+    """A pin that matches is not enough where a name was tried: who has both matches both (RFC 8310, section 6.4)."""
+    about_pin = "" if verdict.matched_pin is None else f"; pin {verdict.matched_pin} matches the server's own key"
+    explanation = f"asked without authentication, since it was tried and failed: {tried.explanation}{about_pin}"
+    return replace(verdict, authenticated=False, reason=tried.reason, explanation=explanation)
 
 
 def _judge_resumed(policy: AuthenticationPolicy, evidence: Evidence, earlier: Verdict) -> Verdict:
@@ -249,7 +264,7 @@ def _judge_full(
     counted = tuple(facts.values())
     warnings += _date_warnings(evidence.leaf, evidence)
 
-    if policy.issuer_pins:
+    if policy.issuer_pins and not policy.is_opportunistic:
         objections: list[str] = []
         for one in presented:
             if one.pin in policy.issuer_pins:
@@ -266,7 +281,8 @@ def _judge_full(
 
     validated = counted if policy.validates else ()
     if not policy.pins:
-        explanation = f"the chain is valid for {policy.name}" if validated else "nothing was asked of the server"
+        asked = "its name was not tried" if policy.tries_name else "nothing was asked of the server"
+        explanation = f"the chain is valid for {policy.name}" if validated else asked
         return Verdict(policy, True, bool(validated), None, explanation, presented, validated, warnings=tuple(warnings))
     for depth, one in enumerate(counted):
         if one.pin in policy.pins:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,20 +22,19 @@ from dot_proto import (
     MessageDiscarded,
     QueryLost,
     QueryTimedOut,
-    Reason,
     ResponseReceived,
     Verdict,
 )
 from dot_proto.query import not_octets
 
 from ._address import check_host, check_port, check_timeout, default_policy
+from ._attempt import Attempt
 from ._fork import forgets_after_fork
 from ._queue import QueryQueue, Ticket
 from ._stays import StaysInProcess
+from ._transport import give_up_unacknowledged
 from .errors import (
-    AuthenticationError,
     ConnectionLostError,
-    Failure,
     HandshakeError,
     QueryTimeoutError,
 )
@@ -90,7 +90,7 @@ class Plan:
 
     host: str
     port: int
-    context: ClientContext
+    attempt: Attempt
     configuration: ClientConfiguration | None
     share_records: bool
     first_query: bytes | None
@@ -127,41 +127,36 @@ class Plan:
             raise LocalProtocolError("policy and context.policy differ: give one of them")
         if first_query is not None:
             check_query(first_query)
-        return cls(dialled, port, context, configuration, share_records, first_query, timeout)
+        return cls(dialled, port, Attempt.first(context), configuration, share_records, first_query, timeout)
 
     def begun(self, now: float) -> Plan:
         """The same, with its deadline."""
         return replace(self, deadline=now + self.timeout)
 
-    def new_session(self, *, now: float) -> TLSClient:
+    def new_session(self, sock: socket.socket, *, now: float) -> TLSClient:
         """The session of a TCP connection that came up ``now``."""
+        give_up_unacknowledged(sock, _longest_silence(self.configuration or ClientConfiguration()))
         return TLSClient(
-            self.context,
+            self.attempt.context,
             self.configuration,
             server=(self.host, self.port),
             entropy=os.urandom,
             now=now,
             handshake_timeout=max(self.deadline - now, 0.0),
             share_records=self.share_records,
+            tried=self.attempt.tried,
         )
 
     def after(self, error: HandshakeError) -> Plan:
-        """What to do after a failed handshake that asks for another one; raises ``error`` after any other.
+        """What to do after a failed handshake that asks for another one; raises the error after any other."""
+        return replace(self, attempt=self.attempt.after(error, (self.host, self.port)))
 
-        Nothing was sent yet, so to dial once more is safe.  There are two reasons to do so.  The first handshake was
-        only to learn the certificate of an issuer that is pinned by its hash.  Or a session was offered that the
-        server does not want: some servers end such a handshake instead of falling back to a full one, and would do
-        so each time for as long as we have a ticket of theirs.
-        """
-        context = self.context
-        if isinstance(error, AuthenticationError) and error.verdict.reason is Reason.ANCHOR_LEARNT:
-            assert error.verdict.anchor is not None
-            return replace(self, context=context.with_learnt_anchor(error.verdict.anchor))
-        if error.session_was_offered and error.failure is not Failure.TIMED_OUT:
-            assert context.sessions is not None
-            context.sessions.forget_server(context, (self.host, self.port))
-            return self
-        raise error
+
+def _longest_silence(configuration: ClientConfiguration) -> float:
+    """Seconds after which the engine takes a silent server for dead, where queries have their default time."""
+    if configuration.max_silent_timeouts is None:
+        return math.inf
+    return max(configuration.silence_timeout, configuration.max_silent_timeouts * configuration.query_timeout)
 
 
 class ClientBase(StaysInProcess):
@@ -215,6 +210,11 @@ class ClientBase(StaysInProcess):
         """In a forked child: end here what the parent goes on with, without a word on the wire."""
         self._belongs_to_parent = True
         self._process_events(self._session.abort(now=0.0))
+
+    def _connected(self, plan: Plan) -> None:
+        """The server was accepted, and the caller gets this client."""
+        plan.attempt.context.was_accepted()
+        self._is_in_use = True
 
     def _handshake_is_over(self) -> bool:
         return self._end is not None or self._session.connection.verdict is not None

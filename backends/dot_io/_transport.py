@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -22,6 +23,12 @@ _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 "Linux only."
+
+_USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", None)
+"Linux only (RFC 5482 has the idea; the option of that name in TCP itself is not sent)."
+
+_MAX_USER_TIMEOUT: Final = 2**31 - 1
+"Milliseconds; the kernel's own type."
 
 
 class SendTimeout:
@@ -102,6 +109,18 @@ def acknowledge_at_once(sock: _HasOptions) -> None:
     """
     if _QUICKACK is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def give_up_unacknowledged(sock: _HasOptions, seconds: float) -> None:
+    """Let TCP fail once something sent has not been acknowledged for so long.
+
+    Otherwise the kernel sends it again and again to a peer that has vanished, for a quarter of an hour, and holds the
+    socket for as long after it was closed.  Infinity leaves the kernel's own time; so does a system without the option.
+    """
+    if _USER_TIMEOUT is not None and seconds < math.inf:
+        milliseconds = min(max(math.ceil(seconds * 1000), 1), _MAX_USER_TIMEOUT)  # 0 would be the kernel's own
+        with contextlib.suppress(OSError):  # a kernel that stands in for Linux, and lacks it
+            sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
 
 
 def reset_on_close(sock: _HasOptions) -> None:

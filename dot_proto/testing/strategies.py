@@ -350,6 +350,7 @@ def policies() -> st.SearchStrategy[AuthenticationPolicy]:
         st.builds(
             AuthenticationPolicy, st.none() | hosts, pins=st.just(()) | some_pins, is_opportunistic=st.just(True)
         ),
+        st.builds(AuthenticationPolicy.opportunistic, hosts, pins=st.just(()) | some_pins, tries_name=st.just(True)),
     )
 
 

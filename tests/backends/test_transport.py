@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import random
 from collections import deque
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from dot_io._queue import QueryQueue, Ticket
 from dot_io._server import Arrival, ConnectionLimits, Peer, Service
-from dot_io._transport import FLUSH_TIMEOUT, SendTimeout
+from dot_io._transport import FLUSH_TIMEOUT, SendTimeout, give_up_unacknowledged
 from dot_io.tls import ClientContext, TLSClient
 from dot_proto import (
     AuthenticationPolicy,
@@ -28,6 +29,16 @@ from support.peers import answer
 from support.scenes import counting
 
 QUERY = make_query("example.com")
+
+
+def test_a_kernel_without_the_user_timeout_is_no_failure() -> None:
+    """FR-3: kernels that stand in for Linux name the option and refuse it; elsewhere it has no name at all."""
+
+    class Socket:
+        def setsockopt(self, *_: object) -> None:
+            raise OSError(errno.ENOPROTOOPT, "Protocol not available")
+
+    give_up_unacknowledged(Socket(), 15.0)
 
 
 def test_a_peer_that_reads_is_never_given_up() -> None:

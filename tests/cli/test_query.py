@@ -817,6 +817,7 @@ IMPORTED = {
     "dot_io._lookup",
     "dot_io._stays",
     "dot_io._transport",
+    "dot_io._attempt",
     "dot_io._fork",
     "dot_io._queue",
     "dot_io.blocking",

@@ -85,7 +85,20 @@ DEAD = lost(
 )
 CUT = lost(Cause.TRANSPORT_FAILED, "the peer closed TCP without TLS close_notify", Code.NO_CLOSE_NOTIFY)
 RESET = lost(Cause.TRANSPORT_FAILED, "Connection reset by peer", Code.RESET)
-BROKEN = lost(Cause.TRANSPORT_FAILED, "the TLS session broke: decryption failed or bad record mac", Code.TLS)
+
+
+def broken(words: str) -> Fate:
+    """The end of a TLS session, in OpenSSL's words."""
+    return lost(Cause.TRANSPORT_FAILED, f"the TLS session broke: {words}", Code.TLS)
+
+
+BROKEN = broken("decryption failed or bad record mac")
+BAD_ALERT = broken("invalid alert")
+INTERNAL = broken("tlsv1 alert internal error")
+ENDED_BY_ALERT = no_session(Failure.ALERT, "the peer ended the handshake with the alert handshake_failure")
+ENDED_IN_HANDSHAKE = no_session(Failure.END_OF_STREAM, "the peer ended the TLS session inside the handshake")
+NO_ALERT = no_session(Failure.OTHER, "the TLS handshake failed: invalid alert")
+TOO_MANY_WARNINGS = no_session(Failure.OTHER, "the TLS handshake failed: too many warn alerts")
 SILENT = no_session(Failure.TIMED_OUT, "the TLS handshake took too long")
 NO_TLS_1_2 = no_session(Failure.NO_COMMON_VERSION, "the peer has no TLS version in common with us (1.2 and 1.3)")
 
@@ -102,6 +115,9 @@ class Tls:
     "Whether nothing follows its ServerHello."
     refuses_sessions: bool = False
     "Whether it ends a handshake in which an earlier session is offered."
+
+    by_hand: bool = False
+    "Whether its records are made by hand: see :mod:`support.forging`."
 
     def context(self, file: Path) -> ssl.SSLContext:
         """Without any of our own settings."""
@@ -134,6 +150,8 @@ class Fault:
     "The client's, where it is not the default."
     opcode: int = 0
 
+
+BY_HAND = Tls(by_hand=True)
 
 EVERY = (
     # How connecting fails.
@@ -172,6 +190,19 @@ EVERY = (
         peer.http,
         connects=no_session(Failure.NOT_TLS, "the peer does not speak TLS but, it seems, HTTP"),
         tls=None,
+    ),
+    *(
+        Fault(id, f"instead of ServerHello sends {does}", peer.plain_alerts(*records), connects=fate, tls=None)
+        for id, does, records, fate in (
+            ("plain-alert", "a fatal alert", [b"\x02\x28"], ENDED_BY_ALERT),
+            ("plain-alert-then-data", "a fatal alert and more", [b"\x02\x28", bytes(500)], ENDED_BY_ALERT),
+            ("plain-split-alert", "a fatal alert in two records", [b"\x02", b"\x28"], NO_ALERT),
+            ("plain-long-alert", "an alert of 16,000 octets", [b"\x02\x28" * 8000], NO_ALERT),
+            ("plain-alert-of-three", "an alert of three octets", [b"\x02\x28\x00"], NO_ALERT),
+            ("plain-empty-alert", "an alert of no octets", [b""], NO_ALERT),
+            ("plain-warnings", "1,000 warnings", [b"\x01\x5a"] * 1000, TOO_MANY_WARNINGS),
+            ("plain-close-notify", "close_notify", [b"\x01\x00"], ENDED_IN_HANDSHAKE),
+        )
     ),
     Fault("tls-1.1", "has TLS 1.1 and nothing newer", peer.tls_1_1, connects=NO_TLS_1_2, tls=None),
     Fault(
@@ -240,7 +271,36 @@ EVERY = (
         ((WRONG_QUESTION, OK), (OK,)),
     ),
     Fault("qr-0", "sends the first query back (QR is 0)", peer.echoes, ((QR_0, OK), (OK,))),
+    Fault("few-warnings", "sends 4 TLS warnings in a row", peer.a_few_warnings, ((OK, OK), (OK,)), tls=BY_HAND),
     # What costs the connection.
+    *(
+        Fault(id, does, conduct, ((OK, CLOSED), (CLOSED,)), tls=BY_HAND)
+        for id, does, conduct in (
+            ("close-notify-twice", "sends close_notify twice", peer.close_notify_twice),
+            ("data-after-close-notify", "answers after close_notify", peer.data_after_close_notify),
+            ("garbage-after-close-notify", "sends what is no TLS after close_notify", peer.garbage_after_close_notify),
+            ("reset-after-close-notify", "sends close_notify and resets TCP", peer.resets_after_close_notify),
+        )
+    ),
+    *(
+        Fault(id, does, conduct, ((OK, fate), (fate,)), tls=BY_HAND)
+        for id, does, conduct, fate in (
+            (
+                "fatal-alert",
+                "sends a fatal alert, and answers behind it",
+                peer.fatal_alert_then_data,
+                INTERNAL,
+            ),
+            ("two-alerts", "sends two alerts in one TLS record", peer.two_alerts_in_one_record, BAD_ALERT),
+            ("alert-of-three", "sends an alert of three octets", peer.alert_of_three_octets, BAD_ALERT),
+            ("split-alert", "sends an alert in two TLS records", peer.alert_in_two_records, BAD_ALERT),
+            ("long-alert", "sends an alert of 16,000 octets", peer.a_long_alert, BAD_ALERT),
+            ("empty-alert", "sends an alert of no octets", peer.an_empty_alert, broken("bad length")),
+            ("warnings", "sends 1,000 TLS warnings in a row", peer.a_flood_of_warnings, broken("too many warn alerts")),
+            ("end-in-record", "ends TCP in the middle of a TLS record", peer.ends_in_mid_record, CUT),
+            ("end-in-header", "ends TCP in the middle of a TLS record's header", peer.ends_in_mid_header, CUT),
+        )
+    ),
     Fault(
         "drops-some",
         "silently drops every second query, to a client with `max_in_flight=4`",

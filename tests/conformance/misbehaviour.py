@@ -11,8 +11,10 @@ import socket
 import ssl
 
 from dot_proto import MAX_MESSAGE, ClientConfiguration, make_query
+from support.forging import CLOSE_NOTIFY, FATAL, INTERNAL_ERROR, USER_CANCELED, WARNING, ForgingCaller
 from support.messages import KEEPALIVE, message, opt, option, record, response_to, stream_of
-from support.peers import GIVE_UP, Caller, answer, name_in
+from support.peers import GIVE_UP, Caller, Script, answer, name_in
+from support.records import ALERT
 
 UNSOLICITED = answer(make_query("nobody.asked.example", message_id=0x5A5A))
 
@@ -206,6 +208,106 @@ def keepalive_0(caller: Caller) -> None:
     caller.rest()
 
 
+# Inside TLS, with records made by hand: the first of two queries is answered, and then.
+
+
+def first_of_two(caller: Caller) -> tuple[ForgingCaller, bytes]:
+    """Answers the first query; returns the answer to the second, which no client may take."""
+    assert isinstance(caller, ForgingCaller)
+    first, second = map(answer, asked(caller, 2))
+    caller.send(first)
+    return caller, second
+
+
+def fatal_alert_then_data(caller: Caller) -> None:
+    peer, second = first_of_two(caller)
+    alert = peer.alert(FATAL, INTERNAL_ERROR)
+    peer.send_octets(alert, peer.data(second))
+    end(peer)
+
+
+def alert_of_three_octets(caller: Caller) -> None:
+    peer, second = first_of_two(caller)
+    alert = peer.record(ALERT, bytes([FATAL, INTERNAL_ERROR, 0]))
+    peer.send_octets(alert, peer.data(second))
+    peer.rest()
+
+
+def alert_in_two_records(caller: Caller) -> None:
+    peer, _ = first_of_two(caller)
+    peer.send_octets(peer.record(ALERT, bytes([FATAL])), peer.record(ALERT, bytes([INTERNAL_ERROR])))
+    peer.rest()
+
+
+def two_alerts_in_one_record(caller: Caller) -> None:
+    peer, second = first_of_two(caller)
+    alerts = peer.record(ALERT, bytes([WARNING, USER_CANCELED, WARNING, CLOSE_NOTIFY]))
+    peer.send_octets(alerts, peer.data(second))
+    peer.rest()
+
+
+def a_long_alert(caller: Caller) -> None:
+    peer, _ = first_of_two(caller)
+    peer.send_octets(peer.record(ALERT, bytes([FATAL, INTERNAL_ERROR]) * 8000))
+    peer.rest()
+
+
+def an_empty_alert(caller: Caller) -> None:
+    peer, _ = first_of_two(caller)
+    peer.send_octets(peer.record(ALERT, b""))
+    peer.rest()
+
+
+def a_few_warnings(caller: Caller) -> None:
+    peer, second = first_of_two(caller)
+    warnings = [peer.alert(WARNING, USER_CANCELED) for _ in range(4)]
+    peer.send_octets(*warnings, peer.data(second))
+    serve(peer)
+
+
+def a_flood_of_warnings(caller: Caller) -> None:
+    peer, second = first_of_two(caller)
+    warnings = [peer.alert(WARNING, USER_CANCELED) for _ in range(1000)]
+    peer.send_octets(*warnings, peer.data(second))
+    peer.rest()
+
+
+def close_notify_twice(caller: Caller) -> None:
+    peer, _ = first_of_two(caller)
+    peer.send_octets(peer.alert(WARNING, CLOSE_NOTIFY), peer.alert(WARNING, CLOSE_NOTIFY))
+    end(peer)
+
+
+def data_after_close_notify(caller: Caller) -> None:
+    peer, second = first_of_two(caller)
+    peer.send_octets(peer.alert(WARNING, CLOSE_NOTIFY), peer.data(second))
+    end(peer)
+
+
+def garbage_after_close_notify(caller: Caller) -> None:
+    peer, _ = first_of_two(caller)
+    peer.send_octets(peer.alert(WARNING, CLOSE_NOTIFY), b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100)
+    end(peer)
+
+
+def ends_in_mid_record(caller: Caller) -> None:
+    peer, second = first_of_two(caller)
+    peer.send_octets(peer.data(second)[:-1])
+    end(peer)
+
+
+def ends_in_mid_header(caller: Caller) -> None:
+    peer, _ = first_of_two(caller)
+    peer.send_octets(b"\x17\x03")
+    end(peer)
+
+
+def resets_after_close_notify(caller: Caller) -> None:
+    peer, _ = first_of_two(caller)
+    peer.send_octets(peer.alert(WARNING, CLOSE_NOTIFY))
+    peer.reset()
+
+
 # On bare TCP.
 
 
@@ -226,6 +328,17 @@ def plain_dns(caller: Caller) -> None:
 def http(caller: Caller) -> None:
     caller.socket.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
     end(caller)
+
+
+def plain_alerts(*records: bytes) -> Script:
+    """Alert records in the clear, instead of a ServerHello, and then silence."""
+
+    def conduct(caller: Caller) -> None:
+        caller.socket.recv(1)
+        caller.socket.sendall(b"".join(b"\x15\x03\x03" + len(data).to_bytes(2) + data for data in records))
+        caller.rest()
+
+    return conduct
 
 
 def tls_1_1(caller: Caller) -> None:

@@ -79,8 +79,10 @@ def test_shaking_hands(api: Backend, identities: Identities) -> None:
         api.run(scenario, server.port)
 
 
-def test_both_handshakes_of_an_issuer_pin_share_the_deadline(api: Backend, identities: Identities) -> None:
-    """AUT: the first teaches the issuer's certificate; the second stalls, and has what is left of the time."""
+@pytest.mark.parametrize("why", ["issuer pin", "opportunistic"])
+def test_both_handshakes_share_the_deadline(api: Backend, identities: Identities, why: str) -> None:
+    """AUT, FR-67: the first teaches the issuer's certificate, or tries a name in vain; the second stalls, and has what
+    is left of the time."""
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -95,7 +97,11 @@ def test_both_handshakes_of_an_issuer_pin_share_the_deadline(api: Backend, ident
             tls.recv(1)  # the client leaves
 
     async def scenario(api: Backend, port: int) -> None:
-        policy = AuthenticationPolicy.strict(NAME, issuer_pins=[identities.issuer_pin])
+        if why == "issuer pin":
+            policy = AuthenticationPolicy.strict(NAME, issuer_pins=[identities.issuer_pin])
+        else:
+            anchors = [identities.anchor]
+            policy = AuthenticationPolicy.opportunistic("other.example", tries_name=True, trust_anchors=anchors)
         with takes(api, 0.3), pytest.raises(HandshakeError) as error:
             async with api.connect("127.0.0.1", policy, port=port, timeout=0.3):
                 pass

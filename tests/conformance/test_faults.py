@@ -19,6 +19,7 @@ from dot_io.errors import AuthenticationError, ConnectionLostError, HandshakeErr
 from dot_io.tls import ClientContext
 from dot_proto import AuthenticationPolicy, DoTError, make_query
 from dot_proto import Fault as Code
+from support.forging import accept_and_forge
 from support.messages import question_of
 from support.peers import Caller, scripted
 from support.pki import NAME, Pki
@@ -68,6 +69,13 @@ def misbehaving(fault: Fault, pki: Pki) -> Iterator[int]:
             stalls_after_server_hello(caller, context)
         elif tls is not None and tls.refuses_sessions:
             ends_handshakes_with_a_session(caller, context)
+        elif tls is not None and tls.by_hand:
+            try:
+                by_hand = accept_and_forge(caller.socket, context)
+            except OSError:
+                return
+            with by_hand.socket:
+                conduct(by_hand)
         else:
             try:
                 sock = context.wrap_socket(caller.socket, server_side=True)

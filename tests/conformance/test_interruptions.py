@@ -144,6 +144,32 @@ def test_a_child_that_only_exits_says_nothing(identities: Identities) -> None:
     assert server.accepted == 1
 
 
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_client_whose_loop_has_ended_keeps_no_other_from_being_forgotten(identities: Identities) -> None:
+    """FR-11: it was never closed, and lives on; the child lets go of it without its loop, and of the others too."""
+
+    async def leave_open(port: int) -> Any:
+        return await dot_io.asyncio.connect("127.0.0.1", identities.policy, port=port)
+
+    with scripted(lambda caller: caller.rest(), identities.certificate_file) as server:
+        clients = [asyncio.run(leave_open(server.port)) for _ in range(3)]
+
+        def body() -> int:
+            for client in clients:
+                client.forget_parents()  # as the hook has done; what it raises is only printed
+            return 0 if all(client.is_closed for client in clients) else 1
+
+        try:
+            assert in_child(body) == 0
+        finally:
+            for client in clients:  # whose loop can close nothing any more
+                client._is_in_use = False
+                transport = client._driver._transport
+                transport._sock.close()
+                transport._sock = None
+
+
 PROGRAM = """
 import signal, socket, sys
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -442,6 +468,7 @@ import random, signal, sys, threading, time
 from dot_io.blocking import connect
 from dot_io.errors import ConnectionLostError
 from dot_proto import AuthenticationPolicy, make_query
+sys.unraisablehook = lambda _: None  # a signal inside a weakref's callback: Python prints it and goes on
 port, seed = int(sys.argv[1]), int(sys.argv[2])
 policy, query = AuthenticationPolicy.opportunistic(), make_query("example.com")
 choose = random.Random(seed)

@@ -171,6 +171,15 @@ def test_nothing_is_accepted_that_was_not_validated(case):
         ),
         (lambda: AuthenticationPolicy("dot.test", trust_anchors=(ROOT,), is_opportunistic=True), "validates no chain"),
         (lambda: AuthenticationPolicy(issuer_pins=(ISSUER_PIN,), is_opportunistic=True), "validates no chain"),
+        (lambda: AuthenticationPolicy("dot.test", tries_name=True), "tries_name is for opportunistic policies"),
+        (lambda: AuthenticationPolicy.opportunistic(tries_name=True), "tries_name without a name"),
+        (
+            lambda: AuthenticationPolicy.opportunistic(
+                "dot.test", tries_name=True, trust_anchors=[ROOT], issuer_pins=[ISSUER_PIN]
+            ),
+            "issuer_pins learn the trust anchor, trust_anchors give it",
+        ),
+        (lambda: AuthenticationPolicy.opportunistic("dot.test", tries_name="no"), "tries_name is True or False"),
         (lambda: AuthenticationPolicy.strict("no..dots"), "a label has 1 to 63 octets"),
     ],
 )
@@ -701,6 +710,55 @@ def test_opportunistic_tries_its_credentials():
     right, wrong = judge(policy, shown(LEAF)), judge(policy, shown(ATTACKER, LEAF))
     assert (right.accepted, right.authenticated, right.matched_depth) == (True, True, 0)
     assert (wrong.accepted, wrong.authenticated, wrong.reason) == (True, False, Reason.PIN)
+
+
+def test_opportunistic_tries_its_name_first():
+    """FR-67: as the strict policy that it is without its leniency; the context that asks anybody validates nothing."""
+    policy = AuthenticationPolicy.opportunistic(
+        "dot.test", pins=[LEAF_PIN], tries_name=True, issuer_pins=[ISSUER_PIN, BACKUP_PIN]
+    )
+    assert policy.tried_first == AuthenticationPolicy.strict(
+        "dot.test", pins=[LEAF_PIN], issuer_pins=[ISSUER_PIN, BACKUP_PIN]
+    )
+    assert not policy.validates
+    assert AuthenticationPolicy.opportunistic("dot.test").tried_first is None
+    assert AuthenticationPolicy.strict("dot.test").tried_first is None
+
+
+TRYING = AuthenticationPolicy.opportunistic("dot.test", tries_name=True, pins=[LEAF_PIN, BACKUP_PIN])
+REFUSAL = judge(TRYING.tried_first, Evidence(failure=ValidationFailure(Reason.EXPIRED, "certificate #1 is expired")))
+
+
+@pytest.mark.parametrize("leaf", [LEAF, ATTACKER])
+def test_what_came_of_the_try_is_the_reason(leaf):
+    """FR-67: also where a pin matches: who has a name and a pin must match both (RFC 8310, section 6.4)."""
+    verdict = judge(TRYING, replace(shown(leaf), tried=REFUSAL))
+    assert (verdict.accepted, verdict.authenticated, verdict.reason) == (True, False, Reason.EXPIRED)
+    assert "tried and failed: certificate #1 is expired" in verdict.explanation
+    assert ("matches the server's own key" in verdict.explanation) is (leaf is LEAF)
+
+
+def test_what_came_of_the_try_counts_for_a_resumed_session_too():
+    """FR-67: each connection tries anew, whatever the session that is then resumed was made under."""
+    policy = AuthenticationPolicy.opportunistic("dot.test", tries_name=True)
+    earlier = judge(policy, replace(shown(LEAF), tried=REFUSAL))
+    later = replace(REFUSAL, reason=Reason.NAME, explanation="the certificate is not for dot.test")
+    verdict = judge(policy, replace(shown(LEAF), resumed=earlier, tried=later))
+    assert (verdict.is_resumed, verdict.accepted, verdict.reason) == (True, True, Reason.NAME)
+
+
+def test_a_name_that_nobody_has_tried_is_said():
+    """FR-67: a session that was made without the handshake before; nothing is claimed."""
+    verdict = judge(AuthenticationPolicy.opportunistic("dot.test", tries_name=True), shown(LEAF))
+    assert (verdict.authenticated, verdict.explanation) == (False, "its name was not tried")
+
+
+@pytest.mark.parametrize("policy", [STRICT_NAME, STRICT_PINS, LEARNING])
+def test_a_failed_try_loosens_no_strict_policy(policy):
+    """FR-67: only an opportunistic policy has one; elsewhere it changes nothing."""
+    evidence = shown(ATTACKER)
+    assert judge(policy, replace(evidence, tried=REFUSAL)) == judge(policy, evidence)
+    assert not judge(policy, replace(evidence, tried=REFUSAL)).accepted
 
 
 def test_strict_is_the_default():

@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dot_proto._der import Certificate, key_bits, may_issue, public_key_of, read_certificate
+from dot_proto.authentication import CertificateFacts
 from dot_proto.errors import CertificateError
 from support.certificates import ALGORITHM, BIT_STRING, INTEGER, KEY, SEQUENCE, element, made
 from support.vectors import certificate, load, octets
@@ -46,6 +47,8 @@ def test_names_and_dates_agree_with_another_reader(name):
     ours, theirs = read_certificate(der), x509.load_der_x509_certificate(der)
     assert ours.issuer == theirs.issuer.public_bytes()
     assert ours.subject == theirs.subject.public_bytes()
+    facts = CertificateFacts.of(der)
+    assert (facts.issuer, facts.subject) == (ours.issuer, ours.subject)
     assert ours.not_before == theirs.not_valid_before_utc.timestamp()
     assert ours.not_after == theirs.not_valid_after_utc.timestamp()
 

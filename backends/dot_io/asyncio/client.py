@@ -110,7 +110,7 @@ async def _connect(plan: Plan) -> Client:
     sock = await dial(plan.host, plan.port, plan.deadline)
     try:
         now = loop.time()
-        client = Client(plan, plan.new_session(now=now), connect_time=now - started)
+        client = Client(plan, plan.new_session(sock, now=now), connect_time=now - started)
         await client._start(sock)
     except BaseException:
         sock.close()
@@ -260,7 +260,7 @@ class Client(ClientBase):
         except BaseException:
             await self._abort()
             raise
-        self._is_in_use = True
+        self._connected(plan)
 
     def forget_parents(self) -> None:
         """In a forked child: end here what the parent goes on with."""

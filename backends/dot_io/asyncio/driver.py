@@ -108,6 +108,7 @@ class Driver(asyncio.BufferedProtocol):
     def forget_parents(self) -> None:
         """In a forked child: neither the socket nor the loop, which is the parent's, is touched again."""
         transport, self._transport = self._transport, None
+        self._will_flush = True  # so that nothing is scheduled any more, on a loop that may be closed
         if transport is not None:
             let_go(self._socket)
         self._will_flush = True  # so that nothing is asked of the loop any more: it may have ended

@@ -102,7 +102,7 @@ def _connect(plan: Plan) -> Client:
     sock = dial(plan.host, plan.port, plan.deadline)
     try:
         now = monotonic()
-        client = Client(plan, sock, plan.new_session(now=now), connect_time=now - started)
+        client = Client(plan, sock, plan.new_session(sock, now=now), connect_time=now - started)
     except OSError as error:  # no descriptors are left for a client that threads share
         sock.close()
         raise connect_error(plan.host, plan.port, error) from error
@@ -250,7 +250,7 @@ class Client(ClientBase):
         if self._end is not None:
             self._driver.close()
             raise self._failure()
-        self._is_in_use = True
+        self._connected(plan)
 
     def _notice(self) -> None:
         """Take in what happened while nobody waited: a server may have closed an idle connection."""

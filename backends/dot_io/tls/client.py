@@ -36,7 +36,8 @@ class TLSClient(Session):
 
     ``server`` is the address and port that is dialled, the key under which a session to resume is looked for.
     ``handshake_timeout`` is in seconds from ``now``.  ``share_records`` lets queries share TLS records, which
-    saves time; some servers then answer only the first until more octets come (NSD, Knot DNS).
+    saves time; some servers then answer only the first until more octets come (NSD, Knot DNS).  ``tried`` is the
+    refusal of the session before, which tried the name of an opportunistic policy (``context.policy.tried_first``).
     """
 
     _linger_timeout: ClassVar[float] = 0.0
@@ -52,11 +53,13 @@ class TLSClient(Session):
         now: float,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         share_records: bool = False,
+        tried: Verdict | None = None,
     ) -> None:
         self.connection: Final = ClientConnection(context.policy, configuration, entropy=entropy)
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
         self._context = context
         self._server = server
+        self._tried = tried
         self._session: ssl.SSLSession | None = None
         "The session to resume, where there is one."
         self._earlier_verdict: Verdict | None = None
@@ -152,4 +155,4 @@ class TLSClient(Session):
             self._is_chain_hidden = not chain
             validated = ValidatedChain(chain or (leaf,), policy.name)
         presented = PresentedChain(self._chain("get_unverified_chain"))
-        return Evidence(presented, leaf, validated, resumed=resumed, wall_time=time.time())
+        return Evidence(presented, leaf, validated, resumed=resumed, tried=self._tried, wall_time=time.time())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -32,6 +33,9 @@ from .callbacks import watch_callbacks
 from .failures import describe
 from .hello import Observer, observe
 from .library import library_error, limit_suites, new_context, site_versions
+
+MAX_OTHERS: Final = 16
+"Contexts that one keeps for handshakes under other policies than its own."
 
 
 def _new_context(protocol: int, minimum: ssl.TLSVersion | None, maximum: ssl.TLSVersion | None) -> ssl.SSLContext:
@@ -146,7 +150,12 @@ class ClientContext(StaysInProcess):
     ) -> None:
         if not isinstance(policy, AuthenticationPolicy):
             raise LocalProtocolError(f"policy must be an AuthenticationPolicy, not {type(policy).__name__}")
-        if certificate_file is not None and not (policy.validates or policy.issuer_pins):
+        if ssl_context is not None and policy.tries_name:
+            raise LocalProtocolError(
+                "a policy that tries its name needs two contexts, one that validates and one that does not: "
+                "leave out ssl_context"
+            )
+        if certificate_file is not None and (policy.is_opportunistic or policy.name is None):
             raise LocalProtocolError(
                 "a client certificate needs a policy that validates the server's chain: give its name"
             )
@@ -155,13 +164,15 @@ class ClientContext(StaysInProcess):
             sessions = SessionCache()
         self.sessions: Final = None if sessions is False else sessions
         self._given = ssl_context
-        self._learnt: dict[bytes, ClientContext] = {}
+        self._others: dict[AuthenticationPolicy, ClientContext] = {}
+        self._whole: ClientContext | None = None
+        self._last_anchor: ClientContext | None = None
         self._again = partial(
             ClientContext,
             minimum_version=minimum_version,
             maximum_version=maximum_version,
             offer_alpn=offer_alpn,
-            sessions=self.sessions is not None,
+            sessions=False if self.sessions is None else self.sessions,  # shared, so that one forget() is enough
             keylog_file=keylog_file,
             observe_handshake=observe_handshake,
             certificate_file=certificate_file,
@@ -183,14 +194,31 @@ class ClientContext(StaysInProcess):
         self._observers = observe(self._context) if observe_handshake else None
 
     def with_learnt_anchor(self, certificate: bytes) -> ClientContext:
-        """The context of a second handshake, after the first has shown the certificate of a pinned issuer.
+        """The context of a second handshake, after the first has shown the certificate of a pinned issuer."""
+        return self.under(self.policy.with_learnt_anchor(certificate))
 
-        Kept for the next time, since the sessions to resume are in it.
-        """
-        context = self._learnt.get(certificate)
+    def with_anchor(self, certificate: bytes) -> ClientContext:
+        """The context of a handshake that tries one of several trust anchors by itself."""
+        context = self.under(replace(self.policy, trust_anchors=(certificate,)))
+        context._whole = self
+        return context
+
+    def with_last_anchor(self) -> ClientContext | None:
+        """What :meth:`with_anchor` has made for the anchor that was right the last time, if it came to that."""
+        return self._last_anchor
+
+    def was_accepted(self) -> None:
+        """A server was accepted in a handshake of this context."""
+        if self._whole is not None:
+            self._whole._last_anchor = self
+
+    def under(self, policy: AuthenticationPolicy) -> ClientContext:
+        """The context of another handshake with the same settings; kept for the next time, as its sessions are."""
+        context = self._others.get(policy)
         if context is None:
-            context = self._again(self.policy.with_learnt_anchor(certificate))
-            self._learnt = {certificate: context}  # a whole new one, since threads may share us
+            context = self._again(policy)
+            kept = list(self._others.items())[1 - MAX_OTHERS :]
+            self._others = {**dict(kept), policy: context}  # a whole new one, since threads may share us
         return context
 
     def wrap(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
 from itertools import islice
 
 import outcome as results
@@ -31,10 +30,10 @@ from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
 from .driver import Driver
-from .nursery import open_plain_nursery
+from .nursery import open_plain_nursery, protected_context_manager
 
 
-@asynccontextmanager
+@protected_context_manager
 async def connect(
     host: str,
     policy: AuthenticationPolicy | None = None,
@@ -95,7 +94,7 @@ async def _connect(nursery: trio.Nursery, plan: Plan) -> Client:
     sock = await dial(plan.host, plan.port, plan.deadline)
     try:
         now = trio.current_time()
-        client = Client(plan, sock, plan.new_session(now=now), connect_time=now - started)
+        client = Client(plan, sock, plan.new_session(sock, now=now), connect_time=now - started)
     except BaseException:
         sock.close()
         raise
@@ -119,6 +118,7 @@ class Client(ClientBase):
         self._first: list[Outcome] | None = None
         self._first_is_known = trio.Event()
 
+    @trio.lowlevel.enable_ki_protection
     async def first_response(self) -> bytes:
         """Wait for the response to the query that :func:`connect` was given as ``first_query``.
 
@@ -131,6 +131,7 @@ class Client(ClientBase):
         await self._first_is_known.wait()
         return self._response(self._first[0])
 
+    @trio.lowlevel.enable_ki_protection
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
 
@@ -159,6 +160,7 @@ class Client(ClientBase):
         fate: Outcome = await trio.lowlevel.wait_task_rescheduled(abandon)
         return self._response(fate)
 
+    @trio.lowlevel.enable_ki_protection
     async def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
     ) -> AsyncGenerator[tuple[int, Outcome]]:
@@ -198,6 +200,7 @@ class Client(ClientBase):
             for handle in positions:
                 self._cancel_query(handle, trio.current_time())
 
+    @trio.lowlevel.enable_ki_protection
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         if self._belongs_to_parent:
@@ -229,7 +232,7 @@ class Client(ClientBase):
         if self._end is not None:
             await self._driver.ended.wait()  # the alert that says why has left by then
             raise self._failure()
-        self._is_in_use = True
+        self._connected(plan)
 
     def forget_parents(self) -> None:
         """In a forked child: end here what the parent goes on with."""

@@ -10,6 +10,7 @@ import trio
 from .._dial import Dialling
 from .._lookup import Address, Lookup
 from .._transport import failure_of_connecting, start_connecting
+from .nursery import open_plain_nursery
 
 
 async def dial(host: str, port: int, deadline: float) -> socket.socket:
@@ -19,16 +20,10 @@ async def dial(host: str, port: int, deadline: float) -> socket.socket:
     """
     dialling = Dialling(host, port, await _look_up(host, port, deadline), deadline=deadline)
     attempts = _Attempts(dialling)
-    failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            try:
-                await attempts.until_one_is_connected(nursery)
-            except BaseException as error:
-                failure = error  # raised inside the nursery it would come out in an exception group
+        async with open_plain_nursery() as nursery:
+            await attempts.until_one_is_connected(nursery)
             nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
         return attempts.connected.pop()
     finally:
         for sock in attempts.connected:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -36,12 +35,12 @@ from .._stays import StaysInProcess
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .dial import plain_socket
 from .driver import Driver
-from .nursery import open_plain_nursery
+from .nursery import open_plain_nursery, protected_context_manager
 
 Handler = AsyncHandler
 
 
-@asynccontextmanager
+@protected_context_manager
 async def serve(
     handler: Handler,
     context: ServerContext,
@@ -99,10 +98,12 @@ class Server(StaysInProcess):
         "The port that is listened on."
         nursery.start_soon(self._accept)
 
+    @trio.lowlevel.enable_ki_protection
     async def serve_forever(self) -> None:
         """Wait until another task closes the server, or until cancelled."""
         await self._closed.wait()
 
+    @trio.lowlevel.enable_ki_protection
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
         self._accepting.cancel()
@@ -122,6 +123,7 @@ class Server(StaysInProcess):
         while self._connections:
             await self._changed.park()
 
+    @trio.lowlevel.enable_ki_protection
     async def _accept(self) -> None:
         with self._accepting:
             while True:
@@ -148,6 +150,7 @@ class Server(StaysInProcess):
                 self._connections.add(connection)
                 self._nursery.start_soon(self._run, connection)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, connection: _Connection) -> None:
         try:
             with trio.CancelScope(shield=True):
@@ -182,3 +185,7 @@ class _Connection(AsyncConnection[Driver]):
 
     def _start_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
         self._nursery.start_soon(self._await_handler, event, response)
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is the main task's: from here it would wait for this client to go
+    async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
+        await super()._await_handler(event, response)
