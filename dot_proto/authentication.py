@@ -22,24 +22,17 @@ So the two kinds of chain are two types, and :func:`judge` looks for pins in one
 from __future__ import annotations
 
 import enum
-import ipaddress
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from . import _der
 from ._facts import CertificateFacts as CertificateFacts
 from ._facts import facts_of
 from ._facts import validity_of as validity_of
 from .errors import CertificateError, LocalProtocolError
+from .hosts import is_address as is_address
+from .hosts import normalize_name as normalize_name
 from .pins import Pin
-
-MAX_NAME_LENGTH: Final = 253
-"Octets of a domain name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
-
-MAX_LABEL_LENGTH: Final = 63
-"Octets of one label (RFC 1035, section 2.3.4)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,10 +431,10 @@ def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
 
 def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
     """Each pin once.  One given as text would match nothing, and say so to nobody."""
-    unique = tuple(dict.fromkeys(pins)) if isinstance(pins, Iterable) else ()
-    if not isinstance(pins, Iterable) or not all(isinstance(pin, Pin) for pin in unique):
+    given = tuple(pins) if isinstance(pins, Iterable) else ()
+    if not isinstance(pins, Iterable) or not all(isinstance(pin, Pin) for pin in given):
         raise LocalProtocolError(f"{what} must be a list of Pin: Pin.parse(text) makes one of base64")
-    return unique
+    return tuple(dict.fromkeys(given))
 
 
 def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
@@ -454,51 +447,3 @@ def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
             "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
         )
     return found
-
-
-def normalize_name(name: str) -> str:
-    """An authentication domain name or address in the one form that is compared (RFC 8310, section 8.1).
-
-    Lower case, without the final dot; an address without brackets and zone id, in its shortest form.
-    Raises :class:`~dot_proto.LocalProtocolError`; an internationalised name must come as A-labels.
-    """
-    if not isinstance(name, str):
-        raise LocalProtocolError(f"a name must be text, not {type(name).__name__}")
-    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        pass
-    else:
-        return str(address).partition("%")[0]
-    dotless = name.removesuffix(".")
-    if not dotless.isascii():
-        raise LocalProtocolError(f"{name!r} is not ASCII: give the A-label form (IDNA, RFC 5891)")
-    if not 1 <= len(dotless) <= MAX_NAME_LENGTH:
-        raise LocalProtocolError(f"a name has 1 to {MAX_NAME_LENGTH} octets, not {len(dotless)}: {name!r}")
-    for label in dotless.split("."):
-        if not 1 <= len(label) <= MAX_LABEL_LENGTH:
-            raise LocalProtocolError(f"a label has 1 to {MAX_LABEL_LENGTH} octets: {label!r} in {name!r}")
-        if not label.replace("-", "").replace("_", "").isalnum():
-            raise LocalProtocolError(f"{label!r} in {name!r} is no label of a host name")
-    if _NUMBER.fullmatch(dotless.rpartition(".")[2]):
-        # Some programs read 127.0.0.010 as 127.0.0.8, some as 127.0.0.10, and a certificate may be for it as a name.
-        # RFC 8310 knows names and addresses and nothing between them, so what is read in three ways is refused.
-        raise LocalProtocolError(
-            f"{name!r} ends in a number but is no IP address: write an IPv4 address as four decimal numbers "
-            "from 0 to 255, without leading zeros"
-        )
-    return dotless.lower()
-
-
-_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
-"A last label that some reader of addresses takes for a number, in whatever base (RFC 1123, section 2.1)."
-
-
-def is_address(name: str) -> bool:
-    """Whether a normalized name is an IP address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
