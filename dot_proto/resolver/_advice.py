@@ -113,7 +113,10 @@ def is_ipv6(text: str) -> bool:
 
 
 def read_port(text: str) -> int:
-    """A port in decimal digits; raises :class:`~dot_proto.LocalProtocolError`."""
+    """A port in decimal digits; raises :class:`~dot_proto.UpstreamError`."""
     if not text.isascii() or not text.isdecimal():
-        raise LocalProtocolError(f"a port is a number, not {shown(text)}")
-    return check_port(int(text[:6]))
+        raise UpstreamError(f"a port is a number, not {shown(text)}")
+    try:
+        return check_port(int(text[:6]))
+    except LocalProtocolError as error:
+        raise UpstreamError(str(error)) from error

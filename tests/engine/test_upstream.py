@@ -172,6 +172,8 @@ BAD = {
     f"{TLS4}?pin={TEXT.replace('+', '-')}": "it uses the url-safe alphabet: write + for - and / for _; did you mean "
     f"{TLS4}?pin={TEXT} ?",
     f"{TLS4}?issuer-pin={TEXT[:-1]}#n": f"did you mean {TLS4}?issuer-pin={TEXT}#n ?",
+    f"{TLS4}?pin=xyzzy": "character 19: 'xyzzy'... is no pin: its length is 3 octets, while a SHA-256 digest has 32; a "
+    "right pin is made by: openssl x509 -in server.pem",
     f"{TLS4}?pin=%2": "character 19: behind % stand two hexadecimal digits of an ASCII character",
     f"{TLS4}?pin=x%C3%A9": "character 20: behind % stand two hexadecimal digits of an ASCII character",
     f"{TLS4}?address=1.0.0.1:853": "character 23: '1.0.0.1:853' names a port: give '1.0.0.1', and the port by itself",
