@@ -84,10 +84,10 @@ def normalize_address(text: str) -> str:
     _, has_zone, zone = text.strip("[]").partition("%")
     if not has_zone:
         return address
-    if not ip.is_link_local:
-        raise LocalProtocolError(f"{text!r}: only a link-local address has a zone (RFC 4007): leave out %{zone}")
     if not _ZONE.fullmatch(zone):
         raise LocalProtocolError(f"{zone!r} in {text!r} is no name or number of a network interface")
+    if not ip.is_link_local:
+        raise LocalProtocolError(f"{text!r}: only a link-local address has a zone (RFC 4007): leave out %{zone}")
     return f"{address}%{zone}"
 
 

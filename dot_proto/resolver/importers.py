@@ -214,7 +214,7 @@ def _from_resolved(word: str, anchors: Anchors) -> Upstream:
     try:
         if has_interface:
             if ":" not in address:
-                raise UpstreamError(f"no interface is chosen for an IPv4 address here: leave out %{interface}")
+                raise UpstreamError("no interface is chosen for an IPv4 address here: leave it out")
             address = f"{address}%{interface}"
         return _upstream(read_address(address), PORT if port is None else read_port(port), has_name, name, anchors)
     except LocalProtocolError as error:
@@ -268,7 +268,7 @@ def _from_unbound(word: str, anchors: Anchors) -> Upstream:
     front, has_name, name = word.partition("#")
     address, has_port, port = front.partition("@")
     if not has_port and not has_name:
-        raise UpstreamError(f"{shown(front)}: without @PORT and #NAME unbound asks port 53: write {front}@{PORT}")
+        raise UpstreamError(f"{shown(front)}: without @PORT and #NAME unbound asks port 53: write @{PORT} behind it")
     return _upstream(read_address(address), read_port(port) if has_port else PORT, has_name, name, anchors)
 
 
