@@ -1,10 +1,13 @@
 """DNS over TLS (RFC 7858) as a protocol engine that does no I/O.
 
 Start with :class:`ClientConnection` or :class:`ServerConnection`; :func:`make_query` builds a query,
-:class:`AuthenticationPolicy` says whom to trust.  The backends in ``dot_io`` show how to drive it.
+:class:`AuthenticationPolicy` says whom to trust, and :class:`Upstream` whom to ask and where.  The backends in
+``dot_io`` show how to drive it.
 
 What an attribute means, with its unit, stands under it in the source: ``help()`` does not show that.
 """
+
+from typing import TYPE_CHECKING
 
 from ._edns import QUERY_BLOCK as QUERY_BLOCK
 from ._edns import RESPONSE_BLOCK as RESPONSE_BLOCK
@@ -36,6 +39,7 @@ from .errors import MessageError as MessageError
 from .errors import PinError as PinError
 from .errors import RemoteProtocolError as RemoteProtocolError
 from .errors import TooManyQueriesError as TooManyQueriesError
+from .errors import UpstreamError as UpstreamError
 from .events import ConnectionClosed as ConnectionClosed
 from .events import DiscardReason as DiscardReason
 from .events import Event as Event
@@ -51,6 +55,9 @@ from .events import ResponseReceived as ResponseReceived
 from .pins import Pin as Pin
 from .query import make_query as make_query
 from .server import ServerConnection as ServerConnection
+
+if TYPE_CHECKING:
+    from .resolver.upstream import Upstream as Upstream
 
 __all__ = [
     "MAX_MESSAGE",
@@ -90,6 +97,8 @@ __all__ = [
     "ServerConnection",
     "State",
     "TooManyQueriesError",
+    "Upstream",
+    "UpstreamError",
     "ValidatedChain",
     "ValidationFailure",
     "Verdict",
@@ -99,3 +108,13 @@ __all__ = [
     "make_query",
     "padding_length",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What one connection has no need of is imported when it is asked for."""
+    if name != "Upstream":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .resolver.upstream import Upstream
+
+    globals()[name] = Upstream
+    return Upstream

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from . import _der
 from ._facts import CertificateFacts
-from ._hosts import is_address, normalize_name
 from .errors import CertificateError, LocalProtocolError
+from .hosts import is_address, normalize_name
 from .pins import Pin
 
 

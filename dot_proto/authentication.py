@@ -29,13 +29,13 @@ from dataclasses import dataclass, field, replace
 from ._facts import CertificateFacts as CertificateFacts
 from ._facts import facts_of as facts_of
 from ._facts import validity_of as validity_of
-from ._hosts import MAX_LABEL_LENGTH as MAX_LABEL_LENGTH
-from ._hosts import MAX_NAME_LENGTH as MAX_NAME_LENGTH
-from ._hosts import is_address as is_address
-from ._hosts import normalize_name as normalize_name
 from ._policy import AuthenticationPolicy as AuthenticationPolicy
 from ._policy import checked_anchors as checked_anchors
 from .errors import CertificateError
+from .hosts import MAX_LABEL_LENGTH as MAX_LABEL_LENGTH
+from .hosts import MAX_NAME_LENGTH as MAX_NAME_LENGTH
+from .hosts import is_address as is_address
+from .hosts import normalize_name as normalize_name
 from .pins import Pin
 
 

@@ -47,6 +47,18 @@ class MessageError(LocalProtocolError, ValueError):
     """Octets are no DNS message, or a name is no DNS name (RFC 1035, section 2.3.4)."""
 
 
+class UpstreamError(LocalProtocolError, ValueError):
+    """A text or a configuration names no upstream that could be asked; the message says what, where, and what to do.
+
+    Where several things are wrong, the message has a line for each.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+        "Each of them, with the place: a character, a line, or a key path such as ``upstream[0].pins[1]``."
+
+
 class Fault(enum.Enum):
     """What a peer did wrong; stable codes for logs and metrics."""
 

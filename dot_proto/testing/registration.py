@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from ..authentication import AuthenticationPolicy
 from ..configuration import ClientConfiguration, ServerConfiguration
 from ..pins import Pin
+from ..resolver.upstream import Upstream
 
 
 def register() -> None:
-    """Register strategies for :class:`~dot_proto.Pin`, policies and configurations."""
+    """Register strategies for :class:`~dot_proto.Pin`, policies, upstreams and configurations."""
     st.register_type_strategy(Pin, _pins)
     st.register_type_strategy(AuthenticationPolicy, _policies)
+    st.register_type_strategy(Upstream, _upstreams)
     st.register_type_strategy(ClientConfiguration, _client_configurations)
     st.register_type_strategy(ServerConfiguration, _server_configurations)
 
@@ -31,6 +33,12 @@ def _policies(thing: type[AuthenticationPolicy]) -> st.SearchStrategy[Authentica
     from .strategies import policies
 
     return policies()
+
+
+def _upstreams(thing: type[Upstream]) -> st.SearchStrategy[Upstream]:
+    from .strategies import upstreams
+
+    return upstreams()
 
 
 def _client_configurations(thing: type[ClientConfiguration]) -> st.SearchStrategy[ClientConfiguration]:

@@ -19,6 +19,7 @@ from ..configuration import ClientConfiguration, ServerConfiguration
 from ..errors import MessageError
 from ..pins import DIGEST_LENGTH, Pin
 from ..query import MAX_LABEL, TYPES, encode_name
+from ..resolver.upstream import Upstream
 from .messages import (
     COOKIE,
     EDE,
@@ -351,6 +352,26 @@ def policies() -> st.SearchStrategy[AuthenticationPolicy]:
             AuthenticationPolicy, st.none() | hosts, pins=st.just(()) | some_pins, is_opportunistic=st.just(True)
         ),
         st.builds(AuthenticationPolicy.opportunistic, hosts, pins=st.just(()) | some_pins, tries_name=st.just(True)),
+    )
+
+
+def upstreams() -> st.SearchStrategy[Upstream]:
+    """Upstreams that could be asked: with addresses, or with a name and perhaps somebody who finds them."""
+    names = st.sampled_from(["a.example", "abc123.dns.nextdns.io"])
+    addresses = st.sampled_from(["192.0.2.1", "2001:db8::1", "fe80::1%eth0", "192.0.2.2"])
+    some_pins = st.lists(pins(), max_size=2).map(tuple)
+    ports = st.just(853) | st.integers(1, 65_535).filter(lambda port: port != 53)
+    whom = {"port": ports, "pins": some_pins}
+    some_addresses = st.lists(addresses, min_size=1, max_size=3).map(tuple)
+    dialled = st.one_of(
+        st.builds(Upstream, name=st.none() | names | st.just("192.0.2.9"), addresses=some_addresses, **whom),
+        st.builds(Upstream, name=names, addresses=some_addresses, issuer_pins=some_pins),
+    )
+    bootstrap = st.just(()) | st.just("system") | st.lists(dialled, min_size=1, max_size=2).map(tuple)
+    return st.one_of(
+        dialled,
+        st.builds(Upstream, addresses=some_addresses, is_opportunistic=st.just(True), **whom),
+        st.builds(Upstream, name=names, bootstrap=bootstrap, **whom),
     )
 
 

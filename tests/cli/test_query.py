@@ -856,7 +856,7 @@ IMPORTED = {
     "dot_proto._event",
     "dot_proto._facts",
     "dot_proto._framing",
-    "dot_proto._hosts",
+    "dot_proto.hosts",
     "dot_proto._matching",
     "dot_proto._message",
     "dot_proto._pem",

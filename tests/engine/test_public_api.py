@@ -19,7 +19,7 @@ from support.interpreted import interpreted
 
 HOME = Path(dot_proto.__file__).parent
 INIT = ast.parse((HOME / "__init__.py").read_text("utf-8"))
-MODULES = sorted(path for path in HOME.glob("*.py") if path.name != "__init__.py")
+MODULES = sorted(path for path in [*HOME.glob("*.py"), *HOME.glob("resolver/*.py")] if path != HOME / "__init__.py")
 PUBLIC = {name: getattr(dot_proto, name) for name in dot_proto.__all__}
 CLASSES = {name: value for name, value in PUBLIC.items() if isinstance(value, type)}
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
@@ -71,9 +71,10 @@ def test_all_is_sorted():
 
 
 def test_all_is_what_is_exported():
-    """``from .x import Y as Y``, in no other form, and each Y is in the literal list."""
+    """``from .x import Y as Y``, in no other form, and each Y is in the literal list; or for type checkers the same."""
     exported = []
-    for statement in INIT.body:
+    later = [statement for statement in INIT.body if isinstance(statement, ast.If)]
+    for statement in [*INIT.body, *(inner for block in later for inner in block.body)]:
         match statement:
             case ast.ImportFrom(module=str(), names=[ast.alias(name=name, asname=alias)], level=1):
                 assert name == alias
@@ -82,9 +83,30 @@ def test_all_is_what_is_exported():
                 assert ast.literal_eval(value) == dot_proto.__all__
             case ast.Expr(value=ast.Constant(value=str())):
                 pass
+            case ast.ImportFrom(module="typing", names=[ast.alias(name="TYPE_CHECKING", asname=None)], level=0):
+                pass
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=[]) | ast.FunctionDef(name="__getattr__"):
+                pass
             case _:
                 pytest.fail(f"{ast.unparse(statement)} is neither a re-export nor the list")
     assert sorted(exported) == sorted(dot_proto.__all__)
+
+
+def test_what_is_imported_when_asked_for_is_what_type_checkers_see(monkeypatch):
+    """The upstreams, which one connection has no need of, are no part of what ``import dot_proto`` costs."""
+    code = (
+        "import sys, dot_proto, dot_io.blocking; print([name for name in sys.modules if 'dot_proto.resolver' in name])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=HOME.parent, capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+    monkeypatch.setattr("typing.TYPE_CHECKING", True)
+    names = {"__name__": "dot_proto", "__package__": "dot_proto"}
+    exec(compile((HOME / "__init__.py").read_text("utf-8"), str(HOME / "__init__.py"), "exec"), names)
+    assert set(dot_proto.__all__) <= set(names)
+    monkeypatch.delitem(vars(dot_proto), "Upstream")
+    assert dot_proto.Upstream is names["Upstream"]
+    with pytest.raises(AttributeError, match="module 'dot_proto' has no attribute 'Upstreem'"):
+        dot_proto.Upstreem  # noqa: B018
 
 
 def test_every_event_and_every_error_is_public():

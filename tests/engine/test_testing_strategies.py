@@ -18,6 +18,7 @@ from dot_proto import (
     MessageError,
     Pin,
     ServerConfiguration,
+    Upstream,
     make_query,
 )
 from dot_proto._message import opcode_of, question_end, walk
@@ -219,6 +220,7 @@ SIMPLEST = {
     "chunkings": (strategies.chunkings(STREAM), [STREAM]),
     "pins": (strategies.pins(), Pin(bytes(32))),
     "policies": (strategies.policies(), AuthenticationPolicy.strict("a.example")),
+    "upstreams": (strategies.upstreams(), Upstream(addresses=("192.0.2.1",))),
 }
 
 
@@ -242,7 +244,7 @@ def test_configurations_are_accepted(client: ClientConfiguration, server: Server
     assert server.hard_outstanding >= server.max_outstanding
 
 
-@pytest.mark.parametrize("kind", [Pin, AuthenticationPolicy, ClientConfiguration, ServerConfiguration])
+@pytest.mark.parametrize("kind", [Pin, AuthenticationPolicy, Upstream, ClientConfiguration, ServerConfiguration])
 def test_from_type_knows_our_types(kind: type):
     """Through the hook of the entry point, which may be called again."""
     registration.register()

@@ -1,4 +1,4 @@
-"""What people write: pins, PEM, names.  The octets are such a text."""
+"""What people write: pins, PEM, names, upstreams.  The octets are such a text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from dot_proto import (
     MessageError,
     Pin,
     PinError,
+    Upstream,
+    UpstreamError,
     certificates_from,
     make_query,
 )
@@ -22,6 +24,7 @@ from dot_proto import _der as der
 from dot_proto import _message as dns_message
 from dot_proto import _pem as pem
 from dot_proto.authentication import is_address, normalize_name
+from dot_proto.resolver.importers import from_resolved_conf, from_stamp, from_unbound_conf
 
 
 def target(data: bytes) -> None:
@@ -30,6 +33,7 @@ def target(data: bytes) -> None:
     pins(text)
     files(data)
     names(text)
+    upstreams(text)
 
 
 def pins(text: str) -> None:
@@ -93,3 +97,20 @@ def names(text: str) -> None:
     else:
         assert dns_message.malformation(query) is None
         assert dns_message.opcode_of(query) == 0
+
+
+def upstreams(text: str) -> None:
+    """An upstream reads back from its URL (RES-2); so do those in the forms of other programs (RES-3, RES-7)."""
+    found: list[Upstream] = []
+    for read in (Upstream.parse, from_resolved_conf, from_unbound_conf, from_stamp):
+        problems: tuple[str, ...] = ()
+        try:
+            upstream = read(text)
+        except UpstreamError as error:
+            problems = error.problems
+        else:
+            found += upstream if isinstance(upstream, tuple) else (upstream,)
+        assert all(problem.isprintable() for problem in problems)
+    for one in found:
+        assert Upstream.parse(one.url) == one
+        assert one.is_opportunistic or all(one.policy_for(address).name or one.pins for address in one.addresses)

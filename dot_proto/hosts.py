@@ -1,4 +1,8 @@
-"""What is a name and what is an address, each in the one form that is compared (RFC 8310, section 8.1)."""
+"""Names, addresses and ports as people write them, read in one way for the whole package.
+
+What is dialled, what the certificate is compared with, and what a configuration says must never be two readings of
+one text: a name, an address and a port are read here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ import re
 from typing import Final
 
 from .errors import LocalProtocolError
+
+PORT: Final = 853
+"DNS over TLS (RFC 7858, section 3.1)."
 
 MAX_NAME_LENGTH: Final = 253
 "Octets of a domain name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
@@ -79,6 +86,32 @@ def is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def normalize_address(text: str) -> str:
+    """An IP address in the one form that is dialled: the shortest, without brackets, with its zone (RFC 4007).
+
+    Raises :class:`~dot_proto.LocalProtocolError` for anything else, a name too.
+    """
+    address = normalize_name(text)
+    if not is_address(address):
+        raise LocalProtocolError(f"{_shown(text)} is a name, and no IP address")
+    ip = ipaddress.ip_address(address)
+    if ip.is_unspecified or ip.is_multicast or address == "255.255.255.255":
+        raise LocalProtocolError(f"{_shown(text)} is the address of no one server")
+    _, percent, zone = text.strip("[]").partition("%")
+    return address + percent + zone
+
+
+def check_port(port: int) -> int:
+    """A port that DNS over TLS may use; raises :class:`~dot_proto.LocalProtocolError` otherwise."""
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise LocalProtocolError(f"a port is a number, not {type(port).__name__}")
+    if port == 53:
+        raise LocalProtocolError("port 53 is for cleartext DNS and must not be used (RFC 7858, section 3.1); try 853")
+    if not 0 < port < 65_536:
+        raise LocalProtocolError(f"a port is 1 to 65535, not {port}")
+    return port
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -1,0 +1,28 @@
+"""A file that says whom to ask, read; what may stand in it is checked by :mod:`dot_proto.resolver.settings`."""
+
+from __future__ import annotations
+
+import tomllib
+from os import PathLike
+from pathlib import Path
+
+from dot_proto import UpstreamError
+from dot_proto.resolver.settings import Settings
+
+
+def load(path: str | PathLike[str]) -> Settings:
+    """Read a file in TOML; a ``ca_file`` in it that is no absolute path is looked for beside it.
+
+    Raises :class:`OSError` if the file cannot be read, and :class:`~dot_proto.UpstreamError` for what is in it: a line
+    for each thing that is wrong, with the file and the path of the key.
+    """
+    file = Path(path)
+    octets = file.read_bytes()
+    try:
+        data = tomllib.loads(octets.decode())
+    except ValueError as error:
+        raise UpstreamError(f"{file}: no TOML: {error}") from error
+    try:
+        return Settings.parse(data, read_file=lambda name: (file.parent / name).read_bytes())
+    except UpstreamError as error:
+        raise UpstreamError(*(f"{file}: {problem}" for problem in error.problems)) from error
