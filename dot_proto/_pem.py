@@ -10,6 +10,7 @@ import binascii
 from typing import Final
 
 from . import _der
+from .arguments import complaint
 from .errors import CertificateError
 
 DER_START: Final = b"\x30"
@@ -22,6 +23,7 @@ def certificates_from(data: bytes) -> list[bytes]:
     Other blocks and text between blocks are passed over (RFC 7468, section 2), but a private key is refused.
     Raises :class:`~dot_proto.CertificateError`.
     """
+    _check_octets(data)
     certificates = [data] if data.startswith(DER_START) else _decode(data, "CERTIFICATE")
     for der in certificates:
         _der.public_key_of(der)
@@ -33,6 +35,7 @@ def public_key_from(data: bytes) -> bytes:
 
     Raises :class:`~dot_proto.CertificateError`.
     """
+    _check_octets(data)
     der = data if data.startswith(DER_START) else _decode(data, "PUBLIC KEY")[0]
     _der.key_bits(der)
     return der
@@ -43,6 +46,14 @@ def public_key_to_pem(spki: bytes) -> bytes:
     text = binascii.b2a_base64(spki, newline=False)
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     return b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b""])
+
+
+def _check_octets(data: object) -> None:
+    if not isinstance(data, bytes):
+        hint = "read the file: Path(...).read_bytes()" if hasattr(data, "__fspath__") else ""
+        if isinstance(data, str):
+            hint = "text in PEM has encode(), and a file that it names read_bytes()"
+        raise CertificateError(complaint("data", "DER or PEM in octets (bytes)", data, hint))
 
 
 def _decode(data: bytes, wanted: str) -> list[bytes]:

@@ -32,6 +32,7 @@ from . import _der
 from ._facts import CertificateFacts as CertificateFacts
 from ._facts import facts_of
 from ._facts import validity_of as validity_of
+from .arguments import check_flag, check_instance, check_octets, check_text, check_time, collected, shown
 from .errors import CertificateError, LocalProtocolError
 from .pins import Pin
 
@@ -71,6 +72,7 @@ class AuthenticationPolicy:
         object.__setattr__(self, "pins", _pins("pins", self.pins))
         object.__setattr__(self, "issuer_pins", _pins("issuer_pins", self.issuer_pins))
         object.__setattr__(self, "trust_anchors", _anchors(self.trust_anchors))
+        check_flag("is_opportunistic", self.is_opportunistic)
         self._refuse_the_impossible()
 
     @classmethod
@@ -155,11 +157,18 @@ class AuthenticationPolicy:
         return replace(self, trust_anchors=(certificate,), issuer_pins=())
 
 
+def _chain(certificates: Iterable[bytes]) -> tuple[bytes, ...]:
+    return collected("certificates", certificates, bytes, "a list of certificates in DER, leaf first")
+
+
 @dataclass(frozen=True, slots=True)
 class PresentedChain:
     """Certificates that were merely sent, leaf first, in DER.  For display; never compared with a pin."""
 
     certificates: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "certificates", _chain(self.certificates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +181,10 @@ class ValidatedChain:
 
     certificates: tuple[bytes, ...]
     name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "certificates", _chain(self.certificates))
+        check_text("name", self.name, "the name that the chain was validated for, as text")
 
 
 class Reason(enum.Enum):
@@ -206,6 +219,10 @@ class ValidationFailure:
     reason: Reason
     explanation: str
 
+    def __post_init__(self) -> None:
+        check_instance("reason", self.reason, Reason)
+        check_text("explanation", self.explanation)
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -223,6 +240,19 @@ class Evidence:
     "The verdict under which the resumed session was made; ``None`` after a full handshake."
     wall_time: float | None = None
     "POSIX seconds, to tell about dates; ``None``: say nothing about them."
+
+    def __post_init__(self) -> None:
+        check_instance("presented", self.presented, PresentedChain)
+        if self.leaf is not None:
+            check_octets("leaf", self.leaf, "a certificate, or None, as DER")
+        if self.validated is not None:
+            check_instance("validated", self.validated, ValidatedChain)
+        if self.failure is not None:
+            check_instance("failure", self.failure, ValidationFailure)
+        if self.resumed is not None:
+            check_instance("resumed", self.resumed, Verdict)
+        if self.wall_time is not None:
+            check_time("wall_time", self.wall_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +320,8 @@ class Verdict:
 
 def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     """The verdict on a peer; a pure function of its arguments."""
+    check_instance("policy", policy, AuthenticationPolicy)
+    check_instance("evidence", evidence, Evidence)
     if evidence.resumed is None:
         verdict = _judge_full(policy, evidence)
     else:
@@ -438,21 +470,16 @@ def _readable(certificates: tuple[bytes, ...]) -> list[CertificateFacts]:
 
 def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
     """Each pin once.  One given as text would match nothing, and say so to nobody."""
-    unique = tuple(dict.fromkeys(pins)) if isinstance(pins, Iterable) else ()
-    if not isinstance(pins, Iterable) or not all(isinstance(pin, Pin) for pin in unique):
-        raise LocalProtocolError(f"{what} must be a list of Pin: Pin.parse(text) makes one of base64")
-    return unique
+    return tuple(dict.fromkeys(collected(what, pins, Pin, "a list of Pin", "Pin.parse(text) makes one of base64")))
 
 
 def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
     if anchors is None:
         return None
-    is_list = isinstance(anchors, Iterable) and not isinstance(anchors, (str, bytes))
-    found = tuple(anchors) if is_list else ()
-    if not is_list or not all(isinstance(one, bytes) and not one.startswith(b"-----") for one in found):
-        raise LocalProtocolError(
-            "trust_anchors must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
-        )
+    wanted = "a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
+    found = collected("trust_anchors", anchors, bytes, wanted)
+    if any(one.startswith(b"-----") for one in found):
+        raise LocalProtocolError(f"trust_anchors must be {wanted}, not PEM")
     return found
 
 
@@ -463,7 +490,7 @@ def normalize_name(name: str) -> str:
     Raises :class:`~dot_proto.LocalProtocolError`; an internationalised name must come as A-labels.
     """
     if not isinstance(name, str):
-        raise LocalProtocolError(f"a name must be text, not {type(name).__name__}")
+        raise LocalProtocolError(f"a name must be text, not {shown(name)}")
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     try:
         address = ipaddress.ip_address(bare)
