@@ -476,10 +476,15 @@ def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
 def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
     if anchors is None:
         return None
+    return check_anchors("trust_anchors", anchors)
+
+
+def check_anchors(what: str, anchors: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Certificates in DER, not yet read; raises :class:`~dot_proto.LocalProtocolError`."""
     wanted = "a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
-    found = collected("trust_anchors", anchors, bytes, wanted)
+    found = collected(what, anchors, bytes, wanted)
     if any(one.startswith(b"-----") for one in found):
-        raise LocalProtocolError(f"trust_anchors must be {wanted}, not PEM")
+        raise LocalProtocolError(f"{what} must be {wanted}, not PEM")
     return found
 
 
@@ -500,19 +505,19 @@ def normalize_name(name: str) -> str:
         return str(address).partition("%")[0]
     dotless = name.removesuffix(".")
     if not dotless.isascii():
-        raise LocalProtocolError(f"{name!r} is not ASCII: give the A-label form (IDNA, RFC 5891)")
+        raise LocalProtocolError(f"{shown(name)} is not ASCII: give the A-label form (IDNA, RFC 5891)")
     if not 1 <= len(dotless) <= MAX_NAME_LENGTH:
-        raise LocalProtocolError(f"a name has 1 to {MAX_NAME_LENGTH} octets, not {len(dotless)}: {name!r}")
+        raise LocalProtocolError(f"a name has 1 to {MAX_NAME_LENGTH} octets, not {len(dotless)}: {shown(name)}")
     for label in dotless.split("."):
         if not 1 <= len(label) <= MAX_LABEL_LENGTH:
-            raise LocalProtocolError(f"a label has 1 to {MAX_LABEL_LENGTH} octets: {label!r} in {name!r}")
+            raise LocalProtocolError(f"a label has 1 to {MAX_LABEL_LENGTH} octets: {shown(label)} in {shown(name)}")
         if not label.replace("-", "").replace("_", "").isalnum():
-            raise LocalProtocolError(f"{label!r} in {name!r} is no label of a host name")
+            raise LocalProtocolError(f"{shown(label)} in {shown(name)} is no label of a host name")
     if _NUMBER.fullmatch(dotless.rpartition(".")[2]):
         # Some programs read 127.0.0.010 as 127.0.0.8, some as 127.0.0.10, and a certificate may be for it as a name.
         # RFC 8310 knows names and addresses and nothing between them, so what is read in three ways is refused.
         raise LocalProtocolError(
-            f"{name!r} ends in a number but is no IP address: write an IPv4 address as four decimal numbers "
+            f"{shown(name)} ends in a number but is no IP address: write an IPv4 address as four decimal numbers "
             "from 0 to 255, without leading zeros"
         )
     return dotless.lower()

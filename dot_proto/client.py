@@ -21,7 +21,7 @@ from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, 
 from ._plain import OPT_FIXED, options, plain_question_end
 from ._state import State, Step
 from ._timers import Slot
-from .arguments import check_flag, check_function, check_instance, check_seconds, check_time, check_whole, wrong
+from .arguments import check_flag, check_function, check_instance, check_seconds, check_time, check_whole, shown, wrong
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
 from .configuration import ClientConfiguration
 from .errors import Fault, LocalProtocolError, MessageError, RemoteProtocolError, TooManyQueriesError
@@ -169,10 +169,9 @@ class ClientConnection(Connection):
         if behind_id is None:
             question_end, behind_id, has_keepalive = self._prepared(message)
         expected, question = start & COMPARED | RESPONSE, message[12:question_end]
-        if multiple is True:  # two calls, since one of either class is 8 % slower where this is compiled
+        if multiple is not False:  # two calls, since one of either class is 8 % slower where this is compiled
+            check_flag("multiple", multiple)
             query: Query = Exchange(caller_id, expected, question, now, now + timeout, has_keepalive)
-        elif multiple is not False:
-            raise wrong("multiple", "True or False", multiple)
         elif not self.takes_parts and question.endswith(_TRANSFERS):
             raise LocalProtocolError(
                 "a zone transfer (AXFR, IXFR) is answered by several messages, and one would be a part of the zone: "
@@ -357,7 +356,7 @@ class ClientConnection(Connection):
     def _find(self, handle: int) -> Query | None:
         check_whole("query", handle, "number, a handle that send_query returned")
         if not self._outstanding.was_issued(handle):
-            raise LocalProtocolError(f"{handle} is no handle that send_query returned on this connection")
+            raise LocalProtocolError(f"query {shown(handle)} is no handle that send_query returned on this connection")
         return self._outstanding.find(handle)
 
     def _was_sent(self, query: Query) -> bool:

@@ -20,7 +20,7 @@ from ._message import Layout
 from ._plain import opt_offset, plain_question_end
 from ._state import State, Step
 from ._timers import Slot
-from .arguments import check_flag, check_instance, check_seconds, check_time, check_whole, wrong
+from .arguments import check_flag, check_instance, check_seconds, check_time, check_whole, shown, wrong
 from .configuration import ServerConfiguration
 from .errors import Fault, LocalProtocolError, MessageError
 from .events import DiscardReason, Event, MessageDiscarded, QueryReceived, QueryRejected
@@ -157,7 +157,7 @@ class ServerConnection(Connection):
                 check_time("now", now)
         except TypeError:
             check_time("now", now)
-        if more is not True:
+        if more is not False:
             check_flag("more", more)
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
             raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
@@ -331,13 +331,13 @@ class ServerConnection(Connection):
 
     def _find(self, handle: int) -> _Query | None:
         """The outstanding query, or ``None`` when the connection has ended."""
-        if type(handle) is not int:
+        found = self._queries.get(handle) if type(handle) is int else None
+        if found is None:
             check_whole("query", handle, "number, a handle that QueryReceived brought")
-        if not 0 <= handle < self._next_handle:
-            raise LocalProtocolError(f"{handle} is no handle of a query of this connection")
-        found = self._queries.get(handle)
-        if found is None and not self._has_ended():
-            raise LocalProtocolError(f"query {handle} has been answered already")
+            if not 0 <= handle < self._next_handle:
+                raise LocalProtocolError(f"query {shown(handle)} is no handle of a query of this connection")
+            if not self._has_ended():
+                raise LocalProtocolError(f"query {handle} has been answered already")
         return found
 
     def _forget(self, handle: int, now: float) -> None:

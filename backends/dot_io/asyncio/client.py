@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Any
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
+from dot_proto.arguments import check_seconds
 
-from .._address import PORT, check_timeout
+from .._address import PORT
 from .._client import (
     CLOSE_GRACE,
     CLOSE_TIMEOUT,
@@ -22,7 +23,7 @@ from .._client import (
     Outcome,
     Plan,
     another_loop,
-    check_in_flight,
+    check_many,
     check_query,
     no_first_query,
 )
@@ -183,7 +184,7 @@ class Client(ClientBase):
         those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
         """
         self._check_loop()
-        check_in_flight(max_in_flight)
+        check_many(messages, timeout, max_in_flight)
         now = self._loop.time
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
@@ -218,7 +219,7 @@ class Client(ClientBase):
         if self._belongs_to_parent:
             return
         self._check_loop()
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         self._session.connection.close(now=self._loop.time(), timeout=timeout)
         self._driver.flush()
         self._queue.call_next()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from dot_proto import QueryReceived, ServerConfiguration
+from dot_proto.arguments import check_seconds
 
 from .._address import PORT
 from .._server import (
@@ -29,7 +30,6 @@ from .._server import (
     ConnectionLimits,
     Peer,
     Service,
-    check_service,
     listen,
     log,
 )
@@ -58,10 +58,9 @@ async def serve(
     ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
     ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
     """
-    check_service(handler, context)
-    listener = listen(host, port)
-    limits = ConnectionLimits(max_connections, max_connections_per_host)
     service = Service(handler, context, configuration, handshake_timeout, share_records)
+    limits = ConnectionLimits(max_connections, max_connections_per_host)
+    listener = listen(host, port)
     server = Server(service, listener, limits)
     try:
         yield server
@@ -94,7 +93,7 @@ class Server(StaysInProcess):
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
-        deadline = self._loop.time() + timeout
+        deadline = self._loop.time() + check_seconds("timeout", timeout)
         if self._listener.fileno() != -1:
             self._stop_accepting()
             self._listener.close()

@@ -22,9 +22,10 @@ from dot_proto import (
     ValidatedChain,
     Verdict,
 )
+from dot_proto.arguments import check_instance
 
 from ..errors import AuthenticationError
-from .cache import session_of
+from .cache import check_server, session_of
 from .context import ClientContext
 from .failures import handshake_error, validation_failure
 from .hello import RecordCounter, promises_ticket
@@ -53,6 +54,9 @@ class TLSClient(Session):
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         share_records: bool = False,
     ) -> None:
+        hint = "give it as ClientContext(policy, ssl_context=...)" if hasattr(context, "wrap_bio") else ""
+        check_instance("context", context, ClientContext, hint)
+        check_server(server)
         self.connection: Final = ClientConnection(context.policy, configuration, entropy=entropy)
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
         self._context = context

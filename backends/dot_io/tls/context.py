@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from dot_proto import AuthenticationPolicy, LocalProtocolError
+from dot_proto import AuthenticationPolicy, CertificateFacts, LocalProtocolError
+from dot_proto.arguments import check_flag, check_instance, check_octets, wrong
+from dot_proto.authentication import check_anchors
 
 from .._stays import StaysInProcess
 from .audit import IGNORE_UNEXPECTED_EOF, audit_client, audit_server, warn_of_weakness
@@ -60,6 +62,57 @@ def _trust(context: ssl.SSLContext, anchors: Iterable[bytes]) -> None:
     context.load_verify_locations(cadata=b"".join(anchors))
 
 
+def _check_versions(minimum: object, maximum: object) -> None:
+    for name, version in (("minimum_version", minimum), ("maximum_version", maximum)):
+        check_instance(name, version, ssl.TLSVersion, "TLSVersion.TLSv1_3 is one")
+    if maximum is not ssl.TLSVersion.MAXIMUM_SUPPORTED and maximum < minimum:  # type: ignore[operator]
+        raise LocalProtocolError("maximum_version is below minimum_version, so that no version is left")
+
+
+def _check_files(files: Mapping[str, object], ssl_context: object) -> None:
+    """Paths, and none beside a context that somebody else has made, where it would be passed over in silence."""
+    if ssl_context is not None:
+        check_instance("ssl_context", ssl_context, ssl.SSLContext)
+    for name, path in files.items():
+        if path is None:
+            continue
+        if not isinstance(path, str | os.PathLike):
+            hint = "give the file's name, not what is in it" if isinstance(path, bytes) else ""
+            raise wrong(name, "the path of a file", path, hint)
+        text = os.fspath(path)
+        if not isinstance(text, str) or "\0" in text or "-----BEGIN" in text:
+            raise wrong(name, "the path of a file", text, "give the file's name, not what is in it")
+        if ssl_context is not None:
+            raise LocalProtocolError(f"{name} or an ssl_context that has one; not both")
+    if files["key_file"] is not None and files["certificate_file"] is None:
+        raise LocalProtocolError("key_file is given without a certificate_file: give both")
+
+
+def _load_identity(
+    context: ssl.SSLContext, certificate_file: str | os.PathLike[str], key_file: str | os.PathLike[str] | None
+) -> None:
+    """As ssl does; but it would ask for a password on the terminal, and does not say which file it is about."""
+    files = f"certificate_file {os.fspath(certificate_file)!r}"
+    if key_file is not None:
+        files += f", key_file {os.fspath(key_file)!r}"
+
+    def ask_nobody() -> str:
+        raise LocalProtocolError(f"the private key is encrypted ({files}): give it decrypted, or an ssl_context")
+
+    try:
+        context.load_cert_chain(certificate_file, key_file, ask_nobody)
+    except OSError as error:
+        error.add_note(files)
+        if not isinstance(error, ssl.SSLError) and error.filename is None:
+            error.filename = os.fspath(certificate_file if key_file is None else key_file)
+        raise
+
+
+def _check_buffers(incoming: object, outgoing: object) -> None:
+    check_instance("incoming", incoming, ssl.MemoryBIO)
+    check_instance("outgoing", outgoing, ssl.MemoryBIO)
+
+
 class ClientContext(StaysInProcess):
     """What every connection of a client to one kind of server shares: the policy, TLS settings, sessions.
 
@@ -86,14 +139,22 @@ class ClientContext(StaysInProcess):
         maximum_version: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
         offer_alpn: bool = True,
         sessions: SessionCache | bool | None = None,
-        keylog_file: str | None = None,
+        keylog_file: str | os.PathLike[str] | None = None,
         observe_handshake: bool = False,
         certificate_file: str | os.PathLike[str] | None = None,
         key_file: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if not isinstance(policy, AuthenticationPolicy):
-            raise LocalProtocolError(f"policy must be an AuthenticationPolicy, not {type(policy).__name__}")
+        hint = "ServerContext takes a file" if hasattr(policy, "__fspath__") else ""
+        hint = 'AuthenticationPolicy.strict("dns.example") is one' if isinstance(policy, str) else hint
+        check_instance("policy", policy, AuthenticationPolicy, hint)
+        _check_versions(minimum_version, maximum_version)
+        check_flag("offer_alpn", offer_alpn)
+        check_flag("observe_handshake", observe_handshake)
+        if not isinstance(sessions, SessionCache | bool | None):
+            raise wrong("sessions", "a SessionCache, True, False or None", sessions)
+        files = {"keylog_file": keylog_file, "certificate_file": certificate_file, "key_file": key_file}
+        _check_files(files, ssl_context)
         if certificate_file is not None and not (policy.validates or policy.issuer_pins):
             raise LocalProtocolError(
                 "a client certificate needs a policy that validates the server's chain: give its name"
@@ -124,12 +185,12 @@ class ClientContext(StaysInProcess):
             _restrict(context, minimum_version, maximum_version)
             if offer_alpn:
                 context.set_alpn_protocols([ALPN])
+            if certificate_file is not None and policy.validates:
+                _load_identity(context, certificate_file, key_file)
             if keylog_file is not None:
                 # ssl would make it world-readable.
                 os.close(os.open(keylog_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-                context.keylog_filename = keylog_file
-            if certificate_file is not None and policy.validates:
-                context.load_cert_chain(certificate_file, key_file)
+                context.keylog_filename = os.fspath(keylog_file)
         self._observers = observe(self._context) if observe_handshake else None
 
     def with_learnt_anchor(self, certificate: bytes) -> ClientContext:
@@ -137,6 +198,7 @@ class ClientContext(StaysInProcess):
 
         Kept for the next time, since the sessions to resume are in it.
         """
+        check_octets("certificate", certificate, "a certificate's DER")
         context = self._learnt.get(certificate)
         if context is None:
             context = self._again(self.policy.with_learnt_anchor(certificate))
@@ -150,6 +212,9 @@ class ClientContext(StaysInProcess):
 
         Raises :class:`~dot_proto.LocalProtocolError` for a context that has been changed for the worse since.
         """
+        _check_buffers(incoming, outgoing)
+        if session is not None:
+            check_instance("session", session, ssl.SSLSession)
         if self._given is not None:
             audit_client(self._given, self.policy)
         name = self.policy.name if self.policy.validates else self.policy.server_name
@@ -161,6 +226,7 @@ class ClientContext(StaysInProcess):
 
     def observer_of(self, tls: ssl.SSLObject) -> Observer | None:
         """What the handshake showed, if it is being observed."""
+        check_instance("tls", tls, ssl.SSLObject)
         return None if self._observers is None else self._observers.get(tls)
 
 
@@ -187,6 +253,16 @@ class ServerContext(StaysInProcess):
     ) -> None:
         if (certificate_file is None) is (ssl_context is None):
             raise LocalProtocolError("a server needs a certificate_file, or an ssl_context that has one; not both")
+        _check_versions(minimum_version, maximum_version)
+        _check_files({"certificate_file": certificate_file, "key_file": key_file}, ssl_context)
+        if client_trust_anchors is not None:
+            if ssl_context is not None:
+                raise LocalProtocolError("client_trust_anchors or an ssl_context that has them; not both")
+            client_trust_anchors = check_anchors("client_trust_anchors", client_trust_anchors)
+            if not client_trust_anchors:
+                raise LocalProtocolError("client_trust_anchors is empty, so that no client could ever be let in")
+            for anchor in client_trust_anchors:
+                CertificateFacts.of(anchor)
         self.client_chains: Final = ClientChains()
         self._given = False  # whether somebody else has made the context
         if ssl_context is not None:
@@ -198,7 +274,7 @@ class ServerContext(StaysInProcess):
         assert certificate_file is not None
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _restrict(context, minimum_version, maximum_version)
-        context.load_cert_chain(certificate_file, key_file)
+        _load_identity(context, certificate_file, key_file)
         context.set_alpn_protocols([ALPN])
         if client_trust_anchors is not None:
             context.verify_mode = ssl.CERT_REQUIRED
@@ -213,6 +289,7 @@ class ServerContext(StaysInProcess):
 
         Raises :class:`~dot_proto.LocalProtocolError` for a context that has been changed for the worse since.
         """
+        _check_buffers(incoming, outgoing)
         if self._given:
             audit_server(self._context)
         return self._context.wrap_bio(incoming, outgoing, server_side=True)

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from dot_proto import QueryReceived, ServerConfiguration
+from dot_proto.arguments import check_seconds
 
 from .._address import PORT
 from .._server import (
@@ -27,7 +28,6 @@ from .._server import (
     AsyncHandler,
     ConnectionLimits,
     Service,
-    check_service,
     listen,
     log,
 )
@@ -59,16 +59,16 @@ async def serve(
     ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
     What the block raises leaves it as it is, in no exception group.
     """
-    check_service(handler, context)
+    service = Service(handler, context, configuration, handshake_timeout, share_records)
+    limits = ConnectionLimits(max_connections, max_connections_per_host)
     listening = listen(host, port)
     listening.setblocking(False)
-    service = Service(handler, context, configuration, handshake_timeout, share_records)
     async with open_plain_nursery() as nursery:
         server = Server(
             nursery,
             service,
             trio.socket.from_stdlib_socket(listening),
-            ConnectionLimits(max_connections, max_connections_per_host),
+            limits,
         )
         try:
             yield server
@@ -104,6 +104,7 @@ class Server(StaysInProcess):
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
+        check_seconds("timeout", timeout)
         self._accepting.cancel()
         self._listener.close()
         for connection in self._connections:
