@@ -37,7 +37,7 @@ class CertificateFacts:
     @classmethod
     def of(cls, der: bytes) -> CertificateFacts:
         """Read one certificate; raises :class:`~dot_proto.CertificateError`."""
-        if not isinstance(der, bytes):
+        if not isinstance(der, bytes) or der.startswith(b"-----"):
             hint = "certificates_from(octets_of_a_pem_file) reads some"
             raise CertificateError(complaint("der", "a certificate's octets (bytes) in DER", der, hint))
         certificate = _der.read_certificate(der)

@@ -67,19 +67,21 @@ def check_flag(name: str, value: object) -> None:
 
 def check_seconds(name: str, value: float) -> float:
     """A length of time: 0 or more, infinity among them."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_length(value):
+    if not is_number(value) or value < 0:
         hint = f"give {name}.total_seconds()" if hasattr(value, "total_seconds") else ""
         raise wrong(name, "a number of seconds, 0 or more", value, hint)
     return value
 
 
-def _is_length(value: float) -> bool:
-    return 0 <= value <= sys.float_info.max or value == math.inf
+def is_number(value: object) -> bool:
+    """Whether something is a number that a time can be: no NaN, and no whole number beyond what a float can say."""
+    is_of_kind = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_of_kind and (abs(value) <= sys.float_info.max or abs(value) == math.inf)
 
 
 def check_time(name: str, value: float) -> float:
     """A point in time, in seconds on some clock: any number that is finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+    if not is_number(value) or abs(value) == math.inf:
         raise wrong(name, "a time in seconds, on a clock such as time.monotonic()", value)
     return value
 

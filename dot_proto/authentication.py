@@ -105,13 +105,10 @@ class AuthenticationPolicy:
         return cls(name, _pins("pins", pins), is_opportunistic=True)
 
     def _refuse_the_impossible(self) -> None:
-        if self.trust_anchors is not None:
-            if not self.trust_anchors:
-                raise LocalProtocolError(
-                    "trust_anchors is empty, so that no chain could ever end; pass None for the system's trust store"
-                )
-            for certificate in self.trust_anchors:
-                _der.read_certificate(certificate)
+        if self.trust_anchors is not None and not self.trust_anchors:
+            raise LocalProtocolError(
+                "trust_anchors is empty, so that no chain could ever end; pass None for the system's trust store"
+            )
         if self.is_opportunistic:
             if self.trust_anchors is not None or self.issuer_pins:
                 raise LocalProtocolError(
@@ -152,6 +149,7 @@ class AuthenticationPolicy:
 
         Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key.
         """
+        check_octets("certificate", certificate, "a certificate, DER or PEM,")
         if Pin.of_certificate(certificate) not in self.issuer_pins:
             raise LocalProtocolError("this certificate's key is not among the issuer pins")
         return replace(self, trust_anchors=(certificate,), issuer_pins=())
@@ -480,11 +478,18 @@ def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
 
 
 def check_anchors(what: str, anchors: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Certificates in DER, not yet read; raises :class:`~dot_proto.LocalProtocolError`."""
+    """Certificates in DER, each of which can be read; raises :class:`~dot_proto.LocalProtocolError`."""
     wanted = "a list of certificates in DER, as certificates_from(octets_of_a_pem_file) returns it"
     found = collected(what, anchors, bytes, wanted)
-    if any(one.startswith(b"-----") for one in found):
-        raise LocalProtocolError(f"{what} must be {wanted}, not PEM")
+    for number, certificate in enumerate(found):
+        if certificate.startswith(b"-----"):
+            raise LocalProtocolError(f"{what} must be {wanted}, but number {number} in it is PEM")
+        try:
+            _der.read_certificate(certificate)
+        except CertificateError as error:
+            raise CertificateError(
+                f"{what} must be {wanted}, but number {number} in it cannot be read: {error}"
+            ) from None
     return found
 
 

@@ -209,7 +209,7 @@ class ClientConnection(Connection):
         check_time("now", now)
         found = self._find(query)
         if not isinstance(found, Exchange) or not found.has_answers:
-            raise LocalProtocolError("no exchange of several messages is open and begun under this handle")
+            raise LocalProtocolError(f"query {shown(query)} is no exchange of several messages that is open and begun")
         del self._outstanding.pending[found.wire_id]
         self._after_fate(now, self._undelivered)
         self._after_command(now)

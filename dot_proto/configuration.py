@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ._edns import MAX_KEEPALIVE, QUERY_BLOCK, RESPONSE_BLOCK
 from ._framing import MAX_MESSAGE
 from ._message import NOTIFY, QUERY, UPDATE
-from .arguments import check_flag, check_seconds, check_whole, collected, shown
+from .arguments import check_flag, check_seconds, check_whole, collected, is_number, shown
 from .errors import LocalProtocolError
 
 
@@ -133,7 +133,7 @@ def _check_number(name: str, value: float, minimum: float) -> None:
     """Of the same kind as its minimum: a time, which need not be whole, or a count.  Its range is seen to behind."""
     if isinstance(minimum, int):
         check_whole(name, value)
-    elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    elif not is_number(value):
         check_seconds(name, value)
 
 

@@ -33,7 +33,7 @@ from dot_io.errors import (
     HandshakeError,
     QueryTimeoutError,
 )
-from dot_io.testing import Answers, Authority, LoopbackServer, ReceivedQuery
+from dot_io.testing import Answers, Authority, LoopbackServer, ReceivedQuery, SettingError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, SessionCache, TLSClient, TLSServer
 from dot_proto import AuthenticationPolicy, Cause, CertificateFacts, Evidence, Fault, RemoteProtocolError, judge
 from support.credentials import Credentials
@@ -79,6 +79,7 @@ TRAVELS: dict[str, list[object]] = {
     "QueryTimeoutError": [QueryTimeoutError("no answer")],
     "ReceivedQuery": [ReceivedQuery("a.test", "A", bytes(12), 1)],
     "Answers": [known()],
+    "SettingError": [SettingError("no such fault")],
 }
 "These arrive with all that they hold; so do ``Peer`` and ``Identity``, which need a certificate."
 

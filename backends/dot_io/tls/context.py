@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from dot_proto import AuthenticationPolicy, CertificateFacts, LocalProtocolError
+from dot_proto import AuthenticationPolicy, LocalProtocolError
 from dot_proto.arguments import check_flag, check_instance, check_octets, wrong
 from dot_proto.authentication import check_anchors
 
@@ -261,8 +261,6 @@ class ServerContext(StaysInProcess):
             client_trust_anchors = check_anchors("client_trust_anchors", client_trust_anchors)
             if not client_trust_anchors:
                 raise LocalProtocolError("client_trust_anchors is empty, so that no client could ever be let in")
-            for anchor in client_trust_anchors:
-                CertificateFacts.of(anchor)
         self.client_chains: Final = ClientChains()
         self._given = False  # whether somebody else has made the context
         if ssl_context is not None:
