@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeGuard, TypeVar
 
 from .errors import LocalProtocolError
 
@@ -73,10 +73,11 @@ def check_seconds(name: str, value: float) -> float:
     return value
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether something is a number that a time can be: no NaN, and no whole number beyond what a float can say."""
-    is_of_kind = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_of_kind and (abs(value) <= sys.float_info.max or abs(value) == math.inf)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max or abs(value) == math.inf
 
 
 def check_time(name: str, value: float) -> float:

@@ -251,6 +251,8 @@ class ServerContext(StaysInProcess):
         client_trust_anchors: Iterable[bytes] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if ssl_context is not None:
+            check_instance("ssl_context", ssl_context, ssl.SSLContext)
         if (certificate_file is None) is (ssl_context is None):
             raise LocalProtocolError("a server needs a certificate_file, or an ssl_context that has one; not both")
         _check_versions(minimum_version, maximum_version)
