@@ -116,8 +116,8 @@ def collected(name: str, value: Iterable[T], kind: type, what: str, hint: str = 
 
     A text, octets and a dictionary are iterables too, but of letters, numbers and keys: never what was meant.
     """
-    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, memoryview, Mapping, type))
-    if not is_list:
+    given: object = value
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, bytearray, memoryview, Mapping, type)):
         raise wrong(name, what, value, hint)
     found = tuple(value)
     for at, one in enumerate(found):

@@ -27,6 +27,7 @@ from .._client import (
     check_query,
     no_first_query,
 )
+from .._opening import Unopened
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
@@ -72,23 +73,22 @@ def connect(
     )
 
 
-class Connecting:
+class Connecting(Unopened):
     """What :func:`connect` returns: a client to be awaited, or to be entered with ``async with``."""
+
+    _call = "dot_io.asyncio.connect()"
+    _remedy = "await it, or enter it with 'async with'"
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._client: Client
 
     def __await__(self) -> Generator[Any, None, Client]:
+        self._is_used = True
         return self._connect().__await__()
 
-    def __enter__(self) -> Client:
-        raise LocalProtocolError("this connect() is asyncio's: use 'async with', or dot_io.blocking")
-
-    def __exit__(self, *_: object) -> None:
-        """Never reached."""
-
     async def __aenter__(self) -> Client:
+        self._is_used = True
         self._client = await self._connect()
         return self._client
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -19,6 +18,7 @@ from dot_proto import QueryReceived, ServerConfiguration
 from dot_proto.arguments import check_seconds
 
 from .._address import PORT
+from .._opening import opened
 from .._server import (
     ACCEPT_PAUSE,
     CLOSE_TIMEOUT,
@@ -40,7 +40,7 @@ from .driver import Driver
 Handler = AsyncHandler
 
 
-@asynccontextmanager
+@opened
 async def serve(
     handler: Handler,
     context: ServerContext,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
 from itertools import islice
 
 import outcome as results
@@ -28,6 +27,7 @@ from .._client import (
     check_query,
     no_first_query,
 )
+from .._opening import opened
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
@@ -35,7 +35,7 @@ from .driver import Driver
 from .nursery import open_plain_nursery
 
 
-@asynccontextmanager
+@opened
 async def connect(
     host: str,
     policy: AuthenticationPolicy | None = None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -18,6 +17,7 @@ from dot_proto import QueryReceived, ServerConfiguration
 from dot_proto.arguments import check_seconds
 
 from .._address import PORT
+from .._opening import opened
 from .._server import (
     ACCEPT_PAUSE,
     CLOSE_TIMEOUT,
@@ -40,7 +40,7 @@ from .nursery import open_plain_nursery
 Handler = AsyncHandler
 
 
-@asynccontextmanager
+@opened
 async def serve(
     handler: Handler,
     context: ServerContext,
