@@ -29,7 +29,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from itertools import islice
-from time import monotonic
 from typing import Final
 from weakref import WeakMethod
 
@@ -50,6 +49,7 @@ from .._client import (
     check_query,
     no_first_query,
 )
+from .._clock import monotonic
 from .._dial import connect_error
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient

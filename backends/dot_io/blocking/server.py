@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import monotonic
 from typing import Final
 
 from dot_proto import Event, LocalProtocolError, QueryReceived, ServerConfiguration, State
 from dot_proto.arguments import check_seconds, check_whole, shown
 
 from .._address import PORT
+from .._clock import monotonic
 from .._dial import LONGEST_WAIT
 from .._server import (
     ACCEPT_PAUSE,

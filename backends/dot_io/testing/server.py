@@ -15,7 +15,6 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 import dns.exception
@@ -37,6 +36,7 @@ from dot_proto import (
 )
 from dot_proto.arguments import check_instance, check_seconds, check_whole, shown
 
+from .._clock import monotonic
 from .._dial import LONGEST_WAIT
 from .._server import Arrival, ConnectionLimits, Peer, listen
 from .._stays import StaysInProcess
