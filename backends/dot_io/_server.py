@@ -31,6 +31,7 @@ from dot_proto.arguments import (
     shown,
     wrong,
 )
+from dot_proto.query import not_octets
 
 from ._address import check_host, check_port
 from ._transport import FLUSH_TIMEOUT
@@ -232,6 +233,7 @@ class AsyncConnection(ABC, Generic[DriverType]):
         if response is None:
             self._engine.decline(event.query, now=now)
         else:
+            check_response(response)
             self._engine.send_response(event.query, response, now=now)
 
     def _fail(self, event: QueryReceived) -> None:
@@ -266,6 +268,12 @@ def _check_handler(handler: object) -> None:
         pass
     except TypeError as error:
         raise LocalProtocolError(f"handler must be {wanted}, and this one cannot be called so: {error}") from None
+
+
+def check_response(response: object) -> None:
+    """Refuse what a handler should not return; a compiled engine would say so in other words."""
+    if not isinstance(response, bytes):
+        raise LocalProtocolError(not_octets(response, "a response"))
 
 
 def is_any(function: object, *kinds: Callable[[object], bool]) -> bool:

@@ -105,6 +105,13 @@ def for_http() -> ssl.SSLContext:
     return context
 
 
+def for_nobody() -> ssl.SSLContext:
+    """A client's context that leaves no version: OpenSSL fails as soon as it is to begin."""
+    context = for_http()
+    context.minimum_version, context.maximum_version = TLS13, TLS12
+    return context
+
+
 def in_both_versions(name: str, kind: Callable[[dict[str, Any]], Kind]) -> dict[str, Kind]:
     versions = {"1.2": TLS12, "1.3": TLS13}
     return {f"{name}-{number}": kind({"maximum_version": version}) for number, version in versions.items()}
@@ -129,7 +136,7 @@ KINDS = {
     "shared-records": Kind(more={"share_records": True}),
     "no-time-for-handshakes": Kind(more={"handshake_timeout": 0.0}),
     "no-common-version": Kind(client={"minimum_version": TLS13}, server={"maximum_version": TLS12}),
-    "no-version-at-all": Kind(client={"minimum_version": TLS13, "maximum_version": TLS12}),
+    "no-version-at-all": Kind(policy=lambda pki: AuthenticationPolicy.opportunistic(), client_context=for_nobody),
     "other-protocol": Kind(policy=lambda pki: AuthenticationPolicy.opportunistic(), client_context=for_http),
     "keepalive-0": Kind(server_configuration=ServerConfiguration(idle_timeout=0.0)),
     "max-queries": Kind(server_configuration=ServerConfiguration(max_queries=2)),

@@ -36,6 +36,7 @@ from .._server import (
     ConnectionLimits,
     Peer,
     Service,
+    check_response,
     is_any,
     listen,
     log,
@@ -282,6 +283,7 @@ class _Connection(Connection):
                 if response is None:
                     self._engine.decline(query.query, now=monotonic())
                 else:
+                    check_response(response)
                     self._engine.send_response(query.query, response, now=monotonic())
         except Exception:
             log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")

@@ -226,7 +226,8 @@ class ClientContext(StaysInProcess):
 
     def observer_of(self, tls: ssl.SSLObject) -> Observer | None:
         """What the handshake showed, if it is being observed."""
-        check_instance("tls", tls, ssl.SSLObject)
+        if not hasattr(tls, "cipher"):  # what stands for one will do
+            raise wrong("tls", "an SSLObject", tls)
         return None if self._observers is None else self._observers.get(tls)
 
 
