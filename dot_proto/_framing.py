@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from .arguments import wrong
+from .arguments import check_buffer, wrong
 from .errors import LocalProtocolError
 
 MIN_MESSAGE: Final = 12
@@ -70,8 +70,9 @@ class Deframer:
 
         Once :attr:`failed` is set there are none, and whatever is fed is ignored.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise wrong("data", "octets (bytes, bytearray or memoryview)", data)
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
+            data = bytes(data)
         if self._failed:
             return []
         if self._tail:
@@ -81,7 +82,7 @@ class Deframer:
             octets = bytes(self._tail)
             self._tail = bytearray()
         else:
-            octets = data if isinstance(data, bytes) else bytes(data)
+            octets = data
         messages: list[bytes] = []
         unpack, append = _PREFIX.unpack_from, messages.append
         start, end, needed = 2, len(octets), 2

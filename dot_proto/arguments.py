@@ -99,6 +99,12 @@ def check_octets(name: str, value: object, what: str, hint: str = "") -> None:
         raise wrong(name, f"{what} in octets (bytes)", value, hint)
 
 
+def check_buffer(name: str, value: object) -> None:
+    """Octets of a stream, in whatever holds some; no arrays and no lists of numbers."""
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise wrong(name, "octets (bytes, bytearray or memoryview)", value)
+
+
 def check_text(name: str, value: object, what: str = "text", hint: str = "") -> None:
     """``str``."""
     if not isinstance(value, str):

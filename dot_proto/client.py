@@ -21,7 +21,16 @@ from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, 
 from ._plain import OPT_FIXED, options, plain_question_end
 from ._state import State, Step
 from ._timers import Slot
-from .arguments import check_flag, check_function, check_instance, check_seconds, check_time, check_whole, shown, wrong
+from .arguments import (
+    check_buffer,
+    check_flag,
+    check_function,
+    check_instance,
+    check_seconds,
+    check_time,
+    check_whole,
+    shown,
+)
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
 from .configuration import ClientConfiguration
 from .errors import Fault, LocalProtocolError, MessageError, RemoteProtocolError, TooManyQueriesError
@@ -264,8 +273,8 @@ class ClientConnection(Connection):
                 check_time("now", now)
         except TypeError:
             check_time("now", now)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise wrong("data", "octets (bytes, bytearray or memoryview)", data)
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
         events = self._delivered()
         if self._has_ended():
             return events

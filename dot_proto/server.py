@@ -20,7 +20,7 @@ from ._message import Layout
 from ._plain import opt_offset, plain_question_end
 from ._state import State, Step
 from ._timers import Slot
-from .arguments import check_flag, check_instance, check_seconds, check_time, check_whole, shown, wrong
+from .arguments import check_buffer, check_flag, check_instance, check_seconds, check_time, check_whole, shown
 from .configuration import ServerConfiguration
 from .errors import Fault, LocalProtocolError, MessageError
 from .events import DiscardReason, Event, MessageDiscarded, QueryReceived, QueryRejected
@@ -214,8 +214,8 @@ class ServerConnection(Connection):
                 check_time("now", now)
         except TypeError:
             check_time("now", now)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise wrong("data", "octets (bytes, bytearray or memoryview)", data)
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
         events = self._delivered()
         if self._state is not State.OPEN:
             # What is asked now will not be answered, and the client may ask elsewhere.  But whether the stream ends

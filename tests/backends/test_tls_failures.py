@@ -11,11 +11,21 @@ from hypothesis import strategies as st
 
 from dot_io.errors import Failure, HandshakeError
 from dot_io.tls import HANDSHAKE_TIMEOUT, ClientContext, TLSClient
-from dot_proto import AuthenticationPolicy, Cause, ConnectionClosed, Event, Fault, QueryLost, make_query
+from dot_proto import (
+    AuthenticationPolicy,
+    Cause,
+    ConnectionClosed,
+    Event,
+    Fault,
+    LocalProtocolError,
+    QueryLost,
+    make_query,
+)
 from support.messages import Clock, just_before, response_to, stream_of
 from support.pki import Pki
 from support.pki import pki_fixture as pki_fixture
 from support.records import ALERT, HANDSHAKE, records
+from support.sessions import for_nobody
 from support.wire import TLS12, TLS13, Peer, Wire, both_versions, make_client, raw_server, the
 
 ANYBODY = AuthenticationPolicy.opportunistic()
@@ -178,7 +188,9 @@ def test_no_version_in_common(pki: Pki, ours: ssl.TLSVersion) -> None:
 
 def test_a_range_of_versions_that_is_empty() -> None:
     """The caller's own mistake looks like it: no handshake can begin."""
-    context = ClientContext(ANYBODY, minimum_version=TLS13, maximum_version=TLS12)
+    with pytest.raises(LocalProtocolError, match="maximum_version is below minimum_version"):
+        ClientContext(ANYBODY, minimum_version=TLS13, maximum_version=TLS12)
+    context = ClientContext(ANYBODY, ssl_context=for_nobody())
     client = make_client(context, Clock())
     assert [record.kind for record in records(b"".join(client.data_to_send()))] == [ALERT]
     assert client.next_timeout() == 1000.0

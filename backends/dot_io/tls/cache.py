@@ -127,7 +127,8 @@ class SessionCache(StaysInProcess):
         certificates and tickets end by the calendar, and a monotonic clock may stand still while a machine sleeps.
         """
         _check_key(context, server)
-        check_instance("session", session, ssl.SSLSession)
+        if not hasattr(session, "ticket_lifetime_hint"):  # what stands for one will do
+            raise wrong("session", "an SSLSession", session)
         check_instance("verdict", verdict, Verdict)
         check_time("wall_time", wall_time)
         # A ticket's lifetime is counted from its own time: under TLS 1.2 a resumed session has still its first one.

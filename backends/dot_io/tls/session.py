@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from dot_proto import ClientConnection, Event, Fault, RemoteProtocolError, ServerConnection, State
-from dot_proto.arguments import check_flag, check_seconds, check_text, check_time, wrong
+from dot_proto.arguments import check_buffer, check_flag, check_seconds, check_text, check_time
 
 from .._stays import StaysInProcess
 from ..errors import Failure, HandshakeError
@@ -150,8 +150,8 @@ class Session(StaysInProcess, ABC):
             is_time = False
         if not is_time:  # as check_time, which costs more
             check_time("now", now)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise wrong("data", "octets (bytes)", data)
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
         self._now = now
         events: list[Event] = []
         if self._failure is not None:
