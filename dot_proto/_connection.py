@@ -13,7 +13,8 @@ from typing import NoReturn
 from ._framing import Deframer
 from ._state import TRANSITIONS, Cause, State, Step
 from ._timers import Slot, Timers
-from .errors import Fault, LocalProtocolError, RemoteProtocolError
+from .arguments import check_instance, check_time
+from .errors import Fault, RemoteProtocolError
 from .events import ConnectionClosed, Event
 
 
@@ -56,6 +57,7 @@ class Connection(ABC):
 
     def handle_timeout(self, *, now: float) -> list[Event]:
         """Act on the deadlines that have come; does nothing when there are none."""
+        check_time("now", now)
         events = self._delivered()
         if not self._has_ended():
             self._expire_queries(now, events)
@@ -68,6 +70,8 @@ class Connection(ABC):
 
     def fail(self, error: RemoteProtocolError, *, now: float) -> list[Event]:
         """TLS or the transport has failed: every query gets its fate, and the connection is closed."""
+        check_instance("error", error, RemoteProtocolError, "RemoteProtocolError(text, Fault.TLS) is one")
+        check_time("now", now)
         events = self._delivered()
         if not self._has_ended():
             self._end(Step.TRANSPORT_FAILED, error, events)
@@ -163,10 +167,3 @@ class Connection(ABC):
         text = f"more than {limit} messages in a row that belong to nothing"
         error = RemoteProtocolError(text, Fault.TOO_MANY_UNSOLICITED)
         self._end(Step.PEER_FAULT, error, events)
-
-
-def check_seconds(name: str, seconds: float) -> float:
-    """Seconds, if they are a number and not negative; raises :class:`~dot_proto.LocalProtocolError` otherwise."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise LocalProtocolError(f"{name} must be a number of seconds, 0 or more, not {seconds!r}")
-    return seconds

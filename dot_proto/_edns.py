@@ -13,6 +13,7 @@ from typing import Final
 
 from ._framing import MAX_MESSAGE
 from ._message import OPTION_KEEPALIVE, OPTION_PADDING, SERVFAIL, Layout
+from .arguments import wrong
 from .errors import LocalProtocolError
 
 QUERY_BLOCK: Final = 128
@@ -45,6 +46,9 @@ def padding_length(length: int, block: int) -> int | None:
     Counts the option's own four octets (RFC 7830, section 3), and not the length prefix (RFC 8467, section 3).
     The last block ends at 65535 octets; ``None``: there is no room even for an empty option.
     """
+    for name, value, least in (("length", length, 0), ("block", block, 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise wrong(name, f"a whole number of octets, {least} or more", value)
     with_option = length + OPTION_HEADER
     if with_option > MAX_MESSAGE:
         return None

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from . import _der
+from .arguments import check_instance, check_octets, check_time, check_whole, complaint
 from .errors import CertificateError
 from .pins import Pin
 
@@ -26,14 +27,19 @@ class CertificateFacts:
     not_after: int | None
     "POSIX seconds, or ``None`` where the date cannot be read."
 
+    def __post_init__(self) -> None:
+        check_octets("der", self.der, "a certificate", "CertificateFacts.of reads one")
+        check_instance("pin", self.pin, Pin)
+        for name in ("not_before", "not_after"):
+            if (date := getattr(self, name)) is not None:
+                check_whole(name, date, "number of POSIX seconds, or None")
+
     @classmethod
     def of(cls, der: bytes) -> CertificateFacts:
-        """Read one certificate in DER; raises :class:`~dot_proto.CertificateError`."""
-        if not isinstance(der, bytes):
-            raise CertificateError(
-                f"a certificate is bytes in DER, not {type(der).__name__}: "
-                "certificates_from(octets_of_a_file) gives some"
-            )
+        """Read one certificate; raises :class:`~dot_proto.CertificateError`."""
+        if not isinstance(der, bytes) or der.startswith(b"-----"):
+            hint = "certificates_from(octets_of_a_pem_file) reads some"
+            raise CertificateError(complaint("der", "a certificate's octets (bytes) in DER", der, hint))
         certificate = _der.read_certificate(der)
         return cls(der, Pin.of_public_key(certificate.spki), certificate.not_before, certificate.not_after)
 
@@ -58,6 +64,7 @@ class CertificateFacts:
         Both ends are inside, and a date names a whole second (RFC 5280, section 4.1.2.5).  OpenSSL (3.0) refuses in the
         second of ``notAfter`` already, so that a full handshake may fail one second before this says so.
         """
+        check_time("wall_time", wall_time)
         if self.not_after is not None and wall_time >= self.not_after + 1:
             return f"expired {_span(wall_time - self.not_after)} ago"
         if self.not_before is not None and wall_time < self.not_before:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from .arguments import check_buffer, wrong
 from .errors import LocalProtocolError
 
 MIN_MESSAGE: Final = 12
@@ -29,6 +30,9 @@ def frame(message: bytes) -> bytes:
 
     Raises :class:`~dot_proto.LocalProtocolError` unless the message has 12 to 65535 octets.
     """
+    if not isinstance(message, bytes):
+        hint = "call its to_wire()" if hasattr(message, "to_wire") else ""
+        raise wrong("message", "a DNS message in octets (bytes)", message, hint)
     length = len(message)
     if not MIN_MESSAGE <= length <= MAX_MESSAGE:
         raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {length}")
@@ -66,6 +70,9 @@ class Deframer:
 
         Once :attr:`failed` is set there are none, and whatever is fed is ignored.
         """
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
+            data = bytes(data)
         if self._failed:
             return []
         if self._tail:
@@ -75,7 +82,7 @@ class Deframer:
             octets = bytes(self._tail)
             self._tail = bytearray()
         else:
-            octets = data if isinstance(data, bytes) else bytes(data)
+            octets = data
         messages: list[bytes] = []
         unpack, append = _PREFIX.unpack_from, messages.append
         start, end, needed = 2, len(octets), 2

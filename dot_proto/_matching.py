@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ._message import HEADER, QR
+from .arguments import wrong
 from .errors import LocalProtocolError
 from .events import DiscardReason
 
@@ -187,6 +188,8 @@ class Outstanding:
 
     def _draw_id(self) -> int:
         octets = self._draw(_DRAWN.size)
+        if not isinstance(octets, bytes):
+            raise wrong("what entropy returns", f"{_DRAWN.size} octets (bytes)", octets)
         if len(octets) != _DRAWN.size:
             raise LocalProtocolError(f"entropy returned {len(octets)} octets where {_DRAWN.size} were asked for")
         self._drawn = list(reversed(_DRAWN.unpack(octets)))

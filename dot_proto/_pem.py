@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from . import _der
+from .arguments import complaint
 from .errors import CertificateError
 
 DER_START: Final = b"\x30"
@@ -128,10 +129,8 @@ def public_key_to_pem(spki: bytes) -> bytes:
 
 def _is_der(data: bytes) -> bool:
     if not isinstance(data, bytes):
-        raise CertificateError(
-            f"certificates and keys are read from bytes, not {type(data).__name__}: give Path(file).read_bytes(), "
-            "or text.encode() where PEM is at hand as text"
-        )
+        hint = "give Path(file).read_bytes(), or text.encode() where PEM is at hand as text"
+        raise CertificateError(complaint("data", "DER or PEM in octets (bytes)", data, hint))
     return data.startswith(DER_START)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from . import _der
 from ._facts import CertificateFacts
+from .arguments import check_flag, check_octets, collected
 from .errors import CertificateError, LocalProtocolError
 from .hosts import is_address, normalize_name
 from .pins import Pin
@@ -44,10 +45,8 @@ class AuthenticationPolicy:
         object.__setattr__(self, "pins", _pins("pins", self.pins))
         object.__setattr__(self, "issuer_pins", _pins("issuer_pins", self.issuer_pins))
         object.__setattr__(self, "trust_anchors", _anchors(self.trust_anchors))
-        for what, flag in (("is_opportunistic", self.is_opportunistic), ("tries_name", self.tries_name)):
-            if not isinstance(flag, bool):
-                # Any text is true, "no" too.
-                raise LocalProtocolError(f"{what} is True or False, not {type(flag).__name__}")
+        check_flag("is_opportunistic", self.is_opportunistic)
+        check_flag("tries_name", self.tries_name)
         self._refuse_the_impossible()
 
     @classmethod
@@ -147,6 +146,7 @@ class AuthenticationPolicy:
         Raises :class:`~dot_proto.LocalProtocolError` if no issuer pin names the certificate's key, and if it may not
         issue certificates (RFC 5280, section 4.2.1).
         """
+        check_octets("certificate", certificate, "a certificate's DER")
         facts = CertificateFacts.of(certificate)
         if facts.pin not in self.issuer_pins:
             raise LocalProtocolError("this certificate's key is not among the issuer pins")
@@ -157,13 +157,7 @@ class AuthenticationPolicy:
 
 def _pins(what: str, pins: Iterable[Pin]) -> tuple[Pin, ...]:
     """Each pin once.  One given as text would match nothing, and say so to nobody."""
-    found = tuple(pins) if isinstance(pins, Iterable) else (pins,)
-    for one in found:
-        if not isinstance(one, Pin) or not isinstance(pins, Iterable):
-            raise LocalProtocolError(
-                f"{what} must be a list of Pin: Pin.parse(text) makes one of base64; given: {_kind_of(pins)}"
-            )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(collected(what, pins, Pin, "a list of Pin", "Pin.parse(text) makes one of base64")))
 
 
 def checked_anchors(what: str, anchors: Iterable[bytes], *, without: str) -> tuple[bytes, ...]:
@@ -188,18 +182,9 @@ def _anchors(anchors: Iterable[bytes] | None) -> tuple[bytes, ...] | None:
 
 
 def _listed(what: str, anchors: Iterable[bytes]) -> tuple[bytes, ...]:
-    is_list = isinstance(anchors, Iterable) and not isinstance(anchors, (str, bytes))
-    found = tuple(anchors) if is_list else ()
-    if not is_list or not all(isinstance(one, bytes) and b"-----BEGIN " not in one[:64] for one in found):
-        raise LocalProtocolError(
-            f"{what} must be a list of certificates in DER, as certificates_from(octets_of_a_pem_file) gives it; "
-            f"given: {_kind_of(anchors)}"
-        )
+    wanted = "a list of certificates in DER, as certificates_from(octets_of_a_pem_file) gives it"
+    found = collected(what, anchors, bytes, wanted)
+    for number, one in enumerate(found, 1):
+        if b"-----BEGIN " in one[:64]:
+            raise LocalProtocolError(f"{what} must be {wanted}, but number {number} in it is PEM")
     return found
-
-
-def _kind_of(given: object) -> str:
-    """What was given, without its value: it may be a secret."""
-    if isinstance(given, list | tuple | set | frozenset):
-        return f"{type(given).__name__} of {', '.join(sorted({type(one).__name__ for one in given})) or 'nothing'}"
-    return type(given).__name__

@@ -24,6 +24,7 @@ So the two kinds of chain are two types, and :func:`judge` looks for pins in one
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ._facts import CertificateFacts as CertificateFacts
@@ -31,6 +32,7 @@ from ._facts import facts_of as facts_of
 from ._facts import validity_of as validity_of
 from ._policy import AuthenticationPolicy as AuthenticationPolicy
 from ._policy import checked_anchors as checked_anchors
+from .arguments import check_instance, check_octets, check_text, check_time, collected
 from .errors import CertificateError
 from .hosts import MAX_LABEL_LENGTH as MAX_LABEL_LENGTH
 from .hosts import MAX_NAME_LENGTH as MAX_NAME_LENGTH
@@ -39,11 +41,18 @@ from .hosts import normalize_name as normalize_name
 from .pins import Pin
 
 
+def _chain(certificates: Iterable[bytes]) -> tuple[bytes, ...]:
+    return collected("certificates", certificates, bytes, "a list of certificates in DER, leaf first")
+
+
 @dataclass(frozen=True, slots=True)
 class PresentedChain:
     """Certificates that were merely sent, leaf first, in DER.  For display; never compared with a pin."""
 
     certificates: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "certificates", _chain(self.certificates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,10 @@ class ValidatedChain:
 
     certificates: tuple[bytes, ...]
     name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "certificates", _chain(self.certificates))
+        check_text("name", self.name, "the name that the chain was validated for, as text")
 
 
 class Reason(enum.Enum):
@@ -90,6 +103,10 @@ class ValidationFailure:
     reason: Reason
     explanation: str
 
+    def __post_init__(self) -> None:
+        check_instance("reason", self.reason, Reason)
+        check_text("explanation", self.explanation)
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -109,6 +126,21 @@ class Evidence:
     "The refusal of the handshake before, which tried the name of an opportunistic policy; ``None``: there was none."
     wall_time: float | None = None
     "POSIX seconds, to tell about dates; ``None``: say nothing about them."
+
+    def __post_init__(self) -> None:
+        check_instance("presented", self.presented, PresentedChain)
+        if self.leaf is not None:
+            check_octets("leaf", self.leaf, "a certificate, or None, as DER")
+        if self.validated is not None:
+            check_instance("validated", self.validated, ValidatedChain)
+        if self.failure is not None:
+            check_instance("failure", self.failure, ValidationFailure)
+        if self.resumed is not None:
+            check_instance("resumed", self.resumed, Verdict)
+        if self.tried is not None:
+            check_instance("tried", self.tried, Verdict)
+        if self.wall_time is not None:
+            check_time("wall_time", self.wall_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +219,8 @@ class Verdict:
 
 def judge(policy: AuthenticationPolicy, evidence: Evidence) -> Verdict:
     """The verdict on a peer; a pure function of its arguments."""
+    check_instance("policy", policy, AuthenticationPolicy)
+    check_instance("evidence", evidence, Evidence)
     if evidence.resumed is None:
         numbered, unreadable = _read(evidence.presented.certificates)
         verdict = _judge_full(policy, evidence, numbered, _warnings_about(unreadable))

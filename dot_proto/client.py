@@ -14,13 +14,23 @@ from collections.abc import Callable
 from typing import Final
 
 from . import _message
-from ._connection import Connection, check_seconds
+from ._connection import Connection
 from ._edns import decode_keepalive, for_queries, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from ._plain import OPT_FIXED, options, plain_question_end
 from ._state import State, Step
 from ._timers import Slot
+from .arguments import (
+    check_buffer,
+    check_flag,
+    check_function,
+    check_instance,
+    check_seconds,
+    check_time,
+    check_whole,
+    shown,
+)
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
 from .configuration import ClientConfiguration
 from .errors import Fault, LocalProtocolError, MessageError, RemoteProtocolError, TooManyQueriesError
@@ -74,6 +84,10 @@ class ClientConnection(Connection):
         *,
         entropy: Callable[[int], bytes],
     ) -> None:
+        check_instance("policy", policy, AuthenticationPolicy, 'AuthenticationPolicy.strict("dns.example") is one')
+        if configuration is not None:
+            check_instance("configuration", configuration, ClientConfiguration)
+        check_function("entropy", entropy, "a function that returns so many octets", "os.urandom is one")
         super().__init__(State.UNVERIFIED)
         self.policy: Final = policy
         self.configuration: Final = configuration or ClientConfiguration()
@@ -149,6 +163,11 @@ class ClientConnection(Connection):
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
             raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
         caller_id, start = START.unpack_from(message)
+        try:  # as check_time, which would be 4 % of this
+            if not now < math.inf:
+                check_time("now", now)
+        except TypeError:
+            check_time("now", now)
         if start & RESPONSE:
             raise LocalProtocolError("the message is a response (QR is 1), not a query")
         question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
@@ -160,7 +179,8 @@ class ClientConnection(Connection):
         if behind_id is None:
             question_end, behind_id, has_keepalive, own_id = self._prepared(message)
         expected, question = start & COMPARED | RESPONSE, message[12:question_end]
-        if multiple:  # two calls, since one of either class is 8 % slower where this is compiled
+        if multiple is not False:  # two calls, since one of either class is 8 % slower where this is compiled
+            check_flag("multiple", multiple)
             query: Query = Exchange(caller_id, expected, question, now, now + timeout, has_keepalive)
         elif not self.takes_parts and question.endswith(_TRANSFERS):
             raise LocalProtocolError(
@@ -181,6 +201,7 @@ class ClientConnection(Connection):
         Where it has been sent, its id stays taken until the late answer comes (RFC 7766, section 6.2.1).
         Raises :class:`~dot_proto.LocalProtocolError` for a handle that was never issued.
         """
+        check_time("now", now)
         found = self._find(query)
         if found is None:
             return False
@@ -195,9 +216,10 @@ class ClientConnection(Connection):
         Raises :class:`~dot_proto.LocalProtocolError` for a query that is not such an exchange, not pending, or not
         answered by any message yet: :meth:`cancel` that one, since the server still owes an answer under its id.
         """
+        check_time("now", now)
         found = self._find(query)
         if not isinstance(found, Exchange) or not found.has_answers:
-            raise LocalProtocolError("no exchange of several messages is open and begun under this handle")
+            raise LocalProtocolError(f"query {shown(query)} is no exchange of several messages that is open and begun")
         del self._outstanding.pending[found.wire_id]
         self._outstanding.freed(found.wire_id)
         self._after_fate(now, self._undelivered)
@@ -208,6 +230,7 @@ class ClientConnection(Connection):
 
         ``timeout`` is in seconds; 0 gives up what is pending.  Closing twice does nothing, or shortens the wait.
         """
+        check_time("now", now)
         timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
         if self._state is State.UNVERIFIED:
             self._end(Step.LOCAL_CLOSE, None, self._undelivered)
@@ -222,6 +245,8 @@ class ClientConnection(Connection):
 
         Raises :class:`~dot_proto.LocalProtocolError` when the peer was judged already: it must not change.
         """
+        check_instance("evidence", evidence, Evidence)
+        check_time("now", now)
         if self._verdict is not None:
             raise LocalProtocolError("the peer has been judged already, and an identity does not change")
         events = self._delivered()
@@ -245,6 +270,13 @@ class ClientConnection(Connection):
         """
         if self._state is State.UNVERIFIED:
             raise LocalProtocolError("octets from a peer that was not judged yet: call verify_peer first")
+        try:  # as check_time, which would be 4 % of this
+            if not now < math.inf:
+                check_time("now", now)
+        except TypeError:
+            check_time("now", now)
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
         events = self._delivered()
         if self._has_ended():
             return events
@@ -301,6 +333,8 @@ class ClientConnection(Connection):
 
     def receive_eof(self, *, now: float, orderly: bool = True) -> list[Event]:
         """The peer will send no more.  ``orderly``: it said so by close_notify (RFC 8446, section 6.1)."""
+        check_time("now", now)
+        check_flag("orderly", orderly)
         events = self._delivered()
         if not self._has_ended():
             error = self._end_of_stream_error(orderly)
@@ -345,8 +379,9 @@ class ClientConnection(Connection):
         return layout.question_end, prepared[2:], has_keepalive, own_id
 
     def _find(self, handle: int) -> Query | None:
+        check_whole("query", handle, "number, a handle that send_query returned")
         if not self._outstanding.was_issued(handle):
-            raise LocalProtocolError(f"{handle} is no handle that send_query returned on this connection")
+            raise LocalProtocolError(f"query {shown(handle)} is no handle that send_query returned on this connection")
         return self._outstanding.find(handle)
 
     def _was_sent(self, query: Query) -> bool:

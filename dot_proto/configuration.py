@@ -12,6 +12,7 @@ from typing import Final
 from ._edns import MAX_KEEPALIVE, QUERY_BLOCK, RESPONSE_BLOCK
 from ._framing import MAX_MESSAGE
 from ._message import NOTIFY, QUERY, UPDATE
+from .arguments import check_flag, check_seconds, check_whole, collected, is_number, shown
 from .errors import LocalProtocolError
 
 KEY_LIMIT: Final = 1 << 23
@@ -68,6 +69,7 @@ class ClientConfiguration:
         _at_least(0.0, silence_timeout=self.silence_timeout)
         _at_least(1, max_silent_timeouts=1 if self.max_silent_timeouts is None else self.max_silent_timeouts)
         _block(self.padding_block)
+        check_flag("keepalive", self.keepalive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,18 +119,32 @@ class ServerConfiguration:
         _at_least(0.0, max_duration=0.0 if self.max_duration is None else self.max_duration)
         _at_least(0, max_unsolicited=self.max_unsolicited)
         _block(self.padding_block)
+        opcodes = collected("opcodes", self.opcodes, int, "a set of opcodes, whole numbers from 0 to 15")
+        for opcode in opcodes:
+            _between(0, 15, opcodes=opcode)
+        object.__setattr__(self, "opcodes", frozenset(opcodes))
 
 
 def _at_least(minimum: float, **values: float) -> None:
     for name, value in values.items():
-        if not value >= minimum:  # also refuses NaN
-            raise LocalProtocolError(f"{name} is {value}; it must be at least {minimum}")
+        _check_number(name, value, minimum)
+        if not value >= minimum:
+            raise LocalProtocolError(f"{name} is {shown(value)}; it must be at least {minimum}")
 
 
 def _between(minimum: float, maximum: float, **values: float) -> None:
     for name, value in values.items():
+        _check_number(name, value, minimum)
         if not minimum <= value <= maximum:
-            raise LocalProtocolError(f"{name} is {value}; it must be from {minimum} to {maximum}")
+            raise LocalProtocolError(f"{name} is {shown(value)}; it must be from {minimum} to {maximum}")
+
+
+def _check_number(name: str, value: float, minimum: float) -> None:
+    """Of the same kind as its minimum: a time, which need not be whole, or a count.  Its range is seen to behind."""
+    if isinstance(minimum, int):
+        check_whole(name, value)
+    elif not is_number(value):
+        check_seconds(name, value)
 
 
 def _block(octets: int | None) -> None:

@@ -86,5 +86,7 @@ class RemoteProtocolError(DoTError):
     """
 
     def __init__(self, message: str, fault: Fault) -> None:
+        if not isinstance(fault, Fault):  # not by the guards of others, which import this module
+            raise LocalProtocolError(f"fault must be a Fault, not {fault!r:.40}")
         super().__init__(message)
         self.fault = fault

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from typing import Final
 
+from .arguments import wrong
 from .errors import LocalProtocolError
 
 PORT: Final = 853
@@ -44,9 +45,7 @@ def normalize_name(name: str) -> str:
     an internationalised name must come as A-labels.
     """
     if not isinstance(name, str):
-        raise LocalProtocolError(
-            f"a name must be text, not {type(name).__name__}: give it as 'dns.example' or '192.0.2.1'"
-        )
+        raise wrong("name", "text", name, "give it as 'dns.example' or '192.0.2.1'")
     address = _address(name)
     if address is not None:
         return str(address)
@@ -106,11 +105,11 @@ def normalize_address(text: str) -> str:
 def check_port(port: int) -> int:
     """A port that DNS over TLS may use; raises :class:`~dot_proto.LocalProtocolError` otherwise."""
     if not isinstance(port, int) or isinstance(port, bool):
-        raise LocalProtocolError(f"a port is a number, not {type(port).__name__}")
+        raise wrong("port", "a number from 1 to 65535", port)
     if port == 53:
         raise LocalProtocolError("port 53 is for cleartext DNS and must not be used (RFC 7858, section 3.1); try 853")
     if not 0 < port < 65_536:
-        raise LocalProtocolError(f"a port is 1 to 65535, not {port}")
+        raise wrong("port", "a number from 1 to 65535", port)
     return port
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from . import _der
 from ._pem import certificates_from, public_key_from, public_key_to_pem
+from .arguments import check_octets, collected, complaint
 from .errors import PinError
 
 DIGEST_LENGTH: Final = 32
@@ -61,7 +62,7 @@ class Pin:
 
     def __post_init__(self) -> None:
         if type(self.digest) is not bytes:
-            raise PinError(f"a pin is made of bytes, not {type(self.digest).__name__}; for text use Pin.parse")
+            raise PinError(complaint("digest", "made of bytes", self.digest, "for text use Pin.parse"))
         if len(self.digest) != DIGEST_LENGTH:
             raise PinError(f"a pin has {DIGEST_LENGTH} octets, not {len(self.digest)}")
 
@@ -78,11 +79,11 @@ class Pin:
         Raises :class:`~dot_proto.PinError`, which says what is wrong and what to do.
         """
         if not isinstance(text, str):
-            raise PinError(f"a pin is parsed from text, not {type(text).__name__}: {_advice_on(text)}")
+            raise PinError(complaint("text", "a pin as text", text, _advice_on(text)))
         try:
             bare = _without_label(text)
-            if complaint := _complaint(bare):
-                raise PinError(complaint)
+            if problem := _complaint(bare):
+                raise PinError(problem)
             pin = cls(binascii.a2b_base64(bare))
             if str(pin) != bare:
                 raise PinError("trailing bits are not zero, so that one digest would have several texts: copy it again")
@@ -112,6 +113,8 @@ class Pin:
 
         A sentence that names the part and the right pin, or ``None``.
         """
+        configured = collected("configured", configured, Pin, "a list of Pin")
+        check_octets("certificate", certificate, "a certificate")
         spki = _der.public_key_of(certificate)
         mistakes = (
             ("the whole certificate", certificate),

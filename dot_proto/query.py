@@ -6,6 +6,7 @@ from typing import Final
 
 from ._edns import UDP_PAYLOAD_SIZE
 from ._message import HEADER, MAX_NAME, RD, TYPE_OPT
+from .arguments import check_flag, complaint, shown
 from .errors import MessageError
 
 CLASS_IN: Final = 1
@@ -58,6 +59,8 @@ def make_query(
 
     Raises :class:`~dot_proto.MessageError`, which says what is wrong with the name, the type or a number.
     """
+    check_flag("recursion_desired", recursion_desired)
+    check_flag("dnssec_ok", dnssec_ok)
     flags = RD if recursion_desired else 0
     header = HEADER.pack(_number("message_id", message_id), flags, 1, 0, 0, 1)
     question = encode_name(name) + _type_number(rdtype).to_bytes(2) + _number("rdclass", rdclass).to_bytes(2)
@@ -68,27 +71,30 @@ def make_query(
 
 def encode_name(name: str) -> bytes:
     """A domain name on the wire, uncompressed (RFC 1035, section 3.1); raises :class:`~dot_proto.MessageError`."""
+    if not isinstance(name, str):
+        hint = "give its to_text()" if hasattr(name, "to_text") else ""
+        raise MessageError(complaint("name", "a domain name as text", name, hint))
     if not name.isascii():
-        raise MessageError(f"{name!r} is not ASCII: give the A-label form (IDNA, RFC 5891)")
+        raise MessageError(f"{shown(name)} is not ASCII: give the A-label form (IDNA, RFC 5891)")
     if "\\" in name:
-        raise MessageError(f"{name!r}: escapes are not read here; let dnspython make such a query")
+        raise MessageError(f"{shown(name)}: escapes are not read here; let dnspython make such a query")
     labels = name.removesuffix(".").split(".") if name != "." else []
     octets = bytearray()
     for label in labels:
         if not label:
-            raise MessageError(f"{name!r} has an empty label")
+            raise MessageError(f"{shown(name)} has an empty label")
         if len(label) > MAX_LABEL:
-            raise MessageError(f"a label has at most {MAX_LABEL} octets, not {len(label)}: {label!r}")
+            raise MessageError(f"a label has at most {MAX_LABEL} octets, not {len(label)}: {shown(label)}")
         octets.append(len(label))
         octets += label.encode("ascii")
     octets.append(0)
     if len(octets) > MAX_NAME:
-        raise MessageError(f"a name has at most {MAX_NAME} octets on the wire, not {len(octets)}: {name!r}")
+        raise MessageError(f"a name has at most {MAX_NAME} octets on the wire, not {len(octets)}: {shown(name)}")
     return bytes(octets)
 
 
 def _type_number(rdtype: str | int) -> int:
-    if isinstance(rdtype, int):
+    if not isinstance(rdtype, str):
         return _number("rdtype", rdtype)
     mnemonic = rdtype.upper()
     number = TYPES.get(mnemonic)
@@ -97,18 +103,24 @@ def _type_number(rdtype: str | int) -> int:
     digits = mnemonic.removeprefix("TYPE")
     if mnemonic != digits and digits.isdecimal() and digits.isascii():
         return _number("rdtype", int(digits))
-    raise MessageError(f"{rdtype!r} is no type known here; give its number, for instance TYPE65280 (RFC 3597)")
+    raise MessageError(
+        f"rdtype {shown(rdtype)} is no type known here; give its number, for instance TYPE65280 (RFC 3597)"
+    )
 
 
 def _number(what: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise MessageError(complaint(what, "a whole number, 0 to 65535", value))
     if not 0 <= value <= 0xFFFF:
-        raise MessageError(f"{what} is {value}; it has 16 bits, 0 to 65535")
+        raise MessageError(f"{what} is {shown(value)}; it has 16 bits, 0 to 65535")
     return value
 
 
-def not_octets(message: object) -> str:
+def not_octets(message: object, what: str = "a query") -> str:
     """What is wrong with a message that is not ``bytes``, and what to do."""
-    if isinstance(message, str):
-        return f"a query must be a DNS message in octets, not text: make_query({message!r}) makes one"
-    hint = ": call its to_wire()" if hasattr(message, "to_wire") else ""
-    return f"a query must be a DNS message in octets (bytes), not {type(message).__name__}{hint}"
+    if isinstance(message, str) and what == "a query":
+        return f"a query must be a DNS message in octets, not text: make_query({shown(message)}) makes one"
+    hint = "call its to_wire()" if hasattr(message, "to_wire") else ""
+    if isinstance(message, (bytearray, memoryview)):
+        hint = "give bytes(...) of it"
+    return complaint(what, "a DNS message in octets (bytes)", message, hint)

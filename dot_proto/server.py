@@ -8,20 +8,23 @@ from the query: whoever answers need not think of them.
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Final
 
 from . import _message
-from ._connection import Connection, check_seconds
+from ._connection import Connection
 from ._edns import encode_keepalive, for_responses, splice, splice_plain, without_opt
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._message import Layout
 from ._plain import opt_offset, plain_question_end
 from ._state import State, Step
 from ._timers import Slot
+from .arguments import check_buffer, check_flag, check_instance, check_seconds, check_time, check_whole, shown
 from .configuration import ServerConfiguration
 from .errors import Fault, LocalProtocolError, MessageError
 from .events import DiscardReason, Event, MessageDiscarded, QueryReceived, QueryRejected
+from .query import not_octets
 
 # Looked up by its class, it would be 8 % of what a query costs in Python 3.11.
 _OPEN: Final = State.OPEN
@@ -89,6 +92,10 @@ class ServerConnection(Connection):
     """
 
     def __init__(self, configuration: ServerConfiguration | None = None, *, now: float | None = None) -> None:
+        if configuration is not None:
+            check_instance("configuration", configuration, ServerConfiguration)
+        if now is not None:
+            check_time("now", now)
         super().__init__(State.OPEN)
         self.configuration: Final = configuration or ServerConfiguration()
         stated = encode_keepalive(self.configuration.idle_timeout)
@@ -124,6 +131,7 @@ class ServerConnection(Connection):
 
     def begin(self, *, now: float) -> None:
         """The handshake is over: the times allowed for idling and for the whole connection start ``now``."""
+        check_time("now", now)
         if not self._queries:
             self._restart_idle_timer(now)
         if self.configuration.max_duration is not None and not self._has_ended():
@@ -142,6 +150,15 @@ class ServerConnection(Connection):
         that is no response.
         """
         found = self._find(query)
+        if not isinstance(message, bytes):
+            raise LocalProtocolError(not_octets(message, "a response"))
+        try:  # as check_time, which would be 4 % of this
+            if not now < math.inf:
+                check_time("now", now)
+        except TypeError:
+            check_time("now", now)
+        if more is not False:
+            check_flag("more", more)
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:
             raise LocalProtocolError(f"a DNS message has {MIN_MESSAGE} to {MAX_MESSAGE} octets, not {len(message)}")
         if not message[2] & 0x80:
@@ -158,6 +175,8 @@ class ServerConnection(Connection):
 
         An RCODE above 15 is SERVFAIL to a client without EDNS (RFC 6891, section 6.1.3).
         """
+        check_whole("rcode", rcode, "number")
+        check_time("now", now)
         if not 0 <= rcode <= 4095:
             raise LocalProtocolError(f"an RCODE has 12 bits, 0 to 4095, not {rcode} (RFC 6891, section 6.1.3)")
         found = self._find(query)
@@ -170,6 +189,7 @@ class ServerConnection(Connection):
 
         Raises :class:`~dot_proto.LocalProtocolError` for a query unknown or answered already.
         """
+        check_time("now", now)
         if self._find(query) is not None:
             self._forget(query, now)
 
@@ -179,6 +199,7 @@ class ServerConnection(Connection):
         Responses still to come tell the client to go (RFC 7828, section 3.3.2).  Closing twice does nothing, or
         shortens the wait.
         """
+        check_time("now", now)
         timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
         if not self._has_ended():
             self._drain(Step.LOCAL_CLOSE, now + timeout)
@@ -188,6 +209,13 @@ class ServerConnection(Connection):
 
     def receive_data(self, data: Octets, *, now: float) -> list[Event]:
         """Octets from the client, as they left TLS, cut anywhere.  Never raises for what the octets are."""
+        try:  # as check_time, which would be 4 % of this
+            if not now < math.inf:
+                check_time("now", now)
+        except TypeError:
+            check_time("now", now)
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
         events = self._delivered()
         if self._state is not State.OPEN:
             # What is asked now will not be answered, and the client may ask elsewhere.  But whether the stream ends
@@ -212,6 +240,8 @@ class ServerConnection(Connection):
         ``orderly``: it sent close_notify (RFC 8446, section 6.1).  A client gone without it gets nothing more
         (RFC 7766, section 6.2.4).
         """
+        check_time("now", now)
+        check_flag("orderly", orderly)
         events = self._delivered()
         if self._has_ended() or self._client_has_finished:
             return events  # TCP ends as well, behind close_notify: that is nothing new
@@ -301,11 +331,13 @@ class ServerConnection(Connection):
 
     def _find(self, handle: int) -> _Query | None:
         """The outstanding query, or ``None`` when the connection has ended."""
-        if not 0 <= handle < self._next_handle:
-            raise LocalProtocolError(f"{handle} is no handle of a query of this connection")
-        found = self._queries.get(handle)
-        if found is None and not self._has_ended():
-            raise LocalProtocolError(f"query {handle} has been answered already")
+        found = self._queries.get(handle) if type(handle) is int else None
+        if found is None:
+            check_whole("query", handle, "number, a handle that QueryReceived brought")
+            if not 0 <= handle < self._next_handle:
+                raise LocalProtocolError(f"query {shown(handle)} is no handle of a query of this connection")
+            if not self._has_ended():
+                raise LocalProtocolError(f"query {handle} has been answered already")
         return found
 
     def _forget(self, handle: int, now: float) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import socket
+import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,6 +16,7 @@ from dot_proto import (
     AuthenticationPolicy,
     Cause,
     ClientConfiguration,
+    ClientConnection,
     ConnectionClosed,
     DiscardReason,
     Event,
@@ -25,9 +27,10 @@ from dot_proto import (
     ResponseReceived,
     Verdict,
 )
+from dot_proto.arguments import check_flag, check_instance, check_seconds, check_whole, shown, wrong
 from dot_proto.query import not_octets
 
-from ._address import check_host, check_port, check_timeout, default_policy
+from ._address import check_host, check_port, default_policy
 from ._attempt import Attempt
 from ._fork import forgets_after_fork
 from ._queue import QueryQueue, Ticket
@@ -115,18 +118,22 @@ class Plan:
         """What the arguments of ``connect()`` ask for; raises :class:`~dot_proto.LocalProtocolError`."""
         check_port(port)
         dialled = check_host(host)
-        check_timeout(timeout)
-        if not isinstance(configuration, ClientConfiguration | None):
-            raise LocalProtocolError(f"configuration must be a ClientConfiguration, not {type(configuration).__name__}")
-        if not isinstance(context, ClientContext | None):
-            hint = ": give it as ClientContext(policy, ssl_context=...)" if hasattr(context, "wrap_bio") else ""
-            raise LocalProtocolError(f"context must be a ClientContext, not {type(context).__name__}{hint}")
+        check_seconds("timeout", timeout)
+        check_flag("share_records", share_records)
+        if configuration is not None:
+            check_instance("configuration", configuration, ClientConfiguration)
+        if policy is not None:
+            check_instance("policy", policy, AuthenticationPolicy, 'AuthenticationPolicy.strict("dns.example") is one')
+        if context is not None:
+            is_ssl = hasattr(context, "wrap_bio")
+            hint = "give it as ClientContext(policy, ssl_context=...)" if is_ssl else "ClientContext(policy) is one"
+            check_instance("context", context, ClientContext, hint)
         if context is None:
             context = ClientContext(policy or default_policy(host))
         elif policy is not None and policy != context.policy:
             raise LocalProtocolError("policy and context.policy differ: give one of them")
         if first_query is not None:
-            check_query(first_query)
+            check_first_query(first_query, context.policy, configuration)
         return cls(dialled, port, Attempt.first(context), configuration, share_records, first_query, timeout)
 
     def begun(self, now: float) -> Plan:
@@ -257,8 +264,6 @@ class ClientBase(StaysInProcess):
         timeout: float | None,
     ) -> None:
         """Send as many of ``waiting`` as there is capacity for, and add their ``positions`` by handle."""
-        if timeout is not None:
-            check_timeout(timeout)
         send_query, waiters = self._session.connection.send_query, self._waiters
         for _ in range(min(self._queue.capacity, len(waiting))):
             position, message = waiting.popleft()
@@ -286,7 +291,7 @@ class ClientBase(StaysInProcess):
         connection = self._session.connection
         if not connection.is_open:
             raise self._lost(safe_to_resend=True)
-        return connection.configuration.query_timeout if timeout is None else check_timeout(timeout)
+        return connection.configuration.query_timeout if timeout is None else timeout
 
     def _leave_queue(self, ticket: Ticket, timeout: float, left: float) -> float:
         """The caller's turn has come, or ``timeout`` seconds are over; returns what is left of them."""
@@ -345,9 +350,21 @@ def no_first_query() -> LocalProtocolError:
 def check_query(message: bytes, timeout: float | None = None) -> None:
     """Refuse what is no query in octets, before anything is done for it; the engine looks closer."""
     if timeout is not None:
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
     if not isinstance(message, bytes):
         raise LocalProtocolError(not_octets(message))
+
+
+def check_first_query(message: bytes, policy: AuthenticationPolicy, configuration: ClientConfiguration | None) -> None:
+    """Refuse before anything is dialled what the engine would refuse behind: it is asked, on no connection."""
+    if not isinstance(message, bytes):
+        raise LocalProtocolError(f"first_query: {not_octets(message)}")
+    engine = ClientConnection(policy, configuration, entropy=bytes)
+    engine.takes_parts = False
+    try:
+        engine.send_query(message, now=0.0)
+    except LocalProtocolError as error:
+        raise LocalProtocolError(f"first_query: {error}") from None
 
 
 def another_loop() -> LocalProtocolError:
@@ -357,9 +374,15 @@ def another_loop() -> LocalProtocolError:
     )
 
 
-def check_in_flight(max_in_flight: int) -> None:
+def check_many(messages: object, timeout: float | None, max_in_flight: int) -> None:
     """Refuse what could never ask anything; raises :class:`~dot_proto.LocalProtocolError`."""
-    if not isinstance(max_in_flight, int) or isinstance(max_in_flight, bool):
-        raise LocalProtocolError(f"max_in_flight must be a whole number of queries, not {max_in_flight!r}")
-    if max_in_flight < 1:
-        raise LocalProtocolError(f"max_in_flight is {max_in_flight}; it must be at least 1")
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    check_whole("max_in_flight", max_in_flight, "number of queries")
+    if not 1 <= max_in_flight <= sys.maxsize:
+        raise LocalProtocolError(f"max_in_flight is {shown(max_in_flight)}; it must be at least 1, and a small number")
+    if not isinstance(messages, Iterable) or isinstance(messages, (str, bytes, bytearray, memoryview, Mapping, type)):
+        hint = "for one message, give [message]" if isinstance(messages, bytes) else ""
+        if hasattr(messages, "__aiter__"):
+            hint = "collect it first: [each async for each in messages]"
+        raise wrong("messages", "an iterable of DNS messages in octets", messages, hint)

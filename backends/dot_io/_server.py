@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import ipaddress
 import logging
 import socket
@@ -22,10 +23,20 @@ from dot_proto import (
     ServerConfiguration,
     State,
 )
+from dot_proto.arguments import (
+    check_flag,
+    check_instance,
+    check_seconds,
+    check_text,
+    check_whole,
+    shown,
+    wrong,
+)
+from dot_proto.query import not_octets
 
-from ._address import check_port
+from ._address import check_host, check_port
 from ._transport import FLUSH_TIMEOUT
-from .tls import HandshakeCompleted, ServerContext, TLSServer
+from .tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
 
 log: Final = logging.getLogger("dot_io")
 
@@ -55,6 +66,12 @@ class Peer:
     "The client's port."
     certificate: CertificateFacts | None = None
     "The client's certificate, which its chain vouches for; ``None`` where the context asks for none."
+
+    def __post_init__(self) -> None:
+        check_text("host", self.host, "an address as text")
+        check_whole("port", self.port)
+        if self.certificate is not None:
+            check_instance("certificate", self.certificate, CertificateFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,15 @@ class Service:
     configuration: ServerConfiguration | None
     handshake_timeout: float
     share_records: bool
+
+    def __post_init__(self) -> None:
+        _check_handler(self.handler)
+        hint = "" if isinstance(self.context, ClientContext) else "ServerContext(certificate_file) is one"
+        check_instance("context", self.context, ServerContext, hint)
+        if self.configuration is not None:
+            check_instance("configuration", self.configuration, ServerConfiguration)
+        check_seconds("handshake_timeout", self.handshake_timeout)
+        check_flag("share_records", self.share_records)
 
     @property
     def send_timeout(self) -> float:
@@ -185,7 +211,7 @@ class AsyncConnection(ABC, Generic[DriverType]):
     def _ask_handler(self, event: QueryReceived, now: float) -> None:
         try:
             response = self._handler(event.message, self.peer)
-            if response is None or isinstance(response, bytes):
+            if response is None or isinstance(response, bytes) or not hasattr(response, "__await__"):
                 self._answer(event, response, now)
             else:
                 self._start_handler(event, response)
@@ -208,6 +234,7 @@ class AsyncConnection(ABC, Generic[DriverType]):
         if response is None:
             self._engine.decline(event.query, now=now)
         else:
+            check_response(response)
             self._engine.send_response(event.query, response, now=now)
 
     def _fail(self, event: QueryReceived) -> None:
@@ -236,18 +263,38 @@ def cannot_serve(peer: Peer, error: Exception) -> None:
     log.warning("%s cannot be served: %s", peer.host, error, exc_info=error.__cause__)
 
 
-def check_service(handler: object, context: object) -> None:
-    """Refuse what could serve nobody; raises :class:`~dot_proto.LocalProtocolError`."""
-    if not callable(handler):
-        raise LocalProtocolError(f"handler must be a function of a query and its peer, not {type(handler).__name__}")
-    if not isinstance(context, ServerContext):
-        raise LocalProtocolError(f"context must be a ServerContext, not {type(context).__name__}")
+def _check_handler(handler: object) -> None:
+    """Refuse what could answer nobody, as each query would show, one after the other."""
+    wanted = "a function of a query and its peer"
+    if not callable(handler) or isinstance(handler, type):
+        raise wrong("handler", wanted, handler)
+    if is_any(handler, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        raise LocalProtocolError(f"handler must be {wanted} that returns octets, not one that yields")
+    try:
+        inspect.signature(handler).bind(b"", None)
+    except ValueError:  # it does not say
+        pass
+    except TypeError as error:
+        raise LocalProtocolError(f"handler must be {wanted}, and this one cannot be called so: {error}") from None
+
+
+def check_response(response: object) -> None:
+    """Refuse what a handler should not return; a compiled engine would say so in other words."""
+    if not isinstance(response, bytes):
+        raise LocalProtocolError(not_octets(response, "a response"))
+
+
+def is_any(function: object, *kinds: Callable[[object], bool]) -> bool:
+    """Whether a function, or an object that is called as one, is of one of the kinds that ``inspect`` knows."""
+    return any(is_kind(each) for is_kind in kinds for each in (function, getattr(function, "__call__", None)))  # noqa: B004
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 lets the system choose.  Raises :class:`OSError` if it cannot be had."""
-    if port != 0:
+    if type(port) is not int or port != 0:
         check_port(port)
+    if not isinstance(host, str) or host:  # an empty one is every address of the machine
+        host = check_host(host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=1024)
 
@@ -256,6 +303,10 @@ class ConnectionLimits:
     """How many connections there may be, in all and from one client (RFC 7766, section 6.2.2)."""
 
     def __init__(self, maximum: int, per_host: int) -> None:
+        for name, value in (("max_connections", maximum), ("max_connections_per_host", per_host)):
+            check_whole(name, value, "number of connections")
+            if value < 1:
+                raise LocalProtocolError(f"{name} is {shown(value)}; it must be at least 1")
         self._maximum = maximum
         self._per_host = per_host
         self._taken: Counter[str] = Counter()

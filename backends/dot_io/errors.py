@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from dot_proto import Cause, DoTError, Fault, RemoteProtocolError, Verdict
+from dot_proto.arguments import check_flag, check_instance
 
 
 class Failure(enum.Enum):
@@ -41,6 +42,7 @@ class HandshakeError(RemoteProtocolError):
     """No TLS session came about."""
 
     def __init__(self, message: str, failure: Failure, *, alert: str | None = None) -> None:
+        check_instance("failure", failure, Failure)
         super().__init__(message, Fault.TLS)
         self.failure = failure
         self.alert = alert
@@ -53,6 +55,7 @@ class AuthenticationError(HandshakeError):
     """The server is not the one that the policy asks for; it was sent no query octet."""
 
     def __init__(self, verdict: Verdict) -> None:
+        check_instance("verdict", verdict, Verdict)
         super().__init__(f"the server is refused: {verdict.explanation}", Failure.REFUSED)
         self.fault = Fault.PEER_REFUSED
         self.verdict = verdict
@@ -77,6 +80,10 @@ class ConnectionLostError(DoTError, ConnectionError):
     def __init__(
         self, message: str, *, cause: Cause, error: RemoteProtocolError | None = None, safe_to_resend: bool = True
     ) -> None:
+        check_instance("cause", cause, Cause)
+        if error is not None:
+            check_instance("error", error, RemoteProtocolError)
+        check_flag("safe_to_resend", safe_to_resend)
         super().__init__(message)
         self.cause = cause
         "What ended the connection."

@@ -61,6 +61,8 @@ def _closing_all(new: Callable[..., LoopbackServer]) -> Generator[Callable[..., 
 @pytest.fixture(scope="session")
 def _new_dot_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., LoopbackServer]:
     """Makes a server, which its caller closes.  The certificate for a name is made once in a session."""
+    from dot_proto.arguments import check_text
+
     try:
         from .testing import Authority, LoopbackServer
     except ModuleNotFoundError as error:
@@ -74,6 +76,7 @@ def _new_dot_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., L
     def new(
         name: str = DEFAULT_NAME, *, host: str | None = None, configuration: ServerConfiguration | None = None
     ) -> LoopbackServer:
+        check_text("name", name, "a name or an address, as text")
         return LoopbackServer(issue(name), host=host, configuration=configuration)
 
     return new

@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ..arguments import check_function, check_instance
 from ..authentication import (
     AuthenticationPolicy,
     Evidence,
@@ -326,6 +327,8 @@ def verifier_law(accepts: Callable[[ChainCase], bool], *, at: datetime = AT) -> 
 
     ``accepts`` says whether it would ask the server of a case, whose ``policy`` and ``sent`` it looks at.
     """
+    check_function("accepts", accepts, "a function of a case")
+    check_instance("at", at, datetime)
 
     @given(cases(at))
     def law(case: ChainCase) -> None:
@@ -346,6 +349,8 @@ def certificate_reader_law(public_key_of: Callable[[bytes], bytes], raises: Refu
 
     That the key is the right one is asked of whole certificates alone.
     """
+    check_function("public_key_of", public_key_of, "a function of a certificate's octets")
+    check_instance("at", at, datetime)
     whole = [one.certificate for case in chain_cases(1, at) for one in case.sent]
     keys = {one.public_bytes(Encoding.DER): _spki(one) for one in whole}
 

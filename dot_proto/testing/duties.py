@@ -14,6 +14,7 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ..arguments import check_flag, check_function, check_instance, collected
 from .exchange import START, Action, End, Endpoint, Exchange, Pair, Plan
 from .laws import Law, law_of, run
 
@@ -32,6 +33,10 @@ def duties_law(
     ``pairs`` draws who makes the two sessions, ``ends`` are the ways to end (:data:`ENDS`, unless said).  ``also``
     looks at an exchange that is over, for what these sessions owe beside that.
     """
+    check_instance("pairs", pairs, st.SearchStrategy, "just(make) of hypothesis.strategies draws the one that you have")
+    if ends is not None:
+        ends = collected("ends", ends, End, "a list of End")
+    check_function("also", also, "a function of an exchange that is over")
 
     @given(pairs, plans(ends))
     def law(make: Make, plan: Plan) -> None:
@@ -57,6 +62,11 @@ def every_moment(
 
     What else happens is the ``plan``'s.  Raises :class:`AssertionError` where the law is broken.
     """
+    check_function("make", make, "a function of the time that makes two sessions")
+    check_instance("end", end, End, "ENDS has some")
+    check_flag("at_server", at_server)
+    if plan is not None:
+        check_instance("plan", plan, Plan)
     plan = plan or Plan()
     for offset in octets:
         turn = turns = 0

@@ -39,8 +39,9 @@ LIMIT: Final = 1000
 class Session(Protocol):
     """What a driver needs of a session, and ``connection``, the engine inside it, which takes the commands."""
 
-    connection: Any
-    "With the commands of :class:`~dot_proto.ClientConnection` or :class:`~dot_proto.ServerConnection`."
+    @property
+    def connection(self) -> Any:
+        """With the commands of :class:`~dot_proto.ClientConnection` or :class:`~dot_proto.ServerConnection`."""
 
     @property
     @abstractmethod

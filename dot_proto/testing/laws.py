@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ..arguments import check_flag, check_function, check_whole, wrong
 from . import strategies
 from .checkers import ClientChecker, Server, ServerChecker
 from .messages import read, stream_of
@@ -76,6 +77,9 @@ def framer_law(make: Callable[[], Framer], *, minimum: int = 12, tells_truncatio
     ``make`` makes a fresh framer.  A length below ``minimum`` octets is a failure, told at its second octet, with
     nothing behind it (0: no length is).  ``tells_truncation=False``: ``mid_message`` is not looked at.
     """
+    check_function("make", make, "a function that makes a framer", "give its class, or a lambda")
+    check_whole("minimum", minimum, "number of octets")
+    check_flag("tells_truncation", tells_truncation)
 
     @given(_cut_streams())
     def law(chunks: list[bytes]) -> None:
@@ -135,6 +139,8 @@ def client_law(make: Callable[[], Client], *, misbehaving_peers: bool = True) ->
     ``make`` makes a client with the verbs of :class:`~dot_proto.ClientConnection` whose peer has been accepted already,
     and which reports this package's events.  What is required is in :class:`~dot_proto.testing.checkers.ClientChecker`.
     """
+    check_function("make", make, "a function that makes a client", "give a lambda that makes one")
+    check_flag("misbehaving_peers", misbehaving_peers)
 
     @given(peer_scripts(misbehaves=misbehaving_peers))
     def law(script: Script) -> None:
@@ -161,6 +167,7 @@ def server_law(make: Callable[[], Server]) -> Law:
     events.  Queries come, and other messages between them; they are answered in any order.  What is required is in
     :class:`~dot_proto.testing.checkers.ServerChecker`.
     """
+    check_function("make", make, "a function that makes a server", "give its class, or a lambda")
     cut = st.lists(_labelled_messages(), max_size=6).flatmap(_and_cut)
 
     @given(cut, st.integers(0, 5), st.integers(0, 5), st.sampled_from([0, 2, 3, 15]))
@@ -206,6 +213,7 @@ def message_reader_law(reader: Callable[[bytes], object], raises: Refusals, *, m
 
     It is given ``minimum`` octets and more, as a framer delivers them.  What it returns is not looked at.
     """
+    check_whole("minimum", minimum, "number of octets")
     fair = strategies.queries() | strategies.responses()
     damaged = strategies.damaged(fair).filter(lambda octets: len(octets) >= minimum)
     return reader_law(reader, raises, fair, damaged | st.binary(min_size=minimum, max_size=minimum + 60))
@@ -223,6 +231,10 @@ def reader_law(
     foul: st.SearchStrategy[bytes],
 ) -> Law:
     """A reader of anything: takes all that is ``fair``, and for what is ``foul`` raises only what it may."""
+    check_function("reader", reader, "a function of octets")
+    kinds = raises if isinstance(raises, tuple) else (raises,)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise wrong("raises", "a class of exceptions, or several in a tuple", raises)
 
     @given(st.tuples(st.just(True), fair) | st.tuples(st.just(False), foul))
     def law(drawn: tuple[bool, bytes]) -> None:

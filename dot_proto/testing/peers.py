@@ -15,6 +15,7 @@ from itertools import chain
 
 from hypothesis import strategies as st
 
+from ..arguments import check_flag, check_whole, collected, wrong
 from ..query import make_query
 from . import strategies
 from .messages import KEEPALIVE, message, opt, option, response_to, stream_of
@@ -203,6 +204,13 @@ class Script:
     "Octets of each read."
     coalesced: bool = False
     "Whether what steps of the peer send in a row arrives as one; else each step's octets come alone."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", collected("steps", self.steps, Step, "steps in a tuple"))
+        check_whole("read_size", self.read_size, "number of octets")
+        if self.read_size < 1:
+            raise wrong("read_size", "at least 1", self.read_size)
+        check_flag("coalesced", self.coalesced)
 
 
 # Strategies

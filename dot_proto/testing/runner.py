@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..arguments import check_instance, check_time, check_whole, wrong
 from ..authentication import AuthenticationPolicy, Evidence
 from ..client import ClientConnection
 from ..configuration import ClientConfiguration
@@ -56,6 +57,7 @@ class Client(Protocol):
 
 def open_client(configuration: ClientConfiguration | None = None, *, first_id: int = 0) -> ClientConnection:
     """Our own client, its peer accepted (by the opportunistic policy); ids are drawn in order from ``first_id``."""
+    check_whole("first_id", first_id)
     ids = itertools.count(first_id)
 
     def entropy(size: int) -> bytes:
@@ -130,6 +132,10 @@ def run_script(client: Client, script: Script, *, start: float = 1000.0) -> list
     A driver does no more than this: it drains what is to be sent after every call, and wakes the client when
     it asks to be.
     """
+    if isinstance(client, type) or not hasattr(client, "send_query"):
+        raise wrong("client", "a client with the verbs of ClientConnection", client, "open_client() makes one")
+    check_instance("script", script, Script, "Script((step, ...)) is one")
+    check_time("start", start)
     runner = _Runner(client, script, start)
     for step in script.steps:
         runner.carry_out(step)

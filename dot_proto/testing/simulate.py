@@ -43,7 +43,7 @@ INTERRUPTED: Final = 130
 "What a shell reports for a process ended by SIGINT: 128 + 2."
 
 
-@dataclass(slots=True)
+@dataclass
 class Summary:
     """The result of one run, or of several."""
 

@@ -261,11 +261,18 @@ def test_it(dot_server, number):
     assert all("10 passed" in one for one in said), said
 
 
-def test_frozen_clocks(tmp_path: Path) -> None:
-    """FR-81: what the page says of freezegun: dates stand still, deadlines and delays do not, on every backend."""
+@pytest.mark.parametrize("year", ["1970", "2026"])
+def test_frozen_clocks(tmp_path: Path, year: str) -> None:
+    """FR-81: what the page says of freezegun: dates stand still, deadlines and delays do not, on every backend.
+
+    A clock that is frozen behind the system's and one that is frozen before it fail in two ways: no deadline comes, or
+    each has come already, and the loop never rests.
+    """
     [arguments] = re.findall(r"`freeze_time\((.*?)\)`", TEXT)
+    assert '"2026-' in arguments
+    bare, arguments = f'"{year}-01-01"', arguments.replace('"2026-', f'"{year}-')
     source = f"""
-import asyncio, time
+import asyncio, os, time
 import dot_io.asyncio, dot_io.blocking, dot_io.trio
 import dns.message, pytest, trio
 from dot_io.errors import QueryTimeoutError
@@ -285,21 +292,24 @@ def blocking(server):
         assert dns.message.from_wire(client.query(make_query("late.example"))).rcode() == 3
 
 RUNS = [
-    blocking,
-    lambda server: asyncio.run(ask(dot_io.asyncio, server)),
-    lambda server: trio.run(ask, dot_io.trio, server),
+    (blocking, lambda: freeze_time({bare})),
+    (blocking, lambda: freeze_time({arguments})),
+    (lambda server: asyncio.run(ask(dot_io.asyncio, server)), lambda: freeze_time({arguments})),
+    (lambda server: trio.run(ask, dot_io.trio, server), lambda: freeze_time({arguments})),
 ]
 
-@pytest.mark.parametrize("run", RUNS)
-def test_it(dot_server, run):
+@pytest.mark.parametrize(("run", "freeze"), RUNS)
+def test_it(dot_server, run, freeze):
     dot_server.faults["silent.example"] = "silent"
     dot_server.delays["late.example"] = 0.1
-    with freeze_time({arguments}):
+    used = sum(os.times()[:2])
+    with freeze():
         before = time.time()
         run(dot_server)
         assert time.time() == before
+    assert sum(os.times()[:2]) - used < 0.2, "it waited busily"
 """
-    assert "3 passed" in run_pytest(tmp_path, source)
+    assert "4 passed" in run_pytest(tmp_path, source)
 
 
 def test_the_page_runs(tmp_path: Path) -> None:
@@ -322,7 +332,7 @@ def test_the_page_has_every_attribute(dot_server: LoopbackServer) -> None:
 
 
 def test_the_page_is_read_to_its_end() -> None:
-    assert len(TEXT.splitlines()) < 100
+    assert len(TEXT.splitlines()) < 105
 
 
 # Whom it serves.

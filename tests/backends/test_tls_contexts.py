@@ -387,11 +387,11 @@ def test_a_certificate_of_more_than_64_kib_cannot_be_kept(pki: Pki, version: ssl
 @pytest.mark.parametrize(
     ("anchors", "complaint"),
     [
-        (lambda der: der, "must be a list of certificates in DER, .*; given: bytes"),
-        (lambda der: [DER_cert_to_PEM_cert(der)], "must be a list of certificates in DER, .*; given: list of str"),
+        (lambda der: der, "must be a list of certificates in DER, .*, not bytes"),
+        (lambda der: [DER_cert_to_PEM_cert(der)], "must be a list of certificates in DER, .*, but number 1 in it is '"),
         (lambda der: [DER_cert_to_PEM_cert(der).encode()], "must be a list of certificates in DER"),
-        (lambda _: "ca.pem", "must be a list of certificates in DER, .*; given: str"),
-        (lambda _: 5, "must be a list of certificates in DER, .*; given: int"),
+        (lambda _: "ca.pem", "must be a list of certificates in DER, .*, not 'ca.pem'"),
+        (lambda _: 5, "must be a list of certificates in DER, .*, not 5"),
         (lambda _: [], "is empty, so that no chain could ever end; pass None to ask for none"),
         (lambda der: [der, b"\x30\x80"], "certificate 2 of client_trust_anchors cannot be read"),
         (lambda der: [der, der[:-1]], "certificate 2 of client_trust_anchors cannot be read"),

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from dot_io.errors import Failure, HandshakeError
 from dot_io.tls import HANDSHAKE_TIMEOUT, ClientContext, TLSClient
-from dot_proto import AuthenticationPolicy, Cause, ConnectionClosed, Event, Fault, QueryLost, make_query
+from dot_proto import (
+    AuthenticationPolicy,
+    Cause,
+    ConnectionClosed,
+    Event,
+    Fault,
+    QueryLost,
+    make_query,
+)
 from support.messages import Clock, just_before, response_to, stream_of
 from support.pki import Pki
 from support.pki import pki_fixture as pki_fixture

@@ -34,7 +34,7 @@ from dot_io.errors import (
     QueryTimeoutError,
     TLSLibraryError,
 )
-from dot_io.testing import Answers, Authority, LoopbackServer, ReceivedQuery
+from dot_io.testing import Answers, Authority, LoopbackServer, ReceivedQuery, SettingError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, SessionCache, TLSClient, TLSServer
 from dot_proto import AuthenticationPolicy, Cause, CertificateFacts, Evidence, Fault, RemoteProtocolError, judge
 from support.credentials import Credentials
@@ -81,6 +81,7 @@ TRAVELS: dict[str, list[object]] = {
     "TLSLibraryError": [TLSLibraryError("no ciphers")],
     "ReceivedQuery": [ReceivedQuery("a.test", "A", bytes(12), 1)],
     "Answers": [known()],
+    "SettingError": [SettingError("no such fault")],
 }
 "These arrive with all that they hold; so do ``Peer`` and ``Identity``, which need a certificate."
 

@@ -88,6 +88,7 @@ def test_what_is_awaited(call: str) -> None:
         made = dot_io.asyncio.connect("127.0.0.1")
         assert inspect.isawaitable(made)
         assert isinstance(made, AbstractAsyncContextManager)
+        made._is_used = True  # else it warns
         assert inspect.isasyncgenfunction(inspect.unwrap(dot_io.trio.connect))
         return
     blocking, *others = (inspect.unwrap(CALLS[call](package)) for package in PACKAGES)

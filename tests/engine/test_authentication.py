@@ -179,7 +179,7 @@ def test_nothing_is_accepted_that_was_not_validated(case):
             ),
             "issuer_pins learn the trust anchor, trust_anchors give it",
         ),
-        (lambda: AuthenticationPolicy.opportunistic("dot.test", tries_name="no"), "tries_name is True or False"),
+        (lambda: AuthenticationPolicy.opportunistic("dot.test", tries_name="no"), "tries_name must be True or False"),
         (lambda: AuthenticationPolicy.strict("no..dots"), "a label has 1 to 63 octets"),
     ],
 )
@@ -639,10 +639,12 @@ def test_only_an_issuer_that_is_valid_now_is_learnt(issuer, objection):
 @pytest.mark.parametrize("given", [ISSUER.hex(), bytearray(ISSUER), None, Path("ca.der")])
 def test_the_facts_of_a_certificate_are_those_of_bytes(given):
     """FR-45: what was given, and what makes certificates of a file."""
-    why = rf"a certificate is bytes in DER, not {type(given).__name__}: certificates_from\(octets_of_a_file\)"
-    for read in (CertificateFacts.of, LEARNING.with_learnt_anchor):
-        with pytest.raises(CertificateError, match=why):
-            read(given)
+    with pytest.raises(
+        CertificateError, match=r"der must be .* in DER, not .*: certificates_from\(octets_of_a_pem_file\)"
+    ):
+        CertificateFacts.of(given)
+    with pytest.raises(LocalProtocolError, match="certificate must be a certificate's DER in octets"):
+        LEARNING.with_learnt_anchor(given)
 
 
 def test_what_may_not_issue_becomes_no_anchor():
@@ -978,34 +980,36 @@ def test_strict_accepts_only_what_it_authenticates(data):
 )
 def test_a_pin_is_no_text(make):
     """PIN-6 in spirit: a pin that could match nothing is refused, with the way to make one, and not taken along."""
-    with pytest.raises(LocalProtocolError, match=r"pins must be a list of Pin: Pin.parse\(text\)"):
+    with pytest.raises(LocalProtocolError, match=r"pins must be a list of Pin, .*: Pin.parse\(text\)"):
         make()
 
 
 @pytest.mark.parametrize(
     ("pins", "kind"),
     [
-        (None, "NoneType"),
-        (5, "int"),
+        (None, "None"),
+        (5, "5"),
         (LEAF_PIN, "Pin"),
-        (str(LEAF_PIN), "str"),
-        (LEAF_PIN.digest, "bytes"),
-        ([LEAF_PIN.digest], "list of bytes"),
-        ([[LEAF_PIN]], "list of list"),
-        ([LEAF_PIN, str(LEAF_PIN), None], "list of NoneType, Pin, str"),
-        ((LEAF_PIN, LEAF), "tuple of Pin, bytes"),
+        (str(LEAF_PIN), r"'.{24}'\.\.\. \(44 characters\)"),
+        (LEAF_PIN.digest, r"bytes \(32 octets\)"),
+        ([LEAF_PIN.digest], r"bytes \(32 octets\)"),
+        ([[LEAF_PIN]], "list"),
+        ([LEAF_PIN, str(LEAF_PIN), None], r"'.{24}'\.\.\. \(44 characters\)"),
+        ((LEAF_PIN, LEAF), "bytes"),
         ({str(LEAF_PIN): LEAF_PIN}, "dict"),
     ],
 )
-def test_the_kind_of_what_was_given_for_pins_is_said(pins, kind):
-    """FR-45: and not its value, which may be a key."""
+def test_what_was_given_for_pins_is_said(pins, kind):
+    """FR-45: but not the whole of a text that may be a key."""
     for make in (
         lambda: AuthenticationPolicy.strict(pins=pins),
         lambda: AuthenticationPolicy.strict("a.example", issuer_pins=pins),
         lambda: AuthenticationPolicy.opportunistic(pins=pins),
         lambda: AuthenticationPolicy(pins=pins),
     ):
-        with pytest.raises(LocalProtocolError, match=rf"pins must be a list of Pin: .*; given: {kind}$") as refused:
+        with pytest.raises(
+            LocalProtocolError, match=f"pins must be a list of Pin, (not|but number . in it is) {kind}"
+        ) as refused:
             make()
         assert str(LEAF_PIN) not in str(refused.value)
 
@@ -1013,7 +1017,7 @@ def test_the_kind_of_what_was_given_for_pins_is_said(pins, kind):
 @pytest.mark.parametrize("flag", ["no", "", 1, 0, None, LEAF_PIN])
 def test_who_asks_for_opportunistic_says_so_in_one_way(flag):
     """FR-45: every text is true, "no" too, and under this profile anybody is asked."""
-    with pytest.raises(LocalProtocolError, match="is_opportunistic is True or False, not"):
+    with pytest.raises(LocalProtocolError, match="is_opportunistic must be True or False, not"):
         AuthenticationPolicy("a.example", is_opportunistic=flag)
 
 
@@ -1039,7 +1043,7 @@ def test_a_trust_anchor_is_der(anchors):
 @pytest.mark.parametrize("name", [b"a.example", 5, ip_address("192.0.2.1"), ["a.example"], True])
 def test_a_name_is_text(name):
     """FR-45: what is at hand instead is named, and the form that is wanted."""
-    why = rf"a name must be text, not {type(name).__name__}: give it as 'dns.example' or '192.0.2.1'"
+    why = "name must be text, not .*: give it as 'dns.example' or '192.0.2.1'"
     with pytest.raises(LocalProtocolError, match=why):
         AuthenticationPolicy.strict(name)
 

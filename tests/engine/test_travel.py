@@ -53,7 +53,12 @@ from dot_proto import (
     make_query,
 )
 from dot_proto.testing._simulation.credentials import certificate
-from dot_proto.testing.simulate import SimulationError
+from dot_proto.testing.duties import ENDS
+from dot_proto.testing.exchange import Action, Plan
+from dot_proto.testing.messages import read
+from dot_proto.testing.peers import Answer, Ask, Close, Garbage, Script, Stall
+from dot_proto.testing.runner import open_client, run_script
+from dot_proto.testing.simulate import SimulationError, simulate
 from support.travel import Workers, alike, check_stays, check_travels
 
 LEAF = certificate(bytes(32))
@@ -212,6 +217,14 @@ def test_a_failed_simulation_travels():
     """FR-74: the simulator is what one runs in many processes."""
     error = SimulationError("an invariant does not hold", 5, 1.5, ["a step"])
     check_travels(error)
+
+
+def test_what_the_kit_has_found_travels():
+    """FR-74: scripts, what came of them, plans and figures: found in one process, looked at in another."""
+    script = Script([Ask("a."), Answer(), Stall(1.0), Garbage(b"no message"), Close()], read_size=1)
+    found = [script, run_script(open_client(), script), *ENDS, Plan((Action(ENDS[0], True, 3),)), read(frame(QUERY))]
+    for one in [*found, simulate(1)]:
+        check_travels(one)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)

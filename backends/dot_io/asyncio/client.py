@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Any
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
+from dot_proto.arguments import check_seconds
 
-from .._address import PORT, check_timeout
+from .._address import PORT
 from .._client import (
     CLOSE_GRACE,
     CLOSE_TIMEOUT,
@@ -22,10 +23,11 @@ from .._client import (
     Outcome,
     Plan,
     another_loop,
-    check_in_flight,
+    check_many,
     check_query,
     no_first_query,
 )
+from .._opening import Unopened
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
@@ -71,23 +73,22 @@ def connect(
     )
 
 
-class Connecting:
+class Connecting(Unopened):
     """What :func:`connect` returns: a client to be awaited, or to be entered with ``async with``."""
+
+    _call = "dot_io.asyncio.connect()"
+    _remedy = "await it, or enter it with 'async with'"
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._client: Client
 
     def __await__(self) -> Generator[Any, None, Client]:
+        self._is_used = True
         return self._connect().__await__()
 
-    def __enter__(self) -> Client:
-        raise LocalProtocolError("this connect() is asyncio's: use 'async with', or dot_io.blocking")
-
-    def __exit__(self, *_: object) -> None:
-        """Never reached."""
-
     async def __aenter__(self) -> Client:
+        self._is_used = True
         self._client = await self._connect()
         return self._client
 
@@ -183,7 +184,7 @@ class Client(ClientBase):
         those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
         """
         self._check_loop()
-        check_in_flight(max_in_flight)
+        check_many(messages, timeout, max_in_flight)
         now = self._loop.time
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
@@ -218,7 +219,7 @@ class Client(ClientBase):
         if self._belongs_to_parent:
             return
         self._check_loop()
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         self._session.connection.close(now=self._loop.time(), timeout=timeout)
         self._driver.flush()
         self._queue.call_next()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
 from dot_proto import QueryReceived, ServerConfiguration
+from dot_proto.arguments import check_seconds
 
 from .._address import PORT
+from .._opening import opened
 from .._server import (
     ACCEPT_PAUSE,
     CLOSE_TIMEOUT,
@@ -30,7 +31,6 @@ from .._server import (
     Peer,
     Service,
     cannot_serve,
-    check_service,
     listen,
     log,
 )
@@ -41,7 +41,7 @@ from .driver import Driver
 Handler = AsyncHandler
 
 
-@asynccontextmanager
+@opened
 async def serve(
     handler: Handler,
     context: ServerContext,
@@ -59,10 +59,9 @@ async def serve(
     ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
     ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
     """
-    check_service(handler, context)
-    listener = listen(host, port)
-    limits = ConnectionLimits(max_connections, max_connections_per_host)
     service = Service(handler, context, configuration, handshake_timeout, share_records)
+    limits = ConnectionLimits(max_connections, max_connections_per_host)
+    listener = listen(host, port)
     server = Server(service, listener, limits)
     try:
         yield server
@@ -95,7 +94,7 @@ class Server(StaysInProcess):
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
-        deadline = self._loop.time() + timeout
+        deadline = self._loop.time() + check_seconds("timeout", timeout)
         if self._listener.fileno() != -1:
             self._stop_accepting()
             self._listener.close()

@@ -29,13 +29,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from itertools import islice
-from time import monotonic
 from typing import Final
 from weakref import WeakMethod
 
 from dot_proto import AuthenticationPolicy, Cause, ClientConfiguration, ConnectionClosed, DoTError, Event
+from dot_proto.arguments import check_seconds
 
-from .._address import PORT, check_timeout
+from .._address import PORT
 from .._client import (
     CLOSE_GRACE,
     CLOSE_TIMEOUT,
@@ -45,10 +45,11 @@ from .._client import (
     Outcome,
     Plan,
     Waiter,
-    check_in_flight,
+    check_many,
     check_query,
     no_first_query,
 )
+from .._clock import monotonic
 from .._dial import connect_error
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
@@ -177,7 +178,7 @@ class Client(ClientBase):
         messages were not even asked, :class:`~dot_io.errors.ConnectionLostError` is raised after the fates of
         those that were.  Leaving the loop early cancels what is in flight.
         """
-        check_in_flight(max_in_flight)
+        check_many(messages, timeout, max_in_flight)
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
         source = enumerate(messages)
@@ -203,7 +204,7 @@ class Client(ClientBase):
 
     def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other threads are waited for, ``timeout`` seconds long."""
-        deadline = monotonic() + check_timeout(timeout) + CLOSE_GRACE
+        deadline = monotonic() + check_seconds("timeout", timeout) + CLOSE_GRACE
         try:
             with self._lock, self._work:
                 self._session.connection.close(now=monotonic(), timeout=timeout)

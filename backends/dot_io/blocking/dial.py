@@ -7,8 +7,8 @@ import select
 import socket
 import threading
 from collections.abc import Iterable
-from time import monotonic
 
+from .._clock import monotonic
 from .._dial import Dialling, remaining
 from .._lookup import Address, Lookup
 from .._transport import failure_of_connecting, start_connecting

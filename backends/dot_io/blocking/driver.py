@@ -18,10 +18,10 @@ import math
 import select
 import socket
 import threading
-from time import monotonic
 
 from dot_proto import Event
 
+from .._clock import monotonic
 from .._dial import LONGEST_WAIT
 from .._fork import let_go
 from .._transport import (

@@ -9,6 +9,7 @@ been served.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import socket
 import threading
@@ -17,12 +18,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import monotonic
 from typing import Final
 
-from dot_proto import Event, QueryReceived, ServerConfiguration, State
+from dot_proto import Event, LocalProtocolError, QueryReceived, ServerConfiguration, State
+from dot_proto.arguments import check_seconds, check_whole, shown
 
 from .._address import PORT
+from .._clock import monotonic
+from .._dial import LONGEST_WAIT
 from .._server import (
     ACCEPT_PAUSE,
     BATCH,
@@ -34,7 +37,8 @@ from .._server import (
     Peer,
     Service,
     cannot_serve,
-    check_service,
+    check_response,
+    is_any,
     listen,
     log,
     take_in,
@@ -45,6 +49,9 @@ from .driver import Driver
 
 BATCH_TIME: Final = 0.002
 "Seconds after which what is ready is sent all the same; sending costs a hundredth of that."
+
+MAX_WORKERS: Final = 10_000
+"Threads; a number beyond is a mistake."
 
 Handler = Callable[[bytes, Peer], bytes | None]
 "From a query's octets to its response's; ``None`` leaves it unanswered.  Ids, padding and OPT are seen to."
@@ -70,11 +77,18 @@ def serve(
     ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records.  Raises
     :class:`OSError` if the address cannot be had.
     """
-    check_service(handler, context)
+    service = Service(handler, context, configuration, handshake_timeout, share_records)
+    if is_any(handler, inspect.iscoroutinefunction):
+        raise LocalProtocolError(
+            "handler must be a plain function, not an async one: there is no loop here to await it in "
+            "(dot_io.asyncio and dot_io.trio have one)"
+        )
+    limits = ConnectionLimits(max_connections, max_connections_per_host)
+    check_whole("workers", workers, "number of threads")
+    if not 0 <= workers <= MAX_WORKERS:
+        raise LocalProtocolError(f"workers is {shown(workers)}; it must be from 0 to {MAX_WORKERS}")
     listener = listen(host, port)
     pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
-    service = Service(handler, context, configuration, handshake_timeout, share_records)
-    limits = ConnectionLimits(max_connections, max_connections_per_host)
     return Server(partial(_Connection, service, pool), listener, limits, pool)
 
 
@@ -108,6 +122,7 @@ class Server(StaysInProcess):
 
     def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
+        timeout = min(check_seconds("timeout", timeout), LONGEST_WAIT)
         deadline = monotonic() + timeout
         self._is_closing.set()
         with self._changed:
@@ -269,6 +284,7 @@ class _Connection(Connection):
                 if response is None:
                     self._engine.decline(query.query, now=monotonic())
                 else:
+                    check_response(response)
                     self._engine.send_response(query.query, response, now=monotonic())
         except Exception:
             log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")

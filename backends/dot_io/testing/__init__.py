@@ -4,6 +4,7 @@
 ``answers``  what it knows
 ``faults``   what it does wrong
 ``loopback`` 127.0.0.1 or ::1
+``mistakes`` :class:`SettingError`
 ``server``   the server, :class:`LoopbackServer`
 
 :mod:`dot_io.pytest_plugin` makes a fixture of it.  Needs the extra ``pytest`` (dnspython and trustme).
@@ -14,6 +15,7 @@ from .faults import HandshakeFault as HandshakeFault
 from .faults import QueryFault as QueryFault
 from .identity import Authority as Authority
 from .identity import Identity as Identity
+from .mistakes import SettingError as SettingError
 from .server import LoopbackServer as LoopbackServer
 from .server import ReceivedQuery as ReceivedQuery
 
@@ -25,4 +27,5 @@ __all__ = [
     "LoopbackServer",
     "QueryFault",
     "ReceivedQuery",
+    "SettingError",
 ]

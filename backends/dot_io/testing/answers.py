@@ -16,7 +16,10 @@ import dns.rdatatype
 import dns.rrset
 from dns.rdtypes.ANY.CNAME import CNAME
 
-from dot_proto import MAX_MESSAGE
+from dot_proto import MAX_MESSAGE, LocalProtocolError
+from dot_proto.arguments import check_instance, collected, complaint, shown
+
+from .mistakes import SettingError
 
 TTL: Final = 300
 "Seconds, unless told otherwise."
@@ -35,11 +38,13 @@ _Key = tuple[dns.name.Name, dns.rdatatype.RdataType]
 
 
 def name_of(text: str) -> dns.name.Name:
-    """An absolute name, whether or not a dot ends it; raises :class:`ValueError` for what is none."""
+    """An absolute name, whether or not a dot ends it; raises :class:`SettingError` for what is none."""
+    if not isinstance(text, str):
+        raise SettingError(complaint("a name", "text", text))
     try:
         return dns.name.from_text(text)
     except dns.exception.DNSException as error:
-        raise ValueError(f"{text!r} is no DNS name: {error}") from error
+        raise SettingError(f"{shown(text)} is no DNS name: {error}") from error
 
 
 def text_of(name: dns.name.Name) -> str:
@@ -51,7 +56,7 @@ class ByName(MutableMapping[str, T]):
     """A value for each of some names, compared as DNS does: without regard to case."""
 
     def __init__(self, check: Callable[[Any], T]) -> None:
-        """``check`` returns the value to be kept, or raises :class:`ValueError`."""
+        """``check`` returns the value to be kept, or raises :class:`SettingError`."""
         self._check = check
         self._values: dict[str, T] = {}
 
@@ -78,7 +83,7 @@ class Answers(MutableMapping[tuple[str, str], Sequence[str] | str]):
     """Records by name and type, ``answers["example.com", "A"] = ["192.0.2.1"]``, or an RCODE's name.
 
     Records are answered in the order given; an empty list is a name without such records.  Names in the records are
-    absolute, with or without a last dot.  What cannot be read raises :class:`ValueError` where it is set.
+    absolute, with or without a last dot.  What cannot be read raises :class:`SettingError` where it is set.
     """
 
     def __init__(self) -> None:
@@ -113,6 +118,7 @@ class Answers(MutableMapping[tuple[str, str], Sequence[str] | str]):
 
         A name unknown is NXDOMAIN; a name known under other types alone has no records.  Aliases are followed.
         """
+        check_instance("query", query, dns.message.Message, "dns.message.from_wire makes one of octets")
         response = dns.message.make_response(query, recursion_available=True)
         response.use_edns(0, payload=PAYLOAD)  # taken away again where the query has none
         if query.opcode() != dns.opcode.QUERY:
@@ -143,31 +149,37 @@ class Answers(MutableMapping[tuple[str, str], Sequence[str] | str]):
 
 def _parse_key(key: tuple[str, str]) -> _Key:
     if not (isinstance(key, tuple) and len(key) == 2):
-        raise ValueError(f'{key!r} is no name and type, such as ("example.com", "A")')
+        raise SettingError(f'{shown(key)} is no name and type, such as ("example.com", "A")')
     name, rdtype = key
+    if not isinstance(rdtype, str):
+        raise SettingError(complaint("the record type", "text", rdtype))
     try:
         return name_of(name).canonicalize(), dns.rdatatype.from_text(rdtype)
     except dns.exception.DNSException as error:
-        raise ValueError(f"{rdtype!r} is no record type") from error
+        raise SettingError(f"{shown(rdtype)} is no record type") from error
 
 
 def _rcode(text: str) -> dns.rcode.Rcode:
     try:
         return dns.rcode.from_text(text)
     except dns.exception.DNSException as error:
-        raise ValueError(f"{text!r} is no RCODE; records are given as a list of texts") from error
+        raise SettingError(f"{shown(text)} is no RCODE; records are given as a list of texts") from error
 
 
 def _records(rdtype: dns.rdatatype.RdataType, texts: Sequence[str]) -> tuple[dns.rdata.Rdata, ...]:
     kind = dns.rdatatype.to_text(rdtype)
+    try:
+        texts = collected("records", texts, str, "a list of texts, or an RCODE's name")
+    except LocalProtocolError as error:
+        raise SettingError(str(error)) from None
     try:
         records = tuple(
             dns.rdata.from_text(dns.rdataclass.IN, rdtype, text, origin=dns.name.root, relativize=False)
             for text in texts
         )
     except (dns.exception.DNSException, ValueError) as error:
-        raise ValueError(f"{list(texts)!r} are no {kind} records in presentation format: {error}") from error
+        raise SettingError(f"{list(texts)!r} are no {kind} records in presentation format: {error}") from error
     size = sum(RECORD_HEAD + len(record.to_wire() or b"") for record in records)
     if size > ROOM:
-        raise ValueError(f"{len(records)} {kind} records of {size} octets do not fit into one DNS message")
+        raise SettingError(f"{len(records)} {kind} records of {size} octets do not fit into one DNS message")
     return records

@@ -5,6 +5,10 @@ from __future__ import annotations
 import enum
 from typing import Final, TypeVar
 
+from dot_proto.arguments import shown
+
+from .mistakes import SettingError
+
 
 class QueryFault(enum.StrEnum):
     """What becomes of a query instead of its answer."""
@@ -59,8 +63,8 @@ _Fault = TypeVar("_Fault", QueryFault, HandshakeFault)
 
 
 def parse(kind: type[_Fault], value: str | None) -> _Fault | None:
-    """A fault, given as such or by its value; raises :class:`ValueError` for what is none."""
+    """A fault, given as such or by its value; raises :class:`SettingError` for what is none."""
     try:
         return None if value is None else kind(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no {kind.__name__}; those are {', '.join(kind)}") from None
+        raise SettingError(f"{shown(value)} is no {kind.__name__}; those are {', '.join(kind)}") from None

@@ -10,6 +10,7 @@ from typing import Final
 import trustme
 
 from dot_proto import Pin
+from dot_proto.arguments import check_instance, check_text
 
 from .._stays import StaysInProcess
 
@@ -27,12 +28,20 @@ class Identity:
     pin: Pin
     "The leaf's."
 
+    def __post_init__(self) -> None:
+        check_text("name", self.name)
+        check_instance("root_file", self.root_file, Path)
+        check_instance("chain_file", self.chain_file, Path)
+        check_instance("pin", self.pin, Pin)
+
 
 class Authority(StaysInProcess):
     """A root and an intermediate under it, whose files go into ``folder``."""
 
     def __init__(self, folder: Path, owner: str) -> None:
         """``owner`` is the organization in every certificate."""
+        check_instance("folder", folder, Path)
+        check_text("owner", owner)
         self._folder = folder
         self._owner = owner
         self._issued = 0
@@ -47,6 +56,8 @@ class Authority(StaysInProcess):
 
     def issue(self, name: str, *more: str) -> Identity:
         """A key and a certificate for ``name``, and for ``more`` names or addresses."""
+        for each in (name, *more):
+            check_text("name", each, "a name or an address, as text")
         leaf = self._intermediate.issue_cert(
             name, *more, common_name=name, organization_name=self._owner, organization_unit_name="server"
         )

@@ -15,7 +15,6 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 import dns.exception
@@ -35,7 +34,10 @@ from dot_proto import (
     certificates_from,
     frame,
 )
+from dot_proto.arguments import check_instance, check_seconds, check_whole, shown
 
+from .._clock import monotonic
+from .._dial import LONGEST_WAIT
 from .._server import Arrival, ConnectionLimits, Peer, listen
 from .._stays import StaysInProcess
 from .._transport import reset_on_close
@@ -45,6 +47,7 @@ from .answers import Answers, ByName, name_of, text_of
 from .faults import ALERT, GARBAGE, HTTP, RECORD, HandshakeFault, QueryFault, parse
 from .identity import Identity
 from .loopback import loopback_address
+from .mistakes import SettingError
 
 WAIT_TIMEOUT: Final = 5.0
 "Seconds that a test waits for a query, unless told otherwise."
@@ -103,6 +106,9 @@ class LoopbackServer(StaysInProcess):
     def __init__(
         self, identity: Identity, *, host: str | None = None, configuration: ServerConfiguration | None = None
     ) -> None:
+        check_instance("identity", identity, Identity, "Authority(folder, owner).issue(name) makes one")
+        if configuration is not None:
+            check_instance("configuration", configuration, ServerConfiguration)
         self.name: Final = identity.name
         "The authentication domain name, which the certificate is for."
         self.ca_file: Final[Path] = identity.root_file
@@ -191,12 +197,16 @@ class LoopbackServer(StaysInProcess):
 
     @close_after.setter
     def close_after(self, value: int | None) -> None:
-        if value is not None and value < 1:
-            raise ValueError(f"close_after is {value}; it must be at least 1, or None (for no answer: the fault close)")
+        if value is not None and (type(value) is not int or value < 1):
+            raise SettingError(
+                f"close_after is {shown(value)}; it must be at least 1, or None (for no answer: the fault close)"
+            )
         self._close_after = value
 
     def wait_for_queries(self, count: int, *, timeout: float = WAIT_TIMEOUT) -> list[ReceivedQuery]:
         """The first ``count`` queries, as soon as they have come; :class:`TimeoutError` after ``timeout`` seconds."""
+        check_whole("count", count, "number of queries")
+        timeout = min(check_seconds("timeout", timeout), LONGEST_WAIT)
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.queries) >= count, timeout):
                 raise TimeoutError(f"{len(self.queries)} queries have come within {timeout} s, not {count}")
@@ -383,6 +393,8 @@ class _Connection(Connection):
 
 
 def _seconds(value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"a delay of {value} seconds; it must be 0 or more, and a number (for ever: the fault silent)")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise SettingError(
+            f"a delay of {shown(value)} seconds; it must be 0 or more, and a number (for ever: the fault silent)"
+        )
     return value

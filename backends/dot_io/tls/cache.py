@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from dot_proto import CertificateFacts, Verdict
+from dot_proto import CertificateFacts, LocalProtocolError, Verdict
+from dot_proto.arguments import check_instance, check_time, check_whole, shown, wrong
 from dot_proto.authentication import validity_of
 
 from .._fork import forgets_after_fork
@@ -100,6 +101,12 @@ class SessionCache(StaysInProcess):
     """
 
     def __init__(self, *, max_servers: int = 64, per_server: int = 2) -> None:
+        for name, value in (("max_servers", max_servers), ("per_server", per_server)):
+            check_whole(name, value)
+            if value < 1:
+                raise LocalProtocolError(
+                    f"{name} is {shown(value)}; it must be at least 1: ClientContext(policy, sessions=False) keeps none"
+                )
         self._max_servers = max_servers
         self._per_server = per_server
         self._entries: OrderedDict[tuple[object, tuple[str, int]], list[_Entry]] = OrderedDict()
@@ -119,6 +126,11 @@ class SessionCache(StaysInProcess):
         certificate has not; a resumed session must give no more than that.  ``wall_time`` is in POSIX seconds:
         certificates and tickets end by the calendar, and a monotonic clock may stand still while a machine sleeps.
         """
+        _check_key(context, server)
+        if not hasattr(session, "ticket_lifetime_hint"):  # what stands for one will do
+            raise wrong("session", "an SSLSession", session)
+        check_instance("verdict", verdict, Verdict)
+        check_time("wall_time", wall_time)
         # A ticket's lifetime is counted from its own time: under TLS 1.2 a resumed session has still its first one.
         lifetime = min(session.ticket_lifetime_hint, MAX_LIFETIME)
         begin, end = validity_of(verdict.validated)
@@ -138,6 +150,8 @@ class SessionCache(StaysInProcess):
         self, context: object, server: tuple[str, int], *, wall_time: float
     ) -> tuple[ssl.SSLSession, Verdict] | None:
         """The newest session for this server, which is forgotten by this: a ticket is used once (RFC 8446, C.4)."""
+        _check_key(context, server)
+        check_time("wall_time", wall_time)
         with self._lock:
             entries = self._entries.get((context, server), [])
             while entries:
@@ -149,6 +163,7 @@ class SessionCache(StaysInProcess):
 
     def forget_server(self, context: object, server: tuple[str, int]) -> None:
         """Drop the sessions of one server, which does not want them resumed."""
+        _check_key(context, server)
         with self._lock:
             self._entries.pop((context, server), None)
 
@@ -161,6 +176,18 @@ class SessionCache(StaysInProcess):
         """Drop everything, as after a change of network: a ticket would link the two (RFC 8446, C.4)."""
         with self._lock:
             self._entries.clear()
+
+
+def check_server(server: object) -> None:
+    """The address and port that is dialled: what sessions are kept by, so the same server must have the same one."""
+    if not (isinstance(server, tuple) and list(map(type, server)) == [str, int]):
+        raise wrong("server", 'an address and a port, such as ("192.0.2.1", 853)', server)
+
+
+def _check_key(context: object, server: object) -> None:
+    if type(context).__hash__ is None or isinstance(context, type):
+        raise wrong("context", "what the session was made under", context)
+    check_server(server)
 
 
 class ClientChains:

@@ -22,9 +22,10 @@ from dot_proto import (
     ValidatedChain,
     Verdict,
 )
+from dot_proto.arguments import check_instance
 
 from ..errors import AuthenticationError
-from .cache import session_of
+from .cache import check_server, session_of
 from .context import ClientContext
 from .failures import handshake_error, local_failure, validation_failure
 from .hello import RecordCounter, promises_ticket
@@ -55,10 +56,15 @@ class TLSClient(Session):
         share_records: bool = False,
         tried: Verdict | None = None,
     ) -> None:
+        hint = "give it as ClientContext(policy, ssl_context=...)" if hasattr(context, "wrap_bio") else ""
+        check_instance("context", context, ClientContext, hint)
+        check_server(server)
         self.connection: Final = ClientConnection(context.policy, configuration, entropy=entropy)
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
         self._context = context
         self._server = server
+        if tried is not None:
+            check_instance("tried", tried, Verdict)
         self._tried = tried
         self._session: ssl.SSLSession | None = None
         "The session to resume, where there is one."

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from dot_proto import AuthenticationPolicy, CertificateError, LocalProtocolError
+from dot_proto.arguments import check_flag, check_instance, check_octets, wrong
 from dot_proto.authentication import checked_anchors
 
 from .._stays import StaysInProcess
@@ -99,18 +100,54 @@ def _trust(what: str, context: ssl.SSLContext, anchors: Iterable[bytes]) -> None
         raise CertificateError(f"{what}: OpenSSL cannot read one of them: {describe(error)}") from error
 
 
-def _load_chain(
+def _check_versions(minimum: object, maximum: object) -> None:
+    for name, version in (("minimum_version", minimum), ("maximum_version", maximum)):
+        if version is not None:
+            check_instance(name, version, ssl.TLSVersion, "TLSVersion.TLSv1_3 is one")
+
+
+def _check_files(files: Mapping[str, object], ssl_context: object) -> None:
+    """Paths, and none beside a context that somebody else has made, where it would be passed over in silence."""
+    if ssl_context is not None:
+        check_instance("ssl_context", ssl_context, ssl.SSLContext)
+    for name, path in files.items():
+        if path is None:
+            continue
+        if not isinstance(path, str | os.PathLike):
+            hint = "give the file's name, not what is in it" if isinstance(path, bytes) else ""
+            raise wrong(name, "the path of a file", path, hint)
+        text = os.fspath(path)
+        if not isinstance(text, str) or "\0" in text or "-----BEGIN" in text:
+            raise wrong(name, "the path of a file", text, "give the file's name, not what is in it")
+        if ssl_context is not None:
+            raise LocalProtocolError(f"{name} or an ssl_context that has one; not both")
+    if files["key_file"] is not None and files["certificate_file"] is None:
+        raise LocalProtocolError("key_file is given without a certificate_file: give both")
+
+
+def _load_identity(
     context: ssl.SSLContext, certificate_file: str | os.PathLike[str], key_file: str | os.PathLike[str] | None
 ) -> None:
-    """Load chain and key; an error of the system's names the file, which ssl leaves out."""
+    """As ssl does; but it would ask for a password on the terminal, and does not say which file it is about."""
+    files = f"certificate_file {os.fspath(certificate_file)!r}"
+    if key_file is not None:
+        files += f", key_file {os.fspath(key_file)!r}"
+
+    def ask_nobody() -> str:
+        raise LocalProtocolError(f"the private key is encrypted ({files}): give it decrypted, or an ssl_context")
+
     try:
-        context.load_cert_chain(certificate_file, key_file)
-    except ssl.SSLError:
-        raise
+        context.load_cert_chain(certificate_file, key_file, ask_nobody)
     except OSError as error:
-        has_chain = os.access(certificate_file, os.R_OK)
-        error.filename = os.fspath(key_file if has_chain and key_file is not None else certificate_file)
+        error.add_note(files)
+        if not isinstance(error, ssl.SSLError) and error.filename is None:
+            error.filename = os.fspath(certificate_file if key_file is None else key_file)
         raise
+
+
+def _check_buffers(incoming: object, outgoing: object) -> None:
+    check_instance("incoming", incoming, ssl.MemoryBIO)
+    check_instance("outgoing", outgoing, ssl.MemoryBIO)
 
 
 class ClientContext(StaysInProcess):
@@ -142,14 +179,22 @@ class ClientContext(StaysInProcess):
         maximum_version: ssl.TLSVersion | None = None,
         offer_alpn: bool = True,
         sessions: SessionCache | bool | None = None,
-        keylog_file: str | None = None,
+        keylog_file: str | os.PathLike[str] | None = None,
         observe_handshake: bool = False,
         certificate_file: str | os.PathLike[str] | None = None,
         key_file: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if not isinstance(policy, AuthenticationPolicy):
-            raise LocalProtocolError(f"policy must be an AuthenticationPolicy, not {type(policy).__name__}")
+        hint = "ServerContext takes a file" if hasattr(policy, "__fspath__") else ""
+        hint = 'AuthenticationPolicy.strict("dns.example") is one' if isinstance(policy, str) else hint
+        check_instance("policy", policy, AuthenticationPolicy, hint)
+        _check_versions(minimum_version, maximum_version)
+        check_flag("offer_alpn", offer_alpn)
+        check_flag("observe_handshake", observe_handshake)
+        if not isinstance(sessions, SessionCache | bool | None):
+            raise wrong("sessions", "a SessionCache, True, False or None", sessions)
+        files = {"keylog_file": keylog_file, "certificate_file": certificate_file, "key_file": key_file}
+        _check_files(files, ssl_context)
         if ssl_context is not None and policy.tries_name:
             raise LocalProtocolError(
                 "a policy that tries its name needs two contexts, one that validates and one that does not: "
@@ -185,20 +230,22 @@ class ClientContext(StaysInProcess):
             self._context = context = _client_context(policy, minimum_version, maximum_version)
             if offer_alpn:
                 context.set_alpn_protocols([ALPN])
+            if certificate_file is not None and policy.validates:
+                _load_identity(context, certificate_file, key_file)
             if keylog_file is not None:
                 # ssl would make it world-readable.
                 os.close(os.open(keylog_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-                context.keylog_filename = keylog_file
-            if certificate_file is not None and policy.validates:
-                _load_chain(context, certificate_file, key_file)
+                context.keylog_filename = os.fspath(keylog_file)
         self._observers = observe(self._context) if observe_handshake else None
 
     def with_learnt_anchor(self, certificate: bytes) -> ClientContext:
         """The context of a second handshake, after the first has shown the certificate of a pinned issuer."""
+        check_octets("certificate", certificate, "a certificate's DER")
         return self.under(self.policy.with_learnt_anchor(certificate))
 
     def with_anchor(self, certificate: bytes) -> ClientContext:
         """The context of a handshake that tries one of several trust anchors by itself."""
+        check_octets("certificate", certificate, "a certificate's DER")
         context = self.under(replace(self.policy, trust_anchors=(certificate,)))
         context._whole = self
         return context
@@ -214,6 +261,7 @@ class ClientContext(StaysInProcess):
 
     def under(self, policy: AuthenticationPolicy) -> ClientContext:
         """The context of another handshake with the same settings; kept for the next time, as its sessions are."""
+        check_instance("policy", policy, AuthenticationPolicy)
         context = self._others.get(policy)
         if context is None:
             context = self._again(policy)
@@ -228,6 +276,9 @@ class ClientContext(StaysInProcess):
 
         Raises :class:`~dot_proto.LocalProtocolError` for a context that has been changed for the worse since.
         """
+        _check_buffers(incoming, outgoing)
+        if session is not None:
+            check_instance("session", session, ssl.SSLSession)
         if self._given is not None:
             audit_client(self._given, self.policy)
         try:
@@ -248,6 +299,8 @@ class ClientContext(StaysInProcess):
 
     def observer_of(self, tls: ssl.SSLObject) -> Observer | None:
         """What the handshake showed, if it is being observed."""
+        if not hasattr(tls, "cipher"):  # what stands for one will do
+            raise wrong("tls", "an SSLObject", tls)
         return None if self._observers is None else self._observers.get(tls)
 
 
@@ -274,8 +327,14 @@ class ServerContext(StaysInProcess):
         client_trust_anchors: Iterable[bytes] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if ssl_context is not None:
+            check_instance("ssl_context", ssl_context, ssl.SSLContext)
         if (certificate_file is None) is (ssl_context is None):
             raise LocalProtocolError("a server needs a certificate_file, or an ssl_context that has one; not both")
+        _check_versions(minimum_version, maximum_version)
+        _check_files({"certificate_file": certificate_file, "key_file": key_file}, ssl_context)
+        if client_trust_anchors is not None and ssl_context is not None:
+            raise LocalProtocolError("client_trust_anchors or an ssl_context that has them; not both")
         self.client_chains: Final = ClientChains()
         self._given = False  # whether somebody else has made the context
         if ssl_context is not None:
@@ -288,7 +347,7 @@ class ServerContext(StaysInProcess):
         if client_trust_anchors is not None:
             anchors = checked_anchors("client_trust_anchors", client_trust_anchors, without="to ask for none")
         self._context = context = _new_context(ssl.PROTOCOL_TLS_SERVER, minimum_version, maximum_version)
-        _load_chain(context, certificate_file, key_file)
+        _load_identity(context, certificate_file, key_file)
         context.set_alpn_protocols([ALPN])
         try:
             trial.protocol_preferred(context, ALPN)
@@ -310,6 +369,7 @@ class ServerContext(StaysInProcess):
 
         Raises :class:`~dot_proto.LocalProtocolError` for a context that has been changed for the worse since.
         """
+        _check_buffers(incoming, outgoing)
         if self._given:
             audit_server(self._context)
             watch_callbacks(self._context)

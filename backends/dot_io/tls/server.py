@@ -8,6 +8,7 @@ import time
 from typing import ClassVar, Final
 
 from dot_proto import CertificateError, CertificateFacts, Event, ServerConfiguration, ServerConnection
+from dot_proto.arguments import check_instance
 
 from ..errors import Failure, HandshakeError
 from .audit import ALPN
@@ -37,6 +38,8 @@ class TLSServer(Session):
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         share_records: bool = False,
     ) -> None:
+        hint = "give it as ServerContext(ssl_context=...)" if hasattr(context, "wrap_bio") else ""
+        check_instance("context", context, ServerContext, hint)
         self.connection: Final = ServerConnection(configuration)
         super().__init__(self.connection, now=now, timeout=handshake_timeout, share=share_records)
         self._context: Final = context

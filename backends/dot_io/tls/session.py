@@ -32,7 +32,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from dot_proto import ClientConnection, Event, Fault, LocalProtocolError, RemoteProtocolError, ServerConnection, State
+from dot_proto import ClientConnection, Event, Fault, RemoteProtocolError, ServerConnection, State
+from dot_proto.arguments import check_buffer, check_flag, check_seconds, check_text, check_time
 
 from .._stays import StaysInProcess
 from ..errors import Failure, HandshakeError
@@ -95,8 +96,9 @@ class Session(StaysInProcess, ABC):
     "Seconds that the peer may take to close TCP first, once close_notify is out; 0: it is not waited for."
 
     def __init__(self, engine: ClientConnection | ServerConnection, *, now: float, timeout: float, share: bool) -> None:
-        if not timeout >= 0:
-            raise LocalProtocolError(f"handshake_timeout is {timeout} seconds; it must be 0 or more")
+        check_time("now", now)
+        check_seconds("handshake_timeout", timeout)
+        check_flag("share_records", share)
         self._engine: Final = engine
         self._incoming: Final = ssl.MemoryBIO()
         self._outgoing: Final = ssl.MemoryBIO()
@@ -142,6 +144,14 @@ class Session(StaysInProcess, ABC):
 
     def receive_data(self, data: bytes, *, now: float) -> list[Event]:
         """Octets from TCP, cut anywhere."""
+        try:
+            is_time = now < math.inf
+        except TypeError:
+            is_time = False
+        if not is_time:  # as check_time, which costs more
+            check_time("now", now)
+        if not isinstance(data, bytes):
+            check_buffer("data", data)
         self._now = now
         events: list[Event] = []
         if self._failure is not None:
@@ -162,6 +172,7 @@ class Session(StaysInProcess, ABC):
 
     def receive_eof(self, *, now: float) -> list[Event]:
         """TCP has ended.  Without close_notify before it, that is no orderly end (RFC 8446, section 6.1)."""
+        check_time("now", now)
         self._now = now
         events: list[Event] = []
         self._tell_failure(events, now)
@@ -176,6 +187,8 @@ class Session(StaysInProcess, ABC):
 
     def fail(self, explanation: str, *, now: float) -> list[Event]:
         """The transport has failed: a reset, an unreachable network, a peer that does not read."""
+        check_text("explanation", explanation)
+        check_time("now", now)
         self._now = now
         events: list[Event] = []
         self._tell_failure(events, now)
@@ -189,6 +202,7 @@ class Session(StaysInProcess, ABC):
 
     def abort(self, *, now: float) -> list[Event]:
         """This side gives up TCP at once: nothing more is sent, and the end is told as ours, not as the peer's."""
+        check_time("now", now)
         self._now = now
         events: list[Event] = []
         self._tell_failure(events, now)
@@ -214,6 +228,7 @@ class Session(StaysInProcess, ABC):
 
     def handle_timeout(self, *, now: float) -> list[Event]:
         """Act on the deadlines that have come; does nothing when there are none."""
+        check_time("now", now)
         self._now = now
         events: list[Event] = []
         self._tell_failure(events, now)

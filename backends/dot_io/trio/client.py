@@ -11,8 +11,9 @@ import outcome as results
 import trio
 
 from dot_proto import AuthenticationPolicy, ClientConfiguration, Event, LocalProtocolError
+from dot_proto.arguments import check_seconds
 
-from .._address import PORT, check_timeout
+from .._address import PORT
 from .._client import (
     CLOSE_GRACE,
     CLOSE_TIMEOUT,
@@ -22,7 +23,7 @@ from .._client import (
     Outcome,
     Plan,
     another_loop,
-    check_in_flight,
+    check_many,
     check_query,
     no_first_query,
 )
@@ -30,10 +31,10 @@ from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
 from .driver import Driver
-from .nursery import open_plain_nursery, protected_context_manager
+from .nursery import open_plain_nursery, protected_opened
 
 
-@protected_context_manager
+@protected_opened
 async def connect(
     host: str,
     policy: AuthenticationPolicy | None = None,
@@ -172,7 +173,7 @@ class Client(ClientBase):
         those that were.  Leaving the loop early cancels what is in flight, once the generator is closed.
         """
         self._check_loop()
-        check_in_flight(max_in_flight)
+        check_many(messages, timeout, max_in_flight)
         positions: dict[int, int] = {}
         fates: deque[Outcome] = deque()
         waiter = trio.lowlevel.ParkingLot()
@@ -206,7 +207,7 @@ class Client(ClientBase):
         if self._belongs_to_parent:
             return
         self._check_loop()
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         self._session.connection.close(now=trio.current_time(), timeout=timeout)
         self._driver.flush()
         self._queue.call_next()

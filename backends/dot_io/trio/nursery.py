@@ -20,6 +20,8 @@ from typing import ParamSpec, TypeVar
 
 import trio
 
+from .._opening import Opening, opened
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -50,6 +52,23 @@ def protected_context_manager(
         return _Protected(manager(*arguments, **options))
 
     return make
+
+
+class _ProtectedOpening(Opening[T]):
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> T:
+        return await super().__aenter__()
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await super().__aexit__(kind, error, traceback)
+
+
+def protected_opened(function: Callable[P, AsyncGenerator[T]]) -> Callable[P, AbstractAsyncContextManager[T]]:
+    """As :func:`protected_context_manager`, with words for those who forget to enter."""
+    return opened(function, protected_context_manager, _ProtectedOpening)
 
 
 @protected_context_manager

@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from dot_proto import QueryReceived, ServerConfiguration
+from dot_proto.arguments import check_seconds
 
 from .._address import PORT
 from .._server import (
@@ -27,7 +28,6 @@ from .._server import (
     ConnectionLimits,
     Service,
     cannot_serve,
-    check_service,
     listen,
     log,
 )
@@ -35,12 +35,12 @@ from .._stays import StaysInProcess
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .dial import plain_socket
 from .driver import Driver
-from .nursery import open_plain_nursery, protected_context_manager
+from .nursery import open_plain_nursery, protected_opened
 
 Handler = AsyncHandler
 
 
-@protected_context_manager
+@protected_opened
 async def serve(
     handler: Handler,
     context: ServerContext,
@@ -59,16 +59,16 @@ async def serve(
     ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
     What the block raises leaves it as it is, in no exception group.
     """
-    check_service(handler, context)
+    service = Service(handler, context, configuration, handshake_timeout, share_records)
+    limits = ConnectionLimits(max_connections, max_connections_per_host)
     listening = listen(host, port)
     listening.setblocking(False)
-    service = Service(handler, context, configuration, handshake_timeout, share_records)
     async with open_plain_nursery() as nursery:
         server = Server(
             nursery,
             service,
             trio.socket.from_stdlib_socket(listening),
-            ConnectionLimits(max_connections, max_connections_per_host),
+            limits,
         )
         try:
             yield server
@@ -106,6 +106,7 @@ class Server(StaysInProcess):
     @trio.lowlevel.enable_ki_protection
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
+        check_seconds("timeout", timeout)
         self._accepting.cancel()
         self._listener.close()
         for connection in self._connections:
