@@ -10,9 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from types import BuiltinFunctionType
 from typing import Final
 
 monotonic: Final[Callable[[], float]] = (
-    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else time.monotonic
+    time.monotonic.__call__  # another object than the one that is looked for and replaced
+    if isinstance(time.monotonic, BuiltinFunctionType)
+    else partial(time.clock_gettime, time.CLOCK_MONOTONIC)  # imported while time stands still; slower
 )
-"Seconds on a clock that never goes back; on Linux the same as ``time.monotonic``."
+"Seconds on a clock that never goes back: that of ``time.monotonic``."

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 from dot_proto import (
     CertificateError,
@@ -234,7 +234,8 @@ class AsyncConnection(ABC, Generic[DriverType]):
         if response is None:
             self._engine.decline(event.query, now=now)
         else:
-            check_response(response)
+            if not isinstance(response, bytes):
+                refuse_response(response)
             self._engine.send_response(event.query, response, now=now)
 
     def _fail(self, event: QueryReceived) -> None:
@@ -278,10 +279,9 @@ def _check_handler(handler: object) -> None:
         raise LocalProtocolError(f"handler must be {wanted}, and this one cannot be called so: {error}") from None
 
 
-def check_response(response: object) -> None:
-    """Refuse what a handler should not return; a compiled engine would say so in other words."""
-    if not isinstance(response, bytes):
-        raise LocalProtocolError(not_octets(response, "a response"))
+def refuse_response(response: object) -> NoReturn:
+    """What a handler should not return; a compiled engine would say so in other words."""
+    raise LocalProtocolError(not_octets(response, "a response"))
 
 
 def is_any(function: object, *kinds: Callable[[object], bool]) -> bool:

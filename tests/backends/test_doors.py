@@ -11,6 +11,8 @@ import math
 import os
 import re
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -548,3 +550,20 @@ def test_nothing_beside_a_context_is_passed_over(world: World, options: dict[str
         ClientContext(policy, ssl_context=world.ours, **options)
     with pytest.raises(LocalProtocolError, match="client_trust_anchors or an ssl_context"):
         ServerContext(ssl_context=world.theirs, client_trust_anchors=[world.credentials.anchor])
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("dot_io.trio", "trio", "trio"),
+        ("dot_io.testing", "trustme", "pytest"),
+        ("dot_io.testing", "dns", "pytest"),
+    ],
+)
+def test_what_is_not_installed_is_named(module: str, missing: str, extra: str) -> None:
+    """FR-45: with the extra that brings it, and nothing is imported by halves."""
+    code = f"import sys; sys.modules[{missing!r}] = None; import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    words = f"ModuleNotFoundError: {module} needs {missing}: pip install 'dot-proto[{extra}]'"
+    assert done.stderr.splitlines()[-1] == words

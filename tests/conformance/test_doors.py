@@ -5,7 +5,6 @@ FR-45, FR-56; ``support.doors`` has the law, ``tests/backends/test_doors.py`` th
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,7 @@ import trio
 import dot_io.asyncio
 import dot_io.blocking
 import dot_io.trio
-from conformance.adapters import Backend
+from conformance.adapters import BACKENDS, Backend
 from conformance.identities import Identities
 from dot_io.tls import ClientContext, ServerContext
 from dot_proto import (
@@ -75,6 +74,18 @@ def handler_of_one(query: bytes) -> bytes:
     return answer(query)
 
 
+async def answer_later(query: bytes, peer: object) -> bytes:
+    """What only a loop can await."""
+    return answer(query)
+
+
+class AnswersLater:
+    """The same as an object."""
+
+    async def __call__(self, query: bytes, peer: object) -> bytes:
+        return answer(query)
+
+
 async def handler_that_yields(query: bytes, peer: object) -> AsyncIterator[bytes]:
     """A generator."""
     yield answer(query)
@@ -116,7 +127,10 @@ SERVE: dict[str, list[object]] = {
 }  # fmt: skip
 ON_BLOCKING: dict[str, list[object]] = {
     "workers": [*NO_COUNT, None, 10**9],
-    "handler": [Miss(functools.partial(a_coroutine), "plain function|cannot be called so")],
+    "handler": [
+        Miss(answer_later, "handler must be a plain function, not an async one"),
+        Miss(AnswersLater(), "not an async one"),
+    ],
 }
 "What one package has and the others have not."
 
@@ -171,12 +185,12 @@ def test_every_argument_has_a_row() -> None:
     table = {(door, argument) for door, arguments in doors.items() for argument in arguments}
     for module in (dot_io.blocking, dot_io.asyncio, dot_io.trio):
         more = {("serve", "workers")} if module is dot_io.blocking else set()
-        methods = {door for door, _ in arguments_of([module]) if re_method(door)}
+        methods = {door for door, _ in arguments_of([module]) if is_method(door)}
         names = {method.removeprefix(f"{module.__name__}.") for method in methods}
         assert all_arguments(module, "connect", "serve", *names) == table | more
 
 
-def re_method(door: str) -> bool:
+def is_method(door: str) -> bool:
     """Whether a door is a method of what a call gives."""
     return ".Client." in door or ".Server." in door
 
@@ -208,12 +222,30 @@ def test_of_connect(api: Backend, identities: Identities, argument: str, monkeyp
         api.run(scenario, server.port)
 
 
-@pytest.mark.parametrize("argument", [*SERVE, "workers"])
+@pytest.mark.parametrize("argument", SERVE)
 def test_of_serve(api: Backend, identities: Identities, argument: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """FR-45, FR-56: before a port is taken; a handler that could answer nobody is refused before anybody asks."""
-    is_blocking = api.package is dot_io.blocking
-    if argument == "workers" and not is_blocking:
-        pytest.skip("handlers that block need threads")
+    check_serve(api, identities, "serve", argument, SERVE[argument], monkeypatch)
+
+
+@pytest.mark.parametrize("api", [each for each in BACKENDS if each.package is dot_io.blocking], ids=repr)
+@pytest.mark.parametrize("argument", ON_BLOCKING)
+def test_of_serve_on_blocking_sockets(
+    api: Backend, identities: Identities, argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FR-45: handlers that block need threads, and what is awaited needs a loop."""
+    check_serve(api, identities, "serve on blocking sockets", argument, ON_BLOCKING[argument], monkeypatch)
+
+
+def check_serve(
+    api: Backend,
+    identities: Identities,
+    name: str,
+    argument: str,
+    values: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing listens before all is right."""
 
     async def scenario(api: Backend) -> None:
         right = {"handler": answer, "context": identities.server, "port": 0}
@@ -227,9 +259,7 @@ def test_of_serve(api: Backend, identities: Identities, argument: str, monkeypat
 
         with monkeypatch.context() as patch:
             patch.setattr("socket.create_server", listening)
-            await refuse(serve, "serve", argument, SERVE.get(argument, []))
-            if is_blocking:
-                await refuse(serve, "serve on blocking sockets", argument, ON_BLOCKING.get(argument, []))
+            await refuse(serve, name, argument, values)
         async with api.serve(**right):
             pass
 

@@ -301,9 +301,7 @@ def test_ten_megabytes_are_read_in_one_pass(text):
 @pytest.mark.parametrize("read", [certificates_from, public_key_from])
 def test_what_is_read_is_bytes(read, data):
     """FR-45: a path and a text are easily given; the message says how to make octets of them."""
-    with pytest.raises(
-        CertificateError, match=r"\(bytes\), not .*: give Path\(file\).read_bytes\(\), or text.enc"
-    ):
+    with pytest.raises(CertificateError, match=r"\(bytes\), not .*: give Path\(file\).read_bytes\(\), or text.enc"):
         read(data)
 
 

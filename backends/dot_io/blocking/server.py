@@ -37,10 +37,10 @@ from .._server import (
     Peer,
     Service,
     cannot_serve,
-    check_response,
     is_any,
     listen,
     log,
+    refuse_response,
     take_in,
 )
 from .._stays import StaysInProcess
@@ -284,7 +284,8 @@ class _Connection(Connection):
                 if response is None:
                     self._engine.decline(query.query, now=monotonic())
                 else:
-                    check_response(response)
+                    if not isinstance(response, bytes):
+                        refuse_response(response)
                     self._engine.send_response(query.query, response, now=monotonic())
         except Exception:
             log.exception("the handler failed, or its response cannot be sent; answering SERVFAIL")

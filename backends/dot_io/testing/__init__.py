@@ -10,14 +10,17 @@
 :mod:`dot_io.pytest_plugin` makes a fixture of it.  Needs the extra ``pytest`` (dnspython and trustme).
 """
 
-from .answers import Answers as Answers
-from .faults import HandshakeFault as HandshakeFault
-from .faults import QueryFault as QueryFault
-from .identity import Authority as Authority
-from .identity import Identity as Identity
-from .mistakes import SettingError as SettingError
-from .server import LoopbackServer as LoopbackServer
-from .server import ReceivedQuery as ReceivedQuery
+from .._extras import needs_extra
+
+with needs_extra("dot_io.testing", "pytest"):
+    from .answers import Answers as Answers
+    from .faults import HandshakeFault as HandshakeFault
+    from .faults import QueryFault as QueryFault
+    from .identity import Authority as Authority
+    from .identity import Identity as Identity
+    from .mistakes import SettingError as SettingError
+    from .server import LoopbackServer as LoopbackServer
+    from .server import ReceivedQuery as ReceivedQuery
 
 __all__ = [
     "Answers",

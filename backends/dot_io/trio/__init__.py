@@ -8,11 +8,14 @@
 """
 
 from .._client import Outcome as Outcome
+from .._extras import needs_extra
 from .._server import Peer as Peer
-from .client import Client as Client
-from .client import connect as connect
-from .server import Handler as Handler
-from .server import Server as Server
-from .server import serve as serve
+
+with needs_extra("dot_io.trio", "trio"):
+    from .client import Client as Client
+    from .client import connect as connect
+    from .server import Handler as Handler
+    from .server import Server as Server
+    from .server import serve as serve
 
 __all__ = ["Client", "Handler", "Outcome", "Peer", "Server", "connect", "serve"]
