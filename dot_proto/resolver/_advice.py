@@ -17,7 +17,8 @@ LONGEST_SHOWN: Final = 60
 
 
 _ACCOUNT: Final = re.compile(
-    rf"[a-z0-9_][a-z0-9._-]*\.({'|'.join(map(re.escape, ACCOUNT_DOMAINS))})(?![a-z0-9_-])", re.IGNORECASE
+    rf"(?<![a-z0-9._-])[a-z0-9._-]+\.({'|'.join(map(re.escape, ACCOUNT_DOMAINS))})(?![a-z0-9_-])",
+    re.IGNORECASE,
 )
 
 
@@ -63,7 +64,7 @@ def pin_meant(text: str) -> str | None:
     """The pin that a text of another form stands for, in base64; ``None`` where that is not plain."""
     if HEX.fullmatch(text):
         return str(Pin(bytes.fromhex(text.replace(":", ""))))
-    bare = text.rstrip("=").replace("-", "+").replace("_", "/").replace(" ", "+")
+    bare = text.removeprefix("sha256//").rstrip("=").replace("-", "+").replace("_", "/").replace(" ", "+")
     try:
         return str(Pin.parse(f"{bare}="))
     except PinError:

@@ -188,17 +188,18 @@ def _words_of_resolved(text: str) -> list[tuple[int, str]]:
 
 def _lines_of_systemd(text: str) -> Iterator[tuple[int, str]]:
     """Lines without comments; one that ends in a backslash goes on in the next (systemd.syntax(7))."""
-    start, before = 0, ""
+    start = 0
+    before: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.lstrip()[:1] in ("#", ";"):
             continue
         start = start if before else number
         if line.rstrip().endswith("\\"):
-            before += line.rstrip()[:-1] + " "
+            before.append(line.rstrip()[:-1])
         else:
-            yield start, before + line
-            before = ""
-    yield start, before
+            yield start, " ".join([*before, line])
+            before = []
+    yield start, " ".join(before)
 
 
 def _from_resolved(word: str, anchors: Anchors) -> Upstream:

@@ -26,7 +26,7 @@ from ..errors import CertificateError, LocalProtocolError, UpstreamError
 from ..hosts import PORT, check_port, is_address, normalize_address, normalize_name
 from ..pins import Pin
 from ._advice import masked, read_address, unknown
-from ._url import read_url
+from ._url import Fields, read_url
 from .operators import OPERATORS
 
 V = TypeVar("V")
@@ -125,18 +125,27 @@ class Upstream:
         Raises :class:`~dot_proto.UpstreamError`: what is wrong, at which character, and what was meant.
         """
         fields = read_url(text)
-        written = fields.bootstrap
-        if written and bootstrap:
+        if fields.bootstrap and bootstrap:
             raise UpstreamError("bootstrap is in the URL and in the argument: give one of them")
+        anchors = None if trust_anchors is None else listed("trust_anchors", trust_anchors)
+        return cls._of(fields, anchors, read_bootstrap(fields.bootstrap) if fields.bootstrap else _bootstrap(bootstrap))
+
+    @classmethod
+    def _of(
+        cls,
+        fields: Fields,
+        trust_anchors: tuple[bytes, ...] | None = None,
+        bootstrap: tuple[Upstream, ...] | Literal["system"] = (),
+    ) -> Upstream:
         return cls(
             name=fields.name,
             addresses=tuple(fields.addresses),
             port=fields.port,
             pins=tuple(fields.pins),
-            trust_anchors=None if trust_anchors is None else listed("trust_anchors", trust_anchors),
+            trust_anchors=trust_anchors,
             issuer_pins=tuple(fields.issuer_pins),
             is_opportunistic=fields.is_opportunistic,
-            bootstrap=read_bootstrap(written) if written else _bootstrap(bootstrap),
+            bootstrap=bootstrap,
         )
 
     @classmethod
@@ -238,7 +247,10 @@ def read_bootstrap(texts: Iterable[str]) -> tuple[Upstream, ...] | Literal["syst
     upstreams: list[Upstream] = []
     for number, text in enumerate(written):
         try:
-            upstreams.append(Upstream.parse(text))
+            fields = read_url(text)
+            if fields.bootstrap:
+                raise UpstreamError("it has a bootstrap itself, and would have to be looked up")
+            upstreams.append(Upstream._of(fields))
         except UpstreamError as error:
             raise UpstreamError(f"bootstrap[{number}]: {error}") from error
     return _bootstrap(upstreams)
