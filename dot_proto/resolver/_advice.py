@@ -57,7 +57,7 @@ def read_pin(text: object) -> Pin:
         return Pin.parse(text)
     except PinError as error:
         guess = pin_meant(text)
-        raise UpstreamError(f"{error}; did you mean {guess}?" if guess else str(error)) from error
+        raise UpstreamError(f"{error}; did you mean {guess}?" if guess else str(error)) from None
 
 
 def pin_meant(text: str) -> str | None:
@@ -78,7 +78,7 @@ def read_address(text: str) -> str:
     try:
         return normalize_address(text)
     except LocalProtocolError as error:
-        raise UpstreamError(_address_advice(text) or str(error)) from error
+        raise UpstreamError(_address_advice(text) or str(error)) from None
 
 
 def _address_advice(text: str) -> str | None:
@@ -120,4 +120,4 @@ def read_port(text: str) -> int:
     try:
         return check_port(int(text[:6]))
     except LocalProtocolError as error:
-        raise UpstreamError(str(error)) from error
+        raise UpstreamError(str(error)) from None

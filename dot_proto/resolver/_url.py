@@ -102,7 +102,7 @@ def read_url(text: str) -> Fields:
     except _Mistake as mistake:
         guesses = " or ".join(filter(_is_good, dict.fromkeys(mistake.guesses)))
         hint = f"; did you mean {guesses} ?" if guesses else ""
-        raise UpstreamError(masked(f"character {mistake.position + 1}: {mistake}{hint}")) from mistake.__cause__
+        raise UpstreamError(masked(f"character {mistake.position + 1}: {mistake}{hint}")) from None
 
 
 def _is_good(guess: str) -> bool:
@@ -300,7 +300,7 @@ def _read_pair(text: str, at: int, pair: str, fields: Fields) -> None:
         except PinError as error:
             meant = pin_meant(value)
             mended = f"{text[:value_at]}{meant}{text[value_at + len(raw) :]}"
-            raise _Mistake(value_at, str(error), *[mended] * bool(meant)) from error
+            raise _Mistake(value_at, str(error), *[mended] * bool(meant)) from None
     elif key == "bootstrap":
         fields.bootstrap.append(value)
     elif value not in PROFILES:
@@ -322,4 +322,4 @@ def _at(position: int, read: Callable[[str], V], value: str, *guesses: str) -> V
     try:
         return read(value)
     except LocalProtocolError as error:
-        raise _Mistake(position, str(error), *guesses) from error
+        raise _Mistake(position, str(error), *guesses) from None

@@ -108,7 +108,7 @@ def from_stamp(text: str, *, trust_anchors: Iterable[bytes] | None = None) -> Up
     except ValueError as error:
         raise UpstreamError(
             f"behind sdns:// stands base64 of the URL alphabet (RFC 4648, section 5): {error}"
-        ) from error
+        ) from None
     if octets[:1] != b"\x03":
         kind = STAMPS.get(octets[0], "not known") if octets else "missing"
         raise UpstreamError(f"octet 1 of the stamp: its protocol is {kind}; DNS over TLS is 3")
@@ -220,7 +220,7 @@ def _from_resolved(word: str, anchors: Anchors) -> Upstream:
         return _upstream(read_address(address), PORT if port is None else read_port(port), has_name, name, anchors)
     except LocalProtocolError as error:
         form = "ADDRESS[:PORT][%INTERFACE][#NAME], where an IPv6 address with a port is in brackets"
-        raise UpstreamError(f"{shown(front)}: {error}; the form is {form}") from error
+        raise UpstreamError(f"{shown(front)}: {error}; the form is {form}") from None
 
 
 # ---------------------------------------------------------------- unbound
@@ -305,7 +305,7 @@ def _pin_of_stubby(number: int, pin: object) -> Pin:
     try:
         return read_pin(pin["value"])
     except UpstreamError as error:
-        raise UpstreamError(f"tls_pubkey_pinset[{number}].value: {error}") from error
+        raise UpstreamError(f"tls_pubkey_pinset[{number}].value: {error}") from None
 
 
 # ---------------------------------------------------------------- DNS stamps

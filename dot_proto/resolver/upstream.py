@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from ..authentication import AuthenticationPolicy
@@ -62,7 +62,7 @@ class Upstream:
     pins: tuple[Pin, ...] = ()
     "SPKI pins; any match suffices (RFC 7858, section 4.2)."
 
-    trust_anchors: tuple[bytes, ...] | None = field(default=None)
+    trust_anchors: tuple[bytes, ...] | None = None
     "Certificates in DER, as in :class:`~dot_proto.AuthenticationPolicy`; ``None``: the system's trust store."
 
     issuer_pins: tuple[Pin, ...] = ()
@@ -83,16 +83,16 @@ class Upstream:
         checked("port", check_port, self.port)
         if not isinstance(self.is_opportunistic, bool):
             raise UpstreamError(f"is_opportunistic: True or False, not {type(self.is_opportunistic).__name__}")
-        try:
-            policy = self.policy_for(self.addresses[0] if self.addresses else "192.0.2.1")
-        except CertificateError as error:
-            raise UpstreamError(f"trust_anchors: {error}") from error
-        except LocalProtocolError as error:
-            raise UpstreamError(str(error)) from error
-        for name in ("pins", "issuer_pins", "trust_anchors"):
-            set_field(self, name, getattr(policy, name))
         set_field(self, "bootstrap", _bootstrap(self.bootstrap))
         self._refuse_the_unreachable()
+        try:
+            policy = self.policy_for(self.addresses[0] if self.addresses else "")
+        except CertificateError as error:
+            raise UpstreamError(f"trust_anchors: {error}") from None
+        except LocalProtocolError as error:
+            raise UpstreamError(str(error)) from None
+        for name in ("pins", "issuer_pins", "trust_anchors"):
+            set_field(self, name, getattr(policy, name))
 
     def _refuse_the_unreachable(self) -> None:
         if self.addresses:
@@ -175,12 +175,13 @@ class Upstream:
 
         It has the whole name, which with some operators tells who the customer is: for logs take ``str()``.
         """
-        return self._written(self.name)
+        return self._written(masks=False)
 
     def __str__(self) -> str:
-        return self._written(self.name and masked(self.name), str)
+        return self._written(masks=True)
 
-    def _written(self, name: str | None, url_of: Callable[[Upstream], str] | None = None) -> str:
+    def _written(self, *, masks: bool) -> str:
+        name = masked(self.name) if masks and self.name else self.name
         host, *more = self.addresses or (name,)
         keys = [("address", address) for address in more]
         keys += [("pin", str(pin)) for pin in self.pins]
@@ -189,7 +190,7 @@ class Upstream:
         if self.bootstrap == "system":
             keys.append(("bootstrap", "system"))
         else:
-            keys += [("bootstrap", url_of(one) if url_of else one.url) for one in self.bootstrap]
+            keys += [("bootstrap", upstream._written(masks=masks)) for upstream in self.bootstrap]
         return "".join(
             (
                 f"tls://[{host}]" if host and ":" in host else f"tls://{host}",
@@ -252,16 +253,19 @@ def read_bootstrap(texts: Iterable[str]) -> tuple[Upstream, ...] | Literal["syst
                 raise UpstreamError("it has a bootstrap itself, and would have to be looked up")
             upstreams.append(Upstream._of(fields))
         except UpstreamError as error:
-            raise UpstreamError(f"bootstrap[{number}]: {error}") from error
+            raise UpstreamError(f"bootstrap[{number}]: {error}") from None
     return _bootstrap(upstreams)
 
 
 def checked(key: str, read: Callable[[V], V], value: V) -> V:
-    """What is read, with the key in the error."""
+    """What is read, with the key in the error.
+
+    The first error is left out of tracebacks: it says the same, with names that are kept from logs (RES-6).
+    """
     try:
         return read(value)
     except LocalProtocolError as error:
-        raise UpstreamError(masked(f"{key}: {error}")) from error
+        raise UpstreamError(masked(f"{key}: {error}")) from None
 
 
 def listed(key: str, values: object) -> tuple[Any, ...]:
@@ -278,7 +282,7 @@ def _addresses(addresses: object) -> tuple[str, ...]:
         try:
             found[read_address(text)] = None
         except UpstreamError as error:
-            raise UpstreamError(f"addresses[{number}]: {error}") from error
+            raise UpstreamError(f"addresses[{number}]: {error}") from None
     if len(found) > MAX_ADDRESSES:
         raise UpstreamError(f"addresses: {len(found)} are too many for one upstream: {MAX_ADDRESSES} at the most")
     return tuple(found)

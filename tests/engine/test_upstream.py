@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
+import traceback
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from dot_proto import AuthenticationPolicy, LocalProtocolError, Pin, Upstream, UpstreamError
 from dot_proto.hosts import check_port, is_address, normalize_address, normalize_name
+from dot_proto.resolver.importers import from_resolved_conf, from_stubby
 from dot_proto.resolver.operators import ACCOUNT_DOMAINS, OPERATORS
+from dot_proto.resolver.settings import Settings
 from dot_proto.resolver.upstream import check_upstreams
 from dot_proto.testing import strategies
 from support.upstreams import complaints
@@ -424,6 +427,22 @@ def test_names_of_accounts_are_for_nobody_s_log(name):
     ):
         assert "abc123" not in refusal(wrong).lower()
         assert "***.dns.nextdns.io" in refusal(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["-.abc123.dns.nextdns.io", "abc123.dns.nextdns.io:853", "abc123.dns.nextdns.io/"])
+def test_names_of_accounts_are_not_in_tracebacks(wrong):
+    """RES-6: an error that is logged with those behind it."""
+    for read in (
+        lambda: Upstream.parse(f"tls://192.0.2.1#{wrong}"),
+        lambda: Upstream.parse(f"tls://{wrong}#a.example"),
+        lambda: Upstream(name=wrong, addresses=("192.0.2.1",)),
+        lambda: Settings.parse({"upstream": [{"address": "192.0.2.1", "name": wrong}]}),
+        lambda: from_resolved_conf(f"192.0.2.1#{wrong}"),
+        lambda: from_stubby([{"address_data": "192.0.2.1", "tls_auth_name": wrong}]),
+    ):
+        with pytest.raises(UpstreamError) as refused:
+            read()
+        assert "abc123" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_other_names_are_shown():
