@@ -50,31 +50,30 @@ def from_unbound_conf(
     """The servers of one ``forward-zone:``, from a file's text: ``forward-addr: ADDRESS[@PORT][#NAME]``.
 
     Only a zone with ``forward-tls-upstream: yes``, or a file with ``tls-upstream: yes``, is asked over TLS by unbound.
-    ``include:`` is not followed.
+    ``include:`` is not followed.  Lines with ``forward-addr:`` alone, in no zone, will do too.
     """
     anchors = _anchors(trust_anchors)
-    clauses = _clauses(_text(text))
+    zone, clauses = _text(zone), _clauses(_text(text))
     all_over_tls = any(
         statement[1:] in {("tls-upstream", "yes"), ("ssl-upstream", "yes")}
         for clause in clauses
         if clause.kind == "server"
         for statement in clause.statements
     )
+    if len(clauses) > 1:
+        clauses = [clause for clause in clauses if clause.kind == "forward-zone" and clause.is_named(zone)]
+        for clause in clauses:
+            over_tls = clause.value("forward-tls-upstream", "forward-ssl-upstream")
+            if over_tls != "yes" and not (all_over_tls and over_tls is None):
+                raise UpstreamError(
+                    f"line {clause.line}: unbound asks this zone in the clear: forward-tls-upstream is not yes"
+                )
     found: list[tuple[int, str]] = []
-    for clause in clauses:
-        name = clause.value("name")
-        if clause.kind != "forward-zone" or name is None or name.lower().rstrip(".") != zone.lower().rstrip("."):
-            continue
-        over_tls = clause.value("forward-tls-upstream", "forward-ssl-upstream")
-        if over_tls != "yes" and not (all_over_tls and over_tls is None):
-            raise UpstreamError(
-                f"line {clause.line}: unbound asks this zone in the clear: forward-tls-upstream is not yes"
-            )
-        for line, key, value in clause.statements:
-            if key == "forward-host":
-                raise UpstreamError(f"line {line}: forward-host: unbound looks it up in the clear: give forward-addr")
-            if key == "forward-addr":
-                found.append((line, value))
+    for line, key, value in (statement for clause in clauses for statement in clause.statements):
+        if key == "forward-host":
+            raise UpstreamError(f"line {line}: forward-host: unbound looks it up in the clear: give forward-addr")
+        if key == "forward-addr":
+            found.append((line, value))
     if not found:
         raise UpstreamError(f"there is no forward-addr: in a forward-zone: with the name {zone!r}")
     return _each(found, lambda word: _from_unbound(word, anchors))
@@ -237,6 +236,11 @@ class _Clause:
     def value(self, *keys: str) -> str | None:
         """What was said last for one of the keys, which are spellings of one."""
         return next((value for _, key, value in reversed(self.statements) if key in keys), None)
+
+    def is_named(self, zone: str) -> bool:
+        """Whether it is for this zone."""
+        name = self.value("name")
+        return name is not None and name.lower().rstrip(".") == zone.lower().rstrip(".")
 
 
 _TOKEN: Final = re.compile(r"#[^\n]*|\"([^\"\n]*)\"|'([^'\n]*)'|([^\s#\"']\S*)|\n|(\S)")

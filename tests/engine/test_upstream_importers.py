@@ -125,6 +125,13 @@ def test_zones_that_unbound_asks_over_tls(text):
     assert from_unbound_conf(text.removesuffix("#"), zone="A.example") == urls("tls://192.0.2.1")
 
 
+def test_lines_of_unbound_alone():
+    """RES-3: what is in no zone is meant for all names, and over TLS."""
+    assert from_unbound_conf("forward-addr: 9.9.9.9@853#a.example\nforward-addr: ::1#b.example  # IPv6") == urls(
+        "tls://9.9.9.9#a.example", "tls://[::1]#b.example"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "zone", "problems"),
     [
@@ -343,6 +350,7 @@ def test_what_is_no_text(read):
     """RES-3."""
     for value in (None, b"DNS=1.1.1.1", 5):
         assert refusals(read, value) == (f"a text is wanted, not {type(value).__name__}",)
+    assert refusals(from_unbound_conf, UNBOUND, zone=None) == ("a text is wanted, not NoneType",)
 
 
 WORDS = [
