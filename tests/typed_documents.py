@@ -23,8 +23,11 @@ HOME: Final = Path(__file__).parents[1]
 
 BLOCK: Final = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-GIVEN: Final = "import dot_proto; policy = dot_proto.AuthenticationPolicy.opportunistic(); port = 853"
-"What docs/backends.md says that a block is given; it stands on the line of the fence, or above."
+GIVEN: Final = (
+    "import dot_proto; policy = dot_proto.AuthenticationPolicy.opportunistic(); port = 853; "
+    'certificate_file = "server.pem"; pem = b""'
+)
+"What the documents say that a block is given; it stands on the line of the fence, or above."
 
 UNTYPED: Final = re.compile(r"^from (twisted[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 "Twisted declares by zope.interface, which only a plugin of mypy's reads; without types nothing of it is complained of."

@@ -17,7 +17,8 @@ LONGEST_SHOWN: Final = 60
 
 
 _ACCOUNT: Final = re.compile(
-    rf"[a-z0-9_][a-z0-9._-]*\.({'|'.join(map(re.escape, ACCOUNT_DOMAINS))})(?![a-z0-9_-])", re.IGNORECASE
+    rf"(?<![a-z0-9._-])[a-z0-9._-]+\.({'|'.join(map(re.escape, ACCOUNT_DOMAINS))})(?![a-z0-9_-])",
+    re.IGNORECASE,
 )
 
 
@@ -56,14 +57,14 @@ def read_pin(text: object) -> Pin:
         return Pin.parse(text)
     except PinError as error:
         guess = pin_meant(text)
-        raise UpstreamError(f"{error}; did you mean {guess}?" if guess else str(error)) from error
+        raise UpstreamError(f"{error}; did you mean {guess}?" if guess else str(error)) from None
 
 
 def pin_meant(text: str) -> str | None:
     """The pin that a text of another form stands for, in base64; ``None`` where that is not plain."""
     if HEX.fullmatch(text):
         return str(Pin(bytes.fromhex(text.replace(":", ""))))
-    bare = text.rstrip("=").replace("-", "+").replace("_", "/").replace(" ", "+")
+    bare = text.removeprefix("sha256//").rstrip("=").replace("-", "+").replace("_", "/").replace(" ", "+")
     try:
         return str(Pin.parse(f"{bare}="))
     except PinError:
@@ -77,7 +78,7 @@ def read_address(text: str) -> str:
     try:
         return normalize_address(text)
     except LocalProtocolError as error:
-        raise UpstreamError(_address_advice(text) or str(error)) from error
+        raise UpstreamError(_address_advice(text) or str(error)) from None
 
 
 def _address_advice(text: str) -> str | None:
@@ -119,4 +120,4 @@ def read_port(text: str) -> int:
     try:
         return check_port(int(text[:6]))
     except LocalProtocolError as error:
-        raise UpstreamError(str(error)) from error
+        raise UpstreamError(str(error)) from None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from ..errors import LocalProtocolError, UpstreamError
+from ..errors import LocalProtocolError, PinError, UpstreamError
 from ..hosts import PORT, is_address, normalize_name
 from ..pins import Pin
 from ._advice import is_ipv6, masked, pin_meant, read_address, read_port, shown, unknown
@@ -20,6 +20,8 @@ from .operators import OPERATORS
 V = TypeVar("V")
 
 SCHEME: Final = "tls"
+
+DOT: Final = "written tls:// here"
 
 SCHEMES: Final = {
     "https": "DNS over HTTPS",
@@ -32,9 +34,9 @@ SCHEMES: Final = {
     "tcp": "DNS in the clear",
     "dns": "DNS in the clear",
     "http": "HTTP in the clear",
-    "dot": "written tls:// here",
-    "tcp-tls": "written tls:// here",
-    "ssl": "written tls:// here",
+    "dot": DOT,
+    "tcp-tls": DOT,
+    "ssl": DOT,
     "dtls": "DNS over DTLS",
 }
 "What other programs write in front of a host, and what it is."
@@ -98,9 +100,9 @@ def read_url(text: str) -> Fields:
     try:
         return _read(text)
     except _Mistake as mistake:
-        guesses = " or ".join(filter(_is_good, mistake.guesses))
+        guesses = " or ".join(filter(_is_good, dict.fromkeys(mistake.guesses)))
         hint = f"; did you mean {guesses} ?" if guesses else ""
-        raise UpstreamError(masked(f"character {mistake.position + 1}: {mistake}{hint}")) from mistake.__cause__
+        raise UpstreamError(masked(f"character {mistake.position + 1}: {mistake}{hint}")) from None
 
 
 def _is_good(guess: str) -> bool:
@@ -138,7 +140,7 @@ def _scheme_end(text: str) -> int:
         raise _Mistake(
             strange.start(),
             "white space: remove it (where it was the + of a pin, write + or %2B)",
-            text.strip(),
+            "".join(text.split()),
             text.replace(" ", "+"),
         )
     if strange:
@@ -152,19 +154,25 @@ def _scheme_end(text: str) -> int:
         return len(scheme) + 3
     if scheme.lower() == "sdns":
         raise _Mistake(0, "this is a DNS stamp: dot_proto.resolver.importers.from_stamp reads it")
-    what = SCHEMES.get(scheme.lower(), "not known")
-    raise _Mistake(0, f"{shown(scheme)} is {what}; DNS over TLS has {SCHEME}://", f"tls://{_host_alone(rest)}")
+    what = SCHEMES.get(scheme.lower())
+    raise _Mistake(
+        0,
+        f"{shown(scheme)} is {what or 'not known'}; DNS over TLS has {SCHEME}://",
+        f"tls://{rest if what in (None, DOT) else _host_and_name(rest)}",
+    )
 
 
-def _host_alone(rest: str) -> str:
-    """The host of another scheme's URL: its port and its path mean nothing here."""
-    host = re.split(r"[/?#]", rest)[0]
-    return re.sub(r"(?<=[\]a-z0-9]):[0-9]+$", "", host) if not is_ipv6(host) else f"[{host}]"
+def _host_and_name(rest: str) -> str:
+    """What another protocol's URL has in common with ours: its port and its path mean nothing here."""
+    front, has_name, name = rest.partition("#")
+    host = re.split(r"[/?]", front)[0]
+    host = f"[{host}]" if is_ipv6(host) else re.sub(r":[0-9]+$", "", host)
+    return f"{host}{has_name}{name}"
 
 
 def _without_scheme(text: str) -> list[str]:
     """What is meant by a host, an address or another program's form without a scheme."""
-    bare = re.sub(r"^(tls:/?|@|//)", "", text, flags=re.IGNORECASE)
+    bare = re.sub(r"^(tls:/?|tls//?|@|//)", "", text, flags=re.IGNORECASE)
     return [f"tls://{bare}", *_meant_by_host(bare)]
 
 
@@ -174,41 +182,45 @@ def _without_scheme(text: str) -> list[str]:
 def _read_host(text: str, at: int, host: str, fields: Fields) -> None:
     """The address, or the name, and the port."""
     after = text[at + len(host) :]
-
     guesses = _meant_by_host(host, after)
-
-    def mistake(position: int, problem: str) -> _Mistake:
-        return _Mistake(position, problem, *guesses)
-
     if not host:
-        raise mistake(at, "a host is missing")
+        raise _Mistake(at, "a host is missing")
     if (slash := host.find("/")) >= 0:
-        raise _Mistake(at + slash, "DNS over TLS has no path: end the host here", f"tls://{host[:slash]}{after}")
+        without = (f"tls://{host.strip('/')}{after}", f"tls://{host[:slash]}{after}")
+        raise _Mistake(at + slash, "DNS over TLS has no path: end the host here", *without)
     if (sign := host.find("@")) >= 0:
-        raise mistake(at + sign, "there are no users: the port stands behind a colon, the name behind #")
+        problem = "there are no users: the port stands behind a colon, the name behind #"
+        raise _Mistake(at + sign, problem, *guesses)
     if host[0] == "[":
-        bare, found, port = host.partition("]")
-        if not found:
-            raise mistake(at, "this bracket is not closed")
-        bare, port_at = bare[1:], at + len(bare) + 1
-        if not is_ipv6(bare.partition("%")[0] or bare):
-            raise _Mistake(at, f"in brackets stands an IPv6 address, not {shown(bare)}", f"tls://{bare}{port}{after}")
-        if bare.partition("%")[2].startswith("25") and not bare.partition("%")[2].isdecimal():
-            raise _Mistake(at, "the zone is not %-encoded here", f"tls://{host.replace('%25', '%')}{after}")
-        if port and port[0] != ":":
-            raise mistake(port_at, f"behind the bracket stands :PORT or nothing, not {shown(port)}")
+        bare, port = _read_brackets(at, host, after, guesses)
+    elif host.count(":") > 1:
+        raise _Mistake(at, "an IPv6 address stands in brackets, and a port is given once", *guesses)
     else:
-        if host.count(":") > 1:
-            raise mistake(at, "an IPv6 address stands in brackets, and a port is given once")
         bare, colon, digits = host.partition(":")
-        port, port_at = colon + digits, at + len(bare)
+        port = colon + digits
     if port:
-        fields.port = _at(port_at + 1, read_port, port[1:], *guesses)
+        fields.port = _at(at + len(host) - len(port) + 1, read_port, port[1:], *guesses)
     name = _at(at, normalize_name, bare, *guesses)
     if is_address(name):
         fields.addresses.append(_at(at, read_address, bare, *guesses))
     else:
         fields.name = name
+
+
+def _read_brackets(at: int, host: str, after: str, guesses: list[str]) -> tuple[str, str]:
+    """The IPv6 address in brackets, and what stands behind them: nothing, or a colon and a port."""
+    bare, closed, port = host[1:].partition("]")
+    if not closed:
+        raise _Mistake(at, "this bracket is not closed", *guesses)
+    if not is_ipv6(bare.partition("%")[0] or bare):
+        raise _Mistake(at, f"in brackets stands an IPv6 address, not {shown(bare)}", f"tls://{bare}{port}{after}")
+    zone = bare.partition("%")[2]
+    if zone.startswith("25") and not zone.isdecimal():
+        raise _Mistake(at, "the zone is not %-encoded here", f"tls://{host.replace('%25', '%')}{after}")
+    if port and port[0] != ":":
+        problem = f"behind the bracket stands :PORT or nothing, not {shown(port)}"
+        raise _Mistake(at + len(bare) + 2, problem, *guesses)
+    return bare, port
 
 
 def _meant_by_host(host: str, after: str = "") -> list[str]:
@@ -229,6 +241,8 @@ def _meant_by_host(host: str, after: str = "") -> list[str]:
     after = f"#{tail}{after}" if end else after
     address, _, port = bare.rpartition(":")
     guesses = []
+    if "," in bare:
+        guesses.append(f"tls://{bare.replace(',', '?address=', 1).replace(',', '&address=')}{after}")
     if is_ipv6(address) and port.isdecimal():
         guesses.append(f"tls://[{address}]:{port}{after}")
     if is_ipv6(bare):
@@ -258,6 +272,7 @@ def _read_name(text: str, at: int, name: str, fields: Fields) -> None:
         raise _Mistake(
             at,
             "a host name that is looked up is itself what is authenticated: give an address before the #, or one name",
+            f"tls://[{normal}]#{fields.name}" if ":" in normal else f"tls://{normal}#{fields.name}",
         )
     fields.name = normal
 
@@ -277,15 +292,15 @@ def _read_pair(text: str, at: int, pair: str, fields: Fields) -> None:
         raise _Mistake(at, f"the key {key} has no value" if found else f"the key {key} needs = and a value")
     value = _decoded(value_at, raw)
 
-    def mended(value: str | None) -> str:
-        return f"{text[:value_at]}{value}{text[value_at + len(raw) :]}" if value else ""
-
     if key == "address":
         fields.addresses.append(_at(value_at, read_address, value))
-    elif key == "pin":
-        fields.pins.append(_at(value_at, Pin.parse, value, mended(pin_meant(value))))
-    elif key == "issuer-pin":
-        fields.issuer_pins.append(_at(value_at, Pin.parse, value, mended(pin_meant(value))))
+    elif key in ("pin", "issuer-pin"):
+        try:
+            (fields.pins if key == "pin" else fields.issuer_pins).append(Pin.parse(value))
+        except PinError as error:
+            meant = pin_meant(value)
+            mended = f"{text[:value_at]}{meant}{text[value_at + len(raw) :]}"
+            raise _Mistake(value_at, str(error), *[mended] * bool(meant)) from None
     elif key == "bootstrap":
         fields.bootstrap.append(value)
     elif value not in PROFILES:
@@ -307,4 +322,4 @@ def _at(position: int, read: Callable[[str], V], value: str, *guesses: str) -> V
     try:
         return read(value)
     except LocalProtocolError as error:
-        raise _Mistake(position, str(error), *guesses) from error
+        raise _Mistake(position, str(error), *guesses) from None

@@ -50,31 +50,30 @@ def from_unbound_conf(
     """The servers of one ``forward-zone:``, from a file's text: ``forward-addr: ADDRESS[@PORT][#NAME]``.
 
     Only a zone with ``forward-tls-upstream: yes``, or a file with ``tls-upstream: yes``, is asked over TLS by unbound.
-    ``include:`` is not followed.
+    ``include:`` is not followed.  Lines with ``forward-addr:`` alone, in no zone, will do too.
     """
     anchors = _anchors(trust_anchors)
-    clauses = _clauses(_text(text))
+    zone, clauses = _text(zone), _clauses(_text(text))
     all_over_tls = any(
         statement[1:] in {("tls-upstream", "yes"), ("ssl-upstream", "yes")}
         for clause in clauses
         if clause.kind == "server"
         for statement in clause.statements
     )
+    if len(clauses) > 1:
+        clauses = [clause for clause in clauses if clause.kind == "forward-zone" and clause.is_named(zone)]
+        for clause in clauses:
+            over_tls = clause.value("forward-tls-upstream", "forward-ssl-upstream")
+            if over_tls != "yes" and not (all_over_tls and over_tls is None):
+                raise UpstreamError(
+                    f"line {clause.line}: unbound asks this zone in the clear: forward-tls-upstream is not yes"
+                )
     found: list[tuple[int, str]] = []
-    for clause in clauses:
-        name = clause.value("name")
-        if clause.kind != "forward-zone" or name is None or name.lower().rstrip(".") != zone.lower().rstrip("."):
-            continue
-        over_tls = clause.value("forward-tls-upstream", "forward-ssl-upstream")
-        if over_tls != "yes" and not (all_over_tls and over_tls is None):
-            raise UpstreamError(
-                f"line {clause.line}: unbound asks this zone in the clear: forward-tls-upstream is not yes"
-            )
-        for line, key, value in clause.statements:
-            if key == "forward-host":
-                raise UpstreamError(f"line {line}: forward-host: unbound looks it up in the clear: give forward-addr")
-            if key == "forward-addr":
-                found.append((line, value))
+    for line, key, value in (statement for clause in clauses for statement in clause.statements):
+        if key == "forward-host":
+            raise UpstreamError(f"line {line}: forward-host: unbound looks it up in the clear: give forward-addr")
+        if key == "forward-addr":
+            found.append((line, value))
     if not found:
         raise UpstreamError(f"there is no forward-addr: in a forward-zone: with the name {zone!r}")
     return _each(found, lambda word: _from_unbound(word, anchors))
@@ -108,7 +107,7 @@ def from_stamp(text: str, *, trust_anchors: Iterable[bytes] | None = None) -> Up
     except ValueError as error:
         raise UpstreamError(
             f"behind sdns:// stands base64 of the URL alphabet (RFC 4648, section 5): {error}"
-        ) from error
+        ) from None
     if octets[:1] != b"\x03":
         kind = STAMPS.get(octets[0], "not known") if octets else "missing"
         raise UpstreamError(f"octet 1 of the stamp: its protocol is {kind}; DNS over TLS is 3")
@@ -188,17 +187,18 @@ def _words_of_resolved(text: str) -> list[tuple[int, str]]:
 
 def _lines_of_systemd(text: str) -> Iterator[tuple[int, str]]:
     """Lines without comments; one that ends in a backslash goes on in the next (systemd.syntax(7))."""
-    start, before = 0, ""
+    start = 0
+    before: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.lstrip()[:1] in ("#", ";"):
             continue
         start = start if before else number
         if line.rstrip().endswith("\\"):
-            before += line.rstrip()[:-1] + " "
+            before.append(line.rstrip()[:-1])
         else:
-            yield start, before + line
-            before = ""
-    yield start, before
+            yield start, " ".join([*before, line])
+            before = []
+    yield start, " ".join(before)
 
 
 def _from_resolved(word: str, anchors: Anchors) -> Upstream:
@@ -219,7 +219,7 @@ def _from_resolved(word: str, anchors: Anchors) -> Upstream:
         return _upstream(read_address(address), PORT if port is None else read_port(port), has_name, name, anchors)
     except LocalProtocolError as error:
         form = "ADDRESS[:PORT][%INTERFACE][#NAME], where an IPv6 address with a port is in brackets"
-        raise UpstreamError(f"{shown(front)}: {error}; the form is {form}") from error
+        raise UpstreamError(f"{shown(front)}: {error}; the form is {form}") from None
 
 
 # ---------------------------------------------------------------- unbound
@@ -236,6 +236,11 @@ class _Clause:
     def value(self, *keys: str) -> str | None:
         """What was said last for one of the keys, which are spellings of one."""
         return next((value for _, key, value in reversed(self.statements) if key in keys), None)
+
+    def is_named(self, zone: str) -> bool:
+        """Whether it is for this zone."""
+        name = self.value("name")
+        return name is not None and name.lower().rstrip(".") == zone.lower().rstrip(".")
 
 
 _TOKEN: Final = re.compile(r"#[^\n]*|\"([^\"\n]*)\"|'([^'\n]*)'|([^\s#\"']\S*)|\n|(\S)")
@@ -304,7 +309,7 @@ def _pin_of_stubby(number: int, pin: object) -> Pin:
     try:
         return read_pin(pin["value"])
     except UpstreamError as error:
-        raise UpstreamError(f"tls_pubkey_pinset[{number}].value: {error}") from error
+        raise UpstreamError(f"tls_pubkey_pinset[{number}].value: {error}") from None
 
 
 # ---------------------------------------------------------------- DNS stamps

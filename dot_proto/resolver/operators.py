@@ -1,8 +1,8 @@
 """Public resolvers that speak DNS over TLS, by name: data, and nothing else.
 
-Written down on 2026-11-27 from what the operators publish on the pages that are named.  Addresses and names change
-seldom, but they do: look there before you rely on them for years.  There are no pins, since these operators promise
-none.  To be in the list is no recommendation.
+Written down on 2026-11-27, without a live look at the operators' own pages, which are named and which decide.
+Addresses and names change seldom, but they do: look there before you rely on them for years.  There are no pins, since
+these operators promise none.  To be in the list is no recommendation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Operator(NamedTuple):
     addresses: tuple[str, ...]
     "Both families, the operator's first address first."
     source: str
-    "The operator's page with these."
+    "The operator's own page about these."
     date: str
     "When they were written down, as YYYY-MM-DD."
 

@@ -277,6 +277,6 @@ def _trust_anchors(name: object, read_file: Callable[[str], bytes] | None) -> tu
     try:
         return tuple(certificates_from(read_file(name)))
     except CertificateError as error:
-        raise UpstreamError(f"{shown(name)}: {error}") from error
+        raise UpstreamError(f"{shown(name)}: {error}") from None
     except (OSError, ValueError) as error:
         raise UpstreamError(f"{shown(name)} cannot be read: {error}") from error

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from ..authentication import AuthenticationPolicy
@@ -26,7 +26,7 @@ from ..errors import LocalProtocolError, UpstreamError
 from ..hosts import PORT, check_port, is_address, normalize_address, normalize_name
 from ..pins import Pin
 from ._advice import masked, read_address, unknown
-from ._url import read_url
+from ._url import Fields, read_url
 from .operators import OPERATORS
 
 V = TypeVar("V")
@@ -62,7 +62,7 @@ class Upstream:
     pins: tuple[Pin, ...] = ()
     "SPKI pins; any match suffices (RFC 7858, section 4.2)."
 
-    trust_anchors: tuple[bytes, ...] | None = field(default=None)
+    trust_anchors: tuple[bytes, ...] | None = None
     "Certificates in DER, as in :class:`~dot_proto.AuthenticationPolicy`; ``None``: the system's trust store."
 
     issuer_pins: tuple[Pin, ...] = ()
@@ -83,14 +83,14 @@ class Upstream:
         checked("port", check_port, self.port)
         if not isinstance(self.is_opportunistic, bool):
             raise UpstreamError(f"is_opportunistic: True or False, not {type(self.is_opportunistic).__name__}")
-        try:
-            policy = self.policy_for(self.addresses[0] if self.addresses else "192.0.2.1")
-        except LocalProtocolError as error:
-            raise UpstreamError(str(error)) from error
-        for name in ("pins", "issuer_pins", "trust_anchors"):
-            set_field(self, name, getattr(policy, name))
         set_field(self, "bootstrap", _bootstrap(self.bootstrap))
         self._refuse_the_unreachable()
+        try:
+            policy = self.policy_for(self.addresses[0] if self.addresses else "")
+        except LocalProtocolError as error:
+            raise UpstreamError(str(error)) from None
+        for name in ("pins", "issuer_pins", "trust_anchors"):
+            set_field(self, name, getattr(policy, name))
 
     def _refuse_the_unreachable(self) -> None:
         if self.addresses:
@@ -123,18 +123,27 @@ class Upstream:
         Raises :class:`~dot_proto.UpstreamError`: what is wrong, at which character, and what was meant.
         """
         fields = read_url(text)
-        written = fields.bootstrap
-        if written and bootstrap:
+        if fields.bootstrap and bootstrap:
             raise UpstreamError("bootstrap is in the URL and in the argument: give one of them")
+        anchors = None if trust_anchors is None else listed("trust_anchors", trust_anchors)
+        return cls._of(fields, anchors, read_bootstrap(fields.bootstrap) if fields.bootstrap else _bootstrap(bootstrap))
+
+    @classmethod
+    def _of(
+        cls,
+        fields: Fields,
+        trust_anchors: tuple[bytes, ...] | None = None,
+        bootstrap: tuple[Upstream, ...] | Literal["system"] = (),
+    ) -> Upstream:
         return cls(
             name=fields.name,
             addresses=tuple(fields.addresses),
             port=fields.port,
             pins=tuple(fields.pins),
-            trust_anchors=None if trust_anchors is None else listed("trust_anchors", trust_anchors),
+            trust_anchors=trust_anchors,
             issuer_pins=tuple(fields.issuer_pins),
             is_opportunistic=fields.is_opportunistic,
-            bootstrap=read_bootstrap(written) if written else _bootstrap(bootstrap),
+            bootstrap=bootstrap,
         )
 
     @classmethod
@@ -164,12 +173,13 @@ class Upstream:
 
         It has the whole name, which with some operators tells who the customer is: for logs take ``str()``.
         """
-        return self._written(self.name)
+        return self._written(masks=False)
 
     def __str__(self) -> str:
-        return self._written(self.name and masked(self.name), str)
+        return self._written(masks=True)
 
-    def _written(self, name: str | None, url_of: Callable[[Upstream], str] | None = None) -> str:
+    def _written(self, *, masks: bool) -> str:
+        name = masked(self.name) if masks and self.name else self.name
         host, *more = self.addresses or (name,)
         keys = [("address", address) for address in more]
         keys += [("pin", str(pin)) for pin in self.pins]
@@ -178,7 +188,7 @@ class Upstream:
         if self.bootstrap == "system":
             keys.append(("bootstrap", "system"))
         else:
-            keys += [("bootstrap", url_of(one) if url_of else one.url) for one in self.bootstrap]
+            keys += [("bootstrap", upstream._written(masks=masks)) for upstream in self.bootstrap]
         return "".join(
             (
                 f"tls://[{host}]" if host and ":" in host else f"tls://{host}",
@@ -236,18 +246,24 @@ def read_bootstrap(texts: Iterable[str]) -> tuple[Upstream, ...] | Literal["syst
     upstreams: list[Upstream] = []
     for number, text in enumerate(written):
         try:
-            upstreams.append(Upstream.parse(text))
+            fields = read_url(text)
+            if fields.bootstrap:
+                raise UpstreamError("it has a bootstrap itself, and would have to be looked up")
+            upstreams.append(Upstream._of(fields))
         except UpstreamError as error:
-            raise UpstreamError(f"bootstrap[{number}]: {error}") from error
+            raise UpstreamError(f"bootstrap[{number}]: {error}") from None
     return _bootstrap(upstreams)
 
 
 def checked(key: str, read: Callable[[V], V], value: V) -> V:
-    """What is read, with the key in the error."""
+    """What is read, with the key in the error.
+
+    The first error is left out of tracebacks: it says the same, with names that are kept from logs (RES-6).
+    """
     try:
         return read(value)
     except LocalProtocolError as error:
-        raise UpstreamError(masked(f"{key}: {error}")) from error
+        raise UpstreamError(masked(f"{key}: {error}")) from None
 
 
 def listed(key: str, values: object) -> tuple[Any, ...]:
@@ -264,7 +280,7 @@ def _addresses(addresses: object) -> tuple[str, ...]:
         try:
             found[read_address(text)] = None
         except UpstreamError as error:
-            raise UpstreamError(f"addresses[{number}]: {error}") from error
+            raise UpstreamError(f"addresses[{number}]: {error}") from None
     if len(found) > MAX_ADDRESSES:
         raise UpstreamError(f"addresses: {len(found)} are too many for one upstream: {MAX_ADDRESSES} at the most")
     return tuple(found)
