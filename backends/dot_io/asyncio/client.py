@@ -26,6 +26,8 @@ from .._client import (
     check_query,
     no_first_query,
 )
+from .._dial import connect_error
+from .._transport import close
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
@@ -112,8 +114,11 @@ async def _connect(plan: Plan) -> Client:
         now = loop.time()
         client = Client(plan, plan.new_session(now=now), connect_time=now - started)
         await client._start(sock)
+    except OSError as error:  # asyncio sets an option of TCP that some systems refuse where the peer has gone again
+        close(sock)
+        raise connect_error(plan.host, plan.port, error) from error
     except BaseException:
-        sock.close()
+        close(sock)
         raise
     await client._shake_hands(plan)
     return client
