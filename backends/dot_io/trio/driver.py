@@ -172,21 +172,16 @@ class Driver:
                 while not self._is_over():
                     if not self._may_read():
                         await trio.sleep_forever()
-                    self._act(await self._received())
+                    if self._failure is None:
+                        try:
+                            await trio.lowlevel.wait_readable(self._socket)
+                        except OSError as error:  # the system cannot watch it; what is there already still counts
+                            self._fail(error)
+                    self._act(self._receive())
             self._waiting = None
             # Where the process was stopped past a deadline, trio ends the wait without another look at the socket,
             # and the answer may be there.
             data = self._receive() if self._may_read() else None
-
-    async def _received(self) -> bytes | None:
-        """Wait until there is something, unless TCP has failed; then as :meth:`_receive`."""
-        if self._failure is not None:
-            return self._receive()
-        try:
-            await trio.lowlevel.wait_readable(self._socket)
-        except OSError as error:  # the system cannot watch the socket; what is there already still counts
-            self._fail(error)
-        return self._receive()
 
     def _may_read(self) -> bool:
         # The end of a stream could be read for ever; where sending has failed, what has come still counts. And where
