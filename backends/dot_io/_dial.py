@@ -32,6 +32,9 @@ MAX_ATTEMPTS: Final = 32
 MAX_NAMED: Final = 4
 "Addresses that are named for each reason of failure; of the others only the number is told."
 
+FAILURES: Final = (OSError, TypeError, ValueError, OverflowError)
+"How an attempt may fail; the others for an address that is none: the system's lookup can be replaced by anybody's."
+
 LONGEST_WAIT: Final = 86_400.0
 "Seconds to wait at a time: poll(2) counts milliseconds in 31 bits."
 

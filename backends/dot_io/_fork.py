@@ -30,13 +30,20 @@ def forgets_after_fork(one: _Forkable) -> None:
 
 
 def let_go(sock: socket.socket) -> None:
-    """Make the descriptor mean nothing, and keep its number: whoever closes it later closes nobody else's."""
-    with contextlib.suppress(OSError):  # it was closed already
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            os.dup2(null, sock.fileno(), inheritable=False)
-        finally:
-            os.close(null)
+    """Make the descriptor mean nothing, and keep its number: whoever closes it later closes nobody else's.
+
+    What takes its place is a socket that is not connected.  It is closed first, so that one can be had where there are
+    no descriptors left; and a socket, other than /dev/null, can be had in every chroot.
+    """
+    number = sock.fileno()
+    if number < 0:
+        return
+    with contextlib.suppress(OSError):
+        os.close(number)
+        nothing = socket.socket().detach()  # the lowest number that is free
+        if nothing != number:
+            os.dup2(nothing, number, inheritable=False)
+            os.close(nothing)
 
 
 def _forget_parents() -> None:

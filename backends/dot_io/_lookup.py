@@ -81,7 +81,7 @@ class Lookup:
             raise ConnectTimeoutError(
                 f"no TCP connection to {self._host} port {self._port} in time: the lookup of the name takes too long"
             )
-        if isinstance(self._result, OSError | ValueError):  # the latter: no host name at all
+        if isinstance(self._result, Exception):  # where getaddrinfo() has been replaced, whatever that raises
             raise connect_error(self._host, self._port, self._result) from self._result
         if isinstance(self._result, BaseException):
             raise self._result

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Unopened:
     """Tells what to do to whoever takes it for what it opens."""
 
-    _is_used = False
+    _is_used = True  # what was interrupted amid its making has nothing to say
     _call: str
     "What has made it, by its full name."
     _remedy: str
@@ -59,6 +59,7 @@ class Opening(Unopened, AbstractAsyncContextManager[T]):
     def __init__(self, call: str, manager: AbstractAsyncContextManager[T]) -> None:
         self._call = call
         self._manager = manager
+        self._is_used = False
 
     async def __aenter__(self) -> T:
         self._is_used = True

@@ -86,20 +86,35 @@ def start_connecting(family: int, kind: int, protocol: int, address: Any) -> tup
 
 def failure_of_connecting(sock: socket.socket) -> OSError | None:
     """How an attempt has ended; the socket of one that failed is closed."""
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    try:
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except OSError as error:
+        close(sock)
+        return error
     if not number:
         return None
     sock.close()
     return OSError(number, os.strerror(number))
 
 
+def close(sock: socket.socket) -> None:
+    """Close a socket, also one whose descriptor somebody has closed beneath it (as programs that become daemons do)."""
+    with contextlib.suppress(OSError):
+        sock.close()
+
+
 class _HasOptions(Protocol):
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
 
 
+# Each of the following is a wish.  Some systems refuse it where the peer has reset TCP already (EINVAL on macOS): that
+# is told by what is read or sent next, in its place, and behind what came before it.
+
+
 def send_at_once(sock: _HasOptions) -> None:
     """Switch Nagle's algorithm off: small messages do not wait for acknowledgements (RFC 7858, section 3.4)."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def acknowledge_at_once(sock: _HasOptions) -> None:
@@ -108,7 +123,10 @@ def acknowledge_at_once(sock: _HasOptions) -> None:
     The kernel forgets the option, so it is set again after each read.
     """
     if _QUICKACK is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        try:  # contextlib.suppress() would cost more than the call
+            sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        except OSError:
+            return
 
 
 def give_up_unacknowledged(sock: _HasOptions, seconds: float) -> None:
@@ -128,4 +146,5 @@ def reset_on_close(sock: _HasOptions) -> None:
 
     Otherwise the kernel would go on offering what it holds, megabytes perhaps, to a peer that does not read.
     """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformance import misbehaviour as peer
+from conformance.platform_edges import section
 from dot_io.errors import (
     AuthenticationError,
     ConnectError,
@@ -368,7 +369,7 @@ CODE_NAMES = {Cause: "cause", Failure: "failure", Reason: "verdict.reason"}
 
 def page() -> str:
     """docs/faults.md."""
-    return HEAD + "".join(map(row, EVERY))
+    return HEAD + "".join(map(row, EVERY)) + section()
 
 
 def row(fault: Fault) -> str:

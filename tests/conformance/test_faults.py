@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from conformance import platform_edges
 from conformance.adapters import Backend
 from conformance.faults import EVERY, LATE, OK, PAGE, SILENT, Fate, Fault, page
 from conformance.misbehaviour import ends_handshakes_with_a_session, stalls_after_server_hello
@@ -177,6 +178,23 @@ def test_fault(api: Backend, fault: Fault, pki: Pki) -> None:
 def test_every_fault_that_has_a_code_is_in_the_table() -> None:
     fates = {fault.connects for fault in EVERY} | {fate for fault in EVERY for batch in fault.fates for fate in batch}
     assert {fate.fault for fate in fates} - {None} == set(Code)
+
+
+def test_each_edge_of_the_platform_has_its_tests_and_each_of_them_a_row() -> None:
+    rows = list(platform_edges.named())
+    assert len(set(rows)) == len(rows)
+    for module in {module for module, _ in rows} | set(platform_edges.MODULES):
+        names, there = {name for of, name in rows if of == module}, platform_edges.tests_of(module)
+        assert names <= there
+        if module in platform_edges.MODULES:
+            elsewhere = platform_edges.ELSEWHERE.get(module, set())
+            assert names | elsewhere == there
+            assert not names & elsewhere
+
+
+@pytest.mark.parametrize("edge", platform_edges.EDGES, ids=lambda edge: edge.situation)
+def test_each_edge_says_what_becomes_of_it_on_each_backend(edge: platform_edges.Edge) -> None:
+    assert set(edge.outcomes()) == set(platform_edges.ALL)
 
 
 def test_page_is_made_from_the_table() -> None:

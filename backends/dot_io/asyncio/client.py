@@ -27,7 +27,9 @@ from .._client import (
     check_query,
     no_first_query,
 )
+from .._dial import connect_error
 from .._opening import Unopened
+from .._transport import close
 from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
@@ -82,6 +84,7 @@ class Connecting(Unopened):
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._client: Client
+        self._is_used = False
 
     def __await__(self) -> Generator[Any, None, Client]:
         self._is_used = True
@@ -113,8 +116,11 @@ async def _connect(plan: Plan) -> Client:
         now = loop.time()
         client = Client(plan, plan.new_session(sock, now=now), connect_time=now - started)
         await client._start(sock)
+    except OSError as error:  # asyncio sets an option of TCP that some systems refuse where the peer has gone again
+        close(sock)
+        raise connect_error(plan.host, plan.port, error) from error
     except BaseException:
-        sock.close()
+        close(sock)
         raise
     await client._shake_hands(plan)
     return client

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import socket
 
-from .._dial import Dialling, remaining
+from .._dial import FAILURES, Dialling, remaining
 from .._lookup import Address, Lookup
+from .._transport import close
 
 
 async def dial(host: str, port: int, deadline: float) -> socket.socket:
@@ -65,7 +66,7 @@ async def _first_connected(
             address = attempts.pop(task)
             try:
                 return task.result()
-            except OSError as error:
+            except FAILURES as error:
                 dialling.failed(address, error)
 
 
@@ -75,7 +76,7 @@ async def _connect(address: Address) -> socket.socket:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, address.socket_address)
     except BaseException:
-        sock.close()
+        close(sock)
         raise
     return sock
 

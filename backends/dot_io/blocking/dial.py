@@ -9,9 +9,10 @@ import threading
 from collections.abc import Iterable
 
 from .._clock import monotonic
-from .._dial import Dialling, remaining
+from .._dial import FAILURES, Dialling, connect_error, remaining
 from .._lookup import Address, Lookup
-from .._transport import failure_of_connecting, start_connecting
+from .._transport import close, failure_of_connecting, start_connecting
+from ..errors import ConnectError
 
 
 def dial(host: str, port: int, deadline: float) -> socket.socket:
@@ -26,7 +27,7 @@ def dial(host: str, port: int, deadline: float) -> socket.socket:
             while (address := dialling.next_attempt(now=monotonic())) is not None:
                 try:
                     sock, is_connected = start_connecting(*address)
-                except OSError as error:
+                except FAILURES as error:
                     dialling.failed(address, error)
                 else:
                     if is_connected:
@@ -38,9 +39,13 @@ def dial(host: str, port: int, deadline: float) -> socket.socket:
                 if failure is None:
                     return sock
                 dialling.failed(address, failure)
+    except ConnectError:
+        raise
+    except OSError as error:  # the system cannot wait for them
+        raise connect_error(host, port, error) from error
     finally:
         for sock in attempts:
-            sock.close()
+            close(sock)
 
 
 def _look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:

@@ -29,6 +29,7 @@ from .._transport import (
     RECEIVE_SIZE,
     SendTimeout,
     acknowledge_at_once,
+    close,
     reset_on_close,
     send_at_once,
 )
@@ -174,7 +175,7 @@ class Driver:
         """Close the socket; call when no thread waits any more."""
         if self._unsent and self._socket.fileno() >= 0:
             reset_on_close(self._socket)
-        self._socket.close()
+        close(self._socket)
         self._poller.close()
 
     # Private methods.
@@ -262,19 +263,35 @@ class _Poller:
             self._wakers = wakers
 
     def wake(self) -> None:
-        if self._wakers is not None:
+        wakers = self._wakers
+        if wakers is not None:
             with contextlib.suppress(OSError):  # closed: nobody waits; or full: it is awake already
-                self._wakers[0].send(b"\0")
+                wakers[0].send(b"\0")
 
     def close(self) -> None:
         for end in self._wakers or ():
-            end.close()
+            close(end)
+
+    def _forget_wakers(self) -> None:
+        """They were closed beneath us, so their numbers may be others' by now; :meth:`share` makes new ones."""
+        wakers, self._wakers = self._wakers, None
+        for end in wakers or ():
+            number = end.detach()
+            if self._poll is not None:
+                with contextlib.suppress(KeyError):
+                    self._poll.unregister(number)
 
     def select(self, sock: socket.socket, reading: bool, writing: bool, timeout: float) -> bool:
         """Wait, at most ``timeout`` seconds, until the socket can be used or :meth:`wake` is called.
 
         Says whether the socket should be read: also when it has failed, since reading tells how.
         """
+        try:
+            return self._select(sock, reading, writing, timeout)
+        except (OSError, ValueError):  # a descriptor was closed beneath us, or the system cannot wait
+            return True
+
+    def _select(self, sock: socket.socket, reading: bool, writing: bool, timeout: float) -> bool:
         waker = None if self._wakers is None else self._wakers[1]
         if self._poll is not None:
             self._poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
@@ -288,5 +305,8 @@ class _Poller:
             is_woken = waker in readable
             is_readable = sock in readable or sock in failed
         if is_woken and waker is not None:
-            waker.recv(4096)
+            try:
+                waker.recv(4096)
+            except OSError:
+                self._forget_wakers()
         return is_readable

@@ -60,21 +60,27 @@ class SessionReads:
     def __init__(self, limit: float) -> None:
         self._left = limit
         self._lock = threading.Lock()
+        forgets_after_fork(self)
+
+    def forget_parents(self) -> None:
+        """In a forked child: what the parent has lost is lost here too; the lock may have been another thread's."""
+        self._lock = threading.Lock()
 
     def take(self) -> bool:
         """Whether one more may be read; the log tells of the last one."""
         with self._lock:
             self._left -= 1
-            if self._left == -1:
-                import logging  # which a program that asks one query has no need of
+            left = self._left
+        if left == -1:  # without the lock: a handler of the log may ask by a connection of its own
+            import logging  # which a program that asks one query has no need of
 
-                logging.getLogger("dot_io").warning(
-                    "this process has kept %d TLS sessions to resume, and keeps no more: this Python (%s) loses memory "
-                    "for each. Connections go on with full handshakes. Python 3.12.8 and 3.13.1 have this mended.",
-                    MAX_LEAKING_READS,
-                    sys.version.partition(" ")[0],
-                )
-            return self._left >= 0
+            logging.getLogger("dot_io").warning(
+                "this process has kept %d TLS sessions to resume, and keeps no more: this Python (%s) loses memory "
+                "for each. Connections go on with full handshakes. Python 3.12.8 and 3.13.1 have this mended.",
+                MAX_LEAKING_READS,
+                sys.version.partition(" ")[0],
+            )
+        return left >= 0
 
 
 _reads = SessionReads(
@@ -202,6 +208,11 @@ class ClientChains:
         self._maximum = maximum
         self._validity: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()  # connections of one context are often in several threads
+        forgets_after_fork(self)
+
+    def forget_parents(self) -> None:
+        """In a forked child: the lock may have been another thread's."""
+        self._lock = threading.Lock()
 
     def remember(self, chain: Sequence[CertificateFacts]) -> None:
         """A full handshake has validated this chain, from the client's certificate to its anchor."""

@@ -7,9 +7,9 @@ import socket
 
 import trio
 
-from .._dial import Dialling
+from .._dial import FAILURES, Dialling
 from .._lookup import Address, Lookup
-from .._transport import failure_of_connecting, start_connecting
+from .._transport import close, failure_of_connecting, start_connecting
 from .nursery import open_plain_nursery
 
 
@@ -66,7 +66,7 @@ class _Attempts:
             sock, is_connected = start_connecting(*address)
             if not is_connected:
                 await self._until_connected(sock)
-        except OSError as error:
+        except FAILURES as error:
             self._dialling.failed(address, error)
         else:
             self.connected.append(sock)
@@ -76,7 +76,7 @@ class _Attempts:
         try:
             await trio.lowlevel.wait_writable(sock)
         except BaseException:
-            sock.close()
+            close(sock)
             raise
         failure = failure_of_connecting(sock)
         if failure is not None:

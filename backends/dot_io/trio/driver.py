@@ -40,6 +40,7 @@ from .._transport import (
     RECEIVE_SIZE,
     SendTimeout,
     acknowledge_at_once,
+    close,
     reset_on_close,
     send_at_once,
 )
@@ -102,7 +103,7 @@ class Driver:
             if self._unsent:
                 reset_on_close(self._socket)
             trio.lowlevel.notify_closing(self._socket)
-            self._socket.close()
+            close(self._socket)
             try:
                 self._process_events(self._session.abort(now=trio.current_time()))
             finally:
@@ -171,7 +172,11 @@ class Driver:
                 while not self._is_over():
                     if not self._may_read():
                         await trio.sleep_forever()
-                    await trio.lowlevel.wait_readable(self._socket)
+                    if self._failure is None:
+                        try:
+                            await trio.lowlevel.wait_readable(self._socket)
+                        except OSError as error:  # the system cannot watch it; what is there already still counts
+                            self._fail(error)
                     self._act(self._receive())
             self._waiting = None
             # Where the process was stopped past a deadline, trio ends the wait without another look at the socket,
@@ -195,11 +200,11 @@ class Driver:
             self.flush()
 
     def _receive(self) -> bytes | None:
-        """What is there; ``None`` where after all there is nothing."""
+        """What is there; ``None`` where after all there is nothing, and the end where TCP has failed otherwise."""
         try:
             return self._socket.recv(RECEIVE_SIZE)
         except BlockingIOError:
-            return None
+            return None if self._failure is None else b""
         except OSError as error:
             self._fail(error)
             return b""
@@ -225,7 +230,7 @@ class Driver:
                 self.flush()
                 continue
             with trio.CancelScope(deadline=self._send_timeout.deadline) as self._pushing:
-                await trio.lowlevel.wait_writable(self._socket)
+                await self._until_writable()
             self._pushing = None
             self._send()
             self._watch_sending()
@@ -238,6 +243,13 @@ class Driver:
                 self.flush()
                 if self._waiting is not None:
                     self._waiting.cancel()  # it may be that nothing was read while nothing was taken
+
+    async def _until_writable(self) -> None:
+        try:
+            await trio.lowlevel.wait_writable(self._socket)
+        except OSError as error:
+            self._unsent = b""
+            self._fail(error)
 
     def _send(self) -> None:
         try:
