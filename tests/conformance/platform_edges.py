@@ -50,6 +50,8 @@ EDGES = (
         {
             INTERRUPTIONS: (
                 "a_forked_child_leaves_its_parents_connection_alone",
+                "a_forked_child_leaves_them_alone_whatever_became_of_others",
+                "a_client_whose_loop_has_ended_keeps_no_other_from_being_forgotten",
                 "a_child_that_only_exits_says_nothing",
             ),
             PROCESSES: (
