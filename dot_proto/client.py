@@ -411,7 +411,7 @@ class ClientConnection(Connection):
         return most is not None and self._silent_timeouts >= most and now - self._silent_since >= least
 
     def _count_cancelled(self, query: Query, now: float) -> None:
-        """A caller has stopped waiting; whoever does so each time, before a time-out, must hear of a dead server too."""
+        """A caller has stopped waiting.  Whoever does so each time, before a time-out, must hear of a dead server too."""
         if not self._was_sent(query) or query.asked_at < self._heard_at:
             return
         if self._cancelled_since <= self._heard_at:  # else others have been cancelled since the server was heard
