@@ -103,7 +103,6 @@ class ClientConnection(Connection):
         self._heard_at = -math.inf  # or counted a silent time-out at
         self._silent_since = math.inf
         self._silent_timeouts = 0
-        self._cancelled_since = -math.inf
         self._unsolicited = 0
         self._verdict: Verdict | None = None
         self._stated_timeout: float | None = None
@@ -207,7 +206,6 @@ class ClientConnection(Connection):
         if found is None:
             return False
         self._abandon(found)
-        self._count_cancelled(found, now)
         self._after_fate(now, self._undelivered)
         self._after_command(now)
         return True
@@ -409,15 +407,6 @@ class ClientConnection(Connection):
         configuration = self.configuration
         most, least = configuration.max_silent_timeouts, configuration.silence_timeout
         return most is not None and self._silent_timeouts >= most and now - self._silent_since >= least
-
-    def _count_cancelled(self, query: Query, now: float) -> None:
-        """A caller has stopped waiting.  Whoever does so each time, before a time-out, must hear of a dead server too."""
-        if not self._was_sent(query) or query.asked_at < self._heard_at:
-            return
-        if self._cancelled_since <= self._heard_at:  # else others have been cancelled since the server was heard
-            self._cancelled_since = query.asked_at
-        if now - self._cancelled_since >= self.configuration.longest_silence:
-            self._end(Step.PEER_SILENT, None, self._undelivered)
 
     # An id stays taken until its answer comes. A server that silently drops some queries, and answers the others,
     # would take one id after the other for good, until the connection is of no use. So a connection on which half of
