@@ -88,16 +88,13 @@ class Exchange(Query):
 class Outstanding:
     """The queries of one connection by wire id: pending ones, and abandoned ones whose ids stay taken."""
 
-    __slots__ = ("_draw", "_drawn", "_earliest", "_serial", "abandoned", "free", "pending")
+    __slots__ = ("_draw", "_drawn", "_earliest", "_serial", "abandoned", "pending")
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self.pending: dict[int, Query] = {}
         "Queries that have no fate yet, in the order in which they were asked."
         self.abandoned: dict[int, Query] = {}
         "Queries timed out or cancelled after they had been sent."
-        self.free: list[int] | None = None
-        """Every id that is free, once half of them are taken: whoever frees an id adds it.  ``None`` before, since
-        then the next free id is never far, and to keep such a list would be wasted."""
         self._draw = entropy
         self._drawn: list[int] = []
         self._serial = 0
@@ -106,19 +103,12 @@ class Outstanding:
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
 
-    def add(self, query: Query, wire_id: int | None = None) -> int:
-        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken.
-
-        The id is drawn, unless one that is free is given.
-        """
+    def add(self, query: Query) -> int:
+        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken."""
         pending = self.pending
-        if wire_id is not None:
-            if self.free is not None:
-                self.free.remove(wire_id)
-        else:
-            wire_id = self._drawn.pop() if self._drawn else self._draw_id()
-            if self.free is not None or wire_id in pending or wire_id in self.abandoned:
-                wire_id = self._free_id(wire_id)
+        wire_id = self._drawn.pop() if self._drawn else self._draw_id()
+        while wire_id in pending or wire_id in self.abandoned:
+            wire_id = (wire_id + 1) % IDS
         # The handle holds the id, so that finding a query by its handle needs no second table.
         query.handle = self._serial << 16 | wire_id
         self._serial += 1
@@ -127,24 +117,10 @@ class Outstanding:
             self._earliest = query.deadline
         return wire_id
 
-    def is_taken(self, wire_id: int) -> bool:
-        """Whether a query goes under this id, or has gone and its answer may still come."""
-        return wire_id in self.pending or wire_id in self.abandoned
-
-    def freed(self, wire_id: int) -> None:
-        """An id is free again."""
-        if self.free is not None:
-            self.free.append(wire_id)
-
     def find(self, handle: int) -> Query | None:
         """The pending query with this handle."""
         query = self.pending.get(handle & 0xFFFF)
         return query if query is not None and query.handle == handle else None
-
-    @property
-    def issued(self) -> int:
-        """How many queries have been registered so far."""
-        return self._serial
 
     def next_handle(self) -> int:
         """A number above every handle issued so far, and not above any later one."""
@@ -170,21 +146,6 @@ class Outstanding:
             del self.pending[query.wire_id]
         self._earliest = min((query.deadline for query in self.pending.values()), default=math.inf)
         return due
-
-    def _free_id(self, drawn: int) -> int:
-        """A free id, by one that was drawn and may be taken."""
-        free = self.free
-        if free is None or len(free) > IDS * 3 // 4:
-            self.free = None
-            if len(self) < IDS // 2:
-                while self.is_taken(drawn):
-                    drawn = (drawn + 1) % IDS
-                return drawn
-            # From here on the next free one may be far: with one id left, 32768 steps on the average.
-            free = self.free = [wire_id for wire_id in range(IDS) if not self.is_taken(wire_id)]
-        at = drawn % len(free)
-        free[at], free[-1] = free[-1], free[at]
-        return free.pop()
 
     def _draw_id(self) -> int:
         octets = self._draw(_DRAWN.size)

@@ -110,15 +110,10 @@ def question_end(message: bytes) -> int:
     return offset
 
 
-_OPT_START: Final = b"\0" + TYPE_OPT.to_bytes(2)
-"""The root, which is OPT's owner, and the type.  Two octets of class and the upper eight bits of the RCODE follow
-(RFC 6891, section 6.1.2)."""
-
-
 class Layout:
     """Where things lie in one message.  With :attr:`problem` set, what was found up to there."""
 
-    __slots__ = ("is_id_signed", "is_signed", "opt", "options", "problem", "question_end")
+    __slots__ = ("is_signed", "opt", "options", "problem", "question_end")
 
     def __init__(self) -> None:
         self.problem: str | None = None
@@ -130,9 +125,7 @@ class Layout:
         self.options: list[tuple[int, bytes]] = []
         "EDNS options in order: code and data."
         self.is_signed = False
-        "Whether the last record is TSIG or SIG(0): then no octet may change, but under TSIG the id."
-        self.is_id_signed = False
-        "Whether it is SIG(0), which signs the id too (RFC 2931, section 3.1)."
+        "Whether the last record is TSIG or SIG(0): then no octet but the id may change."
 
     def option(self, code: int) -> bytes | None:
         """The data of the last option with this code."""
@@ -158,22 +151,6 @@ def rcode(message: bytes) -> int:
     layout = walk(message)
     extended = 0 if layout.opt is None else message[layout.opt[0] + 5]
     return extended << 4 | message[3] & 15
-
-
-def is_error(message: bytes) -> bool:
-    """Whether the RCODE of 12 bits is another than NOERROR.
-
-    As :func:`rcode`, but without a walk through all the records of a zone transfer: only where there are octets that
-    might be an OPT with such an RCODE, a walk tells whether they are one.
-    """
-    if message[3] & 15:
-        return True
-    at = message.find(_OPT_START, 12)
-    while at >= 0:
-        if message[at + 5 : at + 6] > b"\0":
-            return rcode(message) != NOERROR
-        at = message.find(_OPT_START, at + 1)
-    return False
 
 
 def malformation(message: bytes) -> str | None:
@@ -210,7 +187,7 @@ def _walk(message: bytes, layout: Layout) -> None:
                 raise MessageError(f"octet {start}: TSIG is not the last record (RFC 8945, section 5.1)")
             layout.is_signed = True
         elif kind == TYPE_SIG and number == last:
-            layout.is_signed = layout.is_id_signed = message[data : data + 2] == b"\0\0"
+            layout.is_signed = message[data : data + 2] == b"\0\0"
     if offset != len(message):
         raise MessageError(f"octet {offset}: octets behind the last record")
 

@@ -171,13 +171,12 @@ class ClientConnection(Connection):
         if start & RESPONSE:
             raise LocalProtocolError("the message is a response (QR is 1), not a query")
         question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
-        own_id = None
         if question_end and self._adds:
             behind_id = splice_plain(message, question_end, self._added)
         elif question_end and len(message) <= question_end + OPT_FIXED:
             behind_id = message[2:]
         if behind_id is None:
-            question_end, behind_id, has_keepalive, own_id = self._prepared(message)
+            question_end, behind_id, has_keepalive = self._prepared(message)
         expected, question = start & COMPARED | RESPONSE, message[12:question_end]
         if multiple is not False:  # two calls, since one of either class is 8 % slower where this is compiled
             check_flag("multiple", multiple)
@@ -189,7 +188,7 @@ class ClientConnection(Connection):
             )
         else:
             query = Query(caller_id, expected, question, now, now + timeout, has_keepalive)
-        wire_id = outstanding.add(query, own_id)
+        wire_id = outstanding.add(query)
         self._outgoing[wire_id] = _PREFIX_AND_ID.pack(len(behind_id) + 2, wire_id) + behind_id
         if len(outstanding.pending) == 1:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is pending
@@ -221,7 +220,6 @@ class ClientConnection(Connection):
         if not isinstance(found, Exchange) or not found.has_answers:
             raise LocalProtocolError(f"query {shown(query)} is no exchange of several messages that is open and begun")
         del self._outstanding.pending[found.wire_id]
-        self._outstanding.freed(found.wire_id)
         self._after_fate(now, self._undelivered)
         self._after_command(now)
 
@@ -282,7 +280,7 @@ class ClientConnection(Connection):
             return events
         if data:
             self._heard_at, self._silent_timeouts = now, 0
-        pending, free, first_unsent = self._outstanding.pending, self._outstanding.free, self._first_unsent
+        pending, first_unsent = self._outstanding.pending, self._first_unsent
         unpack, known = _ID_AND_START.unpack_from, self._stated_option
         for message in self._deframer.feed(data):
             wire_id, start = unpack(message)
@@ -301,13 +299,11 @@ class ClientConnection(Connection):
                     continue
             self._unsolicited = 0
             more = False
-            if isinstance(query, Exchange) and not _message.is_error(message):
+            if isinstance(query, Exchange) and not message[3] & 15:
                 more = query.has_answers = True
                 query.deadline = now + query.timeout
             else:
                 del pending[wire_id]
-                if free is not None:
-                    free.append(wire_id)
             events.append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
             # The server's idle timeout is read from OPT and from nothing else, but most messages need no walk to OPT.
             # An option that states a timeout begins with four octets, of which the second is 11. Where the first such
@@ -352,31 +348,19 @@ class ClientConnection(Connection):
         chunks = list(self._outgoing.values())
         self._outgoing.clear()
         self._first_unsent = self._outstanding.next_handle()
-        if self._outstanding.issued >= self.configuration.max_queries and self._state is _OPEN:
-            self._drain(Step.KEY_LIMIT, math.inf)  # each query that is pending has a deadline of its own
         return chunks
 
     # Private methods.
 
-    def _prepared(self, message: bytes) -> tuple[int, bytes, bool, int | None]:
-        """Where a query's question ends, its octets behind the id as they go out, and whether keepalive is in them.
-
-        At last the id under which it has to go out, if that is not ours to choose: SIG(0) signs the header too, and
-        has no place for the id of before as TSIG has (RFC 2931, section 3.1; RFC 8945, section 4.2).
-        """
+    def _prepared(self, message: bytes) -> tuple[int, bytes, bool]:
+        """Where a query's question ends, its octets behind the id as they go out, and whether keepalive is in them."""
         layout = _message.walk(message)
         if layout.problem is not None:
             raise MessageError(f"the query is malformed: {layout.problem}")
-        own_id = int.from_bytes(message[:2]) if layout.is_id_signed else None
-        if own_id is not None and self._outstanding.is_taken(own_id):
-            raise TooManyQueriesError(
-                f"a query signed by SIG(0) goes out under its own id, and {own_id} is taken by another query of this "
-                "connection: wait until that has ended, or sign it under another id"
-            )
         prepared = splice(message, layout, self._added) if self._adds else message
         has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
         has_keepalive = has_option or (self.configuration.keepalive and prepared is not message)
-        return layout.question_end, prepared[2:], has_keepalive, own_id
+        return layout.question_end, prepared[2:], has_keepalive
 
     def _find(self, handle: int) -> Query | None:
         check_whole("query", handle, "number, a handle that send_query returned")
@@ -401,7 +385,6 @@ class ClientConnection(Connection):
                 self._timers.set(Slot.OVERDUE, self._overdue_at())
         else:
             del self._outgoing[query.wire_id]
-            self._outstanding.freed(query.wire_id)
 
     def _is_silent_for_too_long(self, now: float) -> bool:
         configuration = self.configuration
@@ -450,12 +433,11 @@ class ClientConnection(Connection):
         return None
 
     def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
-        if isinstance(query, Exchange) and not _message.is_error(message):
+        if isinstance(query, Exchange) and not message[3] & 15:
             # Nobody says any more which message is the last: the id stays taken, and a question may be missing.
             query.has_answers = True
         else:
             del self._outstanding.abandoned[query.wire_id]
-            self._outstanding.freed(query.wire_id)
         events.append(MessageDiscarded(message, DiscardReason.LATE, query.handle))
 
     def _read_keepalive(self, query: Query, message: bytes, now: float, events: list[Event]) -> None:

@@ -7,17 +7,12 @@ A value that makes no sense is refused when the configuration is made, with
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from ._edns import MAX_KEEPALIVE, QUERY_BLOCK, RESPONSE_BLOCK
 from ._framing import MAX_MESSAGE
 from ._message import NOTIFY, QUERY, UPDATE
 from .arguments import check_flag, check_seconds, check_whole, collected, is_number, shown
 from .errors import LocalProtocolError
-
-KEY_LIMIT: Final = 1 << 23
-"""Queries, each in a TLS record of its own, for which the keys of one connection are good.  AES-GCM is safe for 2^24.5
-records of full size (RFC 8446, section 5.5); a third is kept for responses that take several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +33,6 @@ class ClientConfiguration:
 
     max_in_flight: int = 1024
     "Queries pending, or abandoned with their ids still taken (RFC 7766, section 6.2.1); 1 to 65536."
-
-    max_queries: int = KEY_LIMIT
-    """Queries on one connection, until it takes no more and ends in order; looked at whenever queries leave.  The keys
-    of TLS should not protect more: ``ssl`` cannot ask for new ones."""
 
     max_unsolicited: int = 64
     "Messages in a row that answer nothing; one more ends the connection (RFC 5936, section 2.2.1, says discard)."
@@ -64,7 +55,6 @@ class ClientConfiguration:
         _at_least(0.0, query_timeout=self.query_timeout, close_timeout=self.close_timeout)
         _at_least(0.0, idle_timeout=self.idle_timeout, max_idle_timeout=self.max_idle_timeout)
         _between(1, 65_536, max_in_flight=self.max_in_flight)
-        _at_least(1, max_queries=self.max_queries)
         _at_least(0, max_unsolicited=self.max_unsolicited)
         _at_least(0.0, silence_timeout=self.silence_timeout)
         _at_least(1, max_silent_timeouts=1 if self.max_silent_timeouts is None else self.max_silent_timeouts)
@@ -94,7 +84,7 @@ class ServerConfiguration:
     hard_outstanding: int = 8192
     "Queries not yet answered beyond which the engine answers SERVFAIL by itself."
 
-    max_queries: int | None = KEY_LIMIT
+    max_queries: int | None = None
     "Queries on one connection until the client is asked to go; ``None``: any number (RFC 9210, section 4.2)."
 
     max_duration: float | None = None

@@ -58,7 +58,6 @@ MAX_IN_FLIGHT: Final = 64
 _ORDERLY_ENDS: Final = {
     Cause.PEER_CLOSED: "the server closed the connection",
     Cause.GO_AWAY: "the server takes no more queries on this connection (keepalive timeout 0)",
-    Cause.KEY_LIMIT: "the connection has carried as many queries as its keys should protect (max_queries)",
     Cause.EXHAUSTED: "the server has left too many queries unanswered on this connection",
     Cause.PEER_SILENT: "the server has fallen silent: queries timed out one after the other, and nothing came from it",
     Cause.IDLE: "the connection was closed after its idle timeout",

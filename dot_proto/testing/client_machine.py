@@ -85,7 +85,6 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
             keepalive=False,
             padding_block=None,
         ),
-        ClientConfiguration(max_in_flight=4, max_queries=6, max_idle_timeout=15.0),
         ClientConfiguration(max_in_flight=3, max_idle_timeout=2.0, idle_timeout=0.0, padding_block=None),
     )
     "One of them is drawn at the beginning."

@@ -115,8 +115,6 @@ class ClientModel(Model):
     "When octets last came, or a silent time-out was counted."
     silences: list[float] = field(default_factory=list[float])
     "When the queries were asked whose time-outs were counted since."
-    asked: int = 0
-    "Queries so far."
     overdue_at: float = math.inf
     "When the engine counts the queries that are unanswered past their time."
 
@@ -159,7 +157,6 @@ class ClientModel(Model):
     def ask(self, query: Query) -> None:
         """It is accepted, under the handle it has."""
         self.pending[query.handle] = query
-        self.asked += 1
         self.idle_at = math.inf
 
     def cancel(self, query: Query, now: float) -> bool:
@@ -201,10 +198,7 @@ class ClientModel(Model):
         """The queries that may leave now, in the order in which they were asked: none before the verdict."""
         if self.state is State.UNVERIFIED:
             return []
-        leaving = [query for query in self.pending.values() if query.wire_id is None]
-        if leaving and self.state is State.OPEN and self.asked >= self.configuration.max_queries:
-            self.drain(Cause.KEY_LIMIT, math.inf)
-        return leaving
+        return [query for query in self.pending.values() if query.wire_id is None]
 
     def hear(self, now: float) -> None:
         """Octets come, whatever they are."""

@@ -11,7 +11,6 @@ import pytest
 
 from dot_proto import (
     Cause,
-    ClientConfiguration,
     DiscardReason,
     Fault,
     LocalProtocolError,
@@ -19,7 +18,6 @@ from dot_proto import (
     QueryLost,
     QueryTimedOut,
     RemoteProtocolError,
-    ServerConfiguration,
     State,
     make_query,
 )
@@ -37,49 +35,6 @@ NOTIFY = b"\xbe\xef\x20\x00" + make_query("example.com", "SOA")[4:]
 
 def id_of(each: bytes) -> int:
     return int.from_bytes(each[:2])
-
-
-# The limit of keys (RFC 8446, section 5.5)
-
-
-def test_a_connection_ends_in_order_when_its_keys_have_protected_enough():
-    """KEY-1: what is owed still comes, and what was asked too late is safe to ask elsewhere."""
-    scene = Scene(max_queries=3)
-    asked = [scene.ask(f"{n}.example") for n in range(3)]
-    assert scene.client.state is State.DRAINING
-    assert scene.client.closing_for is Cause.KEY_LIMIT
-    with pytest.raises(LocalProtocolError, match="takes no more queries"):
-        scene.client.send_query(QUERY, now=scene.now)
-    for handle, wire in asked[:2]:
-        assert outcome(scene.receive(response_to(wire))) == [handle]
-    handle, wire = asked[2]
-    assert outcome(scene.receive(response_to(wire))) == [handle, closed(Cause.KEY_LIMIT)]
-
-
-def test_queries_held_for_the_verdict_leave_together_before_the_limit_counts():
-    """The limit is looked at when queries leave, so that none that was accepted is thrown away."""
-    scene = Scene(max_queries=1, verified=False)
-    handles = [scene.client.send_query(QUERY, now=scene.now) for _ in range(3)]
-    assert scene.client.state is State.UNVERIFIED
-    scene.client.verify_peer(TRUSTED, now=scene.now)
-    wires = scene.sent()
-    assert len(wires) == 3
-    assert scene.client.closing_for is Cause.KEY_LIMIT
-    assert outcome(scene.receive(*map(response_to, wires))) == [*handles, closed(Cause.KEY_LIMIT)]
-
-
-def test_a_close_that_has_begun_keeps_its_cause():
-    scene = Scene(max_queries=1, verified=False)
-    scene.client.send_query(QUERY, now=scene.now)
-    scene.client.verify_peer(TRUSTED, now=scene.now)
-    scene.client.close(now=scene.now)
-    (wire,) = scene.sent()
-    assert outcome(scene.receive(response_to(wire)))[1:] == [closed(Cause.LOCAL_CLOSE)]
-
-
-def test_the_limit_by_default():
-    """2^23 queries, in a record each, and as many responses of up to two records (RFC 8446, section 5.5)."""
-    assert ClientConfiguration().max_queries == ServerConfiguration().max_queries == 2**23
 
 
 # Deadlines

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dot_proto import (
     Cause,
@@ -15,11 +13,10 @@ from dot_proto import (
     QueryLost,
     QueryTimedOut,
     ResponseReceived,
-    TooManyQueriesError,
     make_query,
 )
 from dot_proto.query import encode_name
-from support.messages import AA, AXFR, COOKIE, QR, SIG, SOA, TC, message, opt, option, question_of, record, response_to
+from support.messages import AA, AXFR, COOKIE, QR, SOA, TC, message, opt, option, question_of, record, response_to
 from support.scenes import Scene, always, closed, outcome
 from support.vectors import load, octets
 
@@ -28,10 +25,6 @@ SEQUENCES = [each for each in MATCHING["sequences"] if each.get("role") != "serv
 MALFORMED = load("malformed")["cases"]
 
 NOTHING_ADDED = {"padding_block": None, "keepalive": False}
-
-
-def id_of(each: bytes) -> int:
-    return int.from_bytes(each[:2])
 
 
 def by_id(case) -> str:
@@ -398,27 +391,6 @@ def test_no_message_of_a_transfer_needs_its_question():
 
 
 @pytest.mark.parametrize("received", [0, 2])
-def test_an_extended_error_ends_a_transfer(received):
-    """FR-66: the RCODE has 12 bits, and BADVERS is NOERROR in its lower four (RFC 6891, section 6.1.3; MAT-23)."""
-    scene = Scene(entropy=always(7))
-    transfer, wire = scene.ask(TRANSFER, multiple=True)
-    scene.receive(*parts(wire, received))
-    (event,) = scene.receive(response_to(wire, additionals=[opt(rcode=1)]))
-    assert (event.query, event.more, event.rcode) == (transfer, False, 16)
-    assert id_of(scene.ask("two.example")[1]) == 7
-
-
-def test_an_extended_error_ends_a_transfer_that_was_given_up():
-    """FR-66: and its id is free, since nothing more will come under it."""
-    scene = Scene(entropy=always(7))
-    transfer, wire = scene.ask(TRANSFER, multiple=True)
-    scene.client.cancel(transfer, now=scene.now)
-    (event,) = scene.receive(response_to(wire, additionals=[opt(rcode=1)]))
-    assert event.reason is DiscardReason.LATE
-    assert id_of(scene.ask("two.example")[1]) == 7
-
-
-@pytest.mark.parametrize("received", [0, 2])
 def test_an_error_ends_a_transfer(received):
     """With the first message or later; the id is free at once (MAT-23)."""
     scene = Scene(entropy=always(7))
@@ -496,39 +468,3 @@ def test_an_error_is_the_last_message_of_an_abandoned_transfer():
     refusal = response_to(wire, rcode=5)
     assert scene.receive(refusal) == [MessageDiscarded(message=refusal, reason=DiscardReason.LATE, query=transfer)]
     assert scene.ask()[1][:2] == b"\0\7"
-
-
-# Messages whose signature covers their id
-
-SIG0 = octets(next(case["in"] for case in load("padding")["cases"] if case["id"] == "sig0-last"))
-"A query under the id 0x1234, with SIG(0) behind it."
-
-
-@given(st.integers(0, 0xFFFF), st.binary(min_size=4, max_size=4), st.booleans())
-def test_a_message_signed_by_sig0_is_not_changed(id, octets, has_opt):
-    """FR-61: no octet of it, the id neither (RFC 2931, section 3.1); its response is the caller's as it is."""
-    additionals = [*([opt(option(COOKIE, octets * 2))] if has_opt else []), record(b"\0", SIG, bytes(18) + octets)]
-    query = message(question_of(SIG0), id=id, additionals=additionals)
-    scene = Scene(entropy=always(id))
-    other, other_wire = scene.ask("other.example")
-    if id == id_of(other_wire):
-        assert outcome(scene.receive(response_to(other_wire))) == [other]
-    handle, wire = scene.ask(query)
-    assert wire == query
-    (event,) = scene.receive(response_to(wire))
-    assert (event.query, event.message[:2]) == (handle, query[:2])
-
-
-def test_an_id_that_is_signed_must_be_free():
-    """FR-61: another query has it, or had it and may still be answered; nothing is changed by the refusal."""
-    scene = Scene(entropy=always(0x1234))
-    taken, wire = scene.ask("other.example")
-    for _ in range(2):
-        with pytest.raises(TooManyQueriesError, match=r"SIG\(0\).*4660 is taken"):
-            scene.client.send_query(SIG0, now=scene.now)
-        assert scene.sent() == []
-        scene.client.cancel(taken, now=scene.now)
-    scene.receive(response_to(wire))
-    assert scene.ask(SIG0)[1] == SIG0
-    # And the other way round: a drawn id is never that of a signed query.
-    assert id_of(scene.ask("third.example")[1]) == 0x1235

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given
@@ -14,7 +13,6 @@ from dot_proto import DiscardReason, LocalProtocolError, make_query
 from dot_proto._matching import COMPARED, IDS, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from dot_proto._message import question_end
 from support.messages import QR, just_before, message, question_of, record, response_to
-from support.scenes import seeded
 from support.vectors import load, octets
 
 CASES = load("matching")["cases"]
@@ -309,64 +307,6 @@ def test_the_start_of_a_response(question, others, opcode):
         (message(b"" if question else question_of(QUERY), flags=QR | opcode << 11), False),
     ]:
         assert (int.from_bytes(response[2:6]) & COMPARED == query.expected) == same
-
-
-def crowd(outstanding: Outstanding, size: int) -> list[Query]:
-    return [added(outstanding) for _ in range(size)]
-
-
-def test_a_crowded_table_costs_no_search():
-    """FR-69: with one id left, a search for it took 20 ms; the entropy is read, and no other id tried."""
-    outstanding = Outstanding(seeded(1))
-    queries = crowd(outstanding, IDS - 1)
-    assert outstanding.free is not None
-    for n in range(300):
-        gone = queries.pop(n * 211 % len(queries))
-        del outstanding.pending[gone.wire_id]
-        outstanding.freed(gone.wire_id)
-        looks = len(outstanding.free)
-        queries.append(added(outstanding))
-        assert looks == 2
-        assert len(outstanding.free) == 1
-    assert len({query.wire_id for query in queries}) == IDS - 1
-
-
-def test_every_id_is_either_taken_or_free():
-    """Half of the ids abandoned, a quarter pending; then most of them are free again, and the list is let go."""
-    outstanding = Outstanding(seeded(2))
-    queries = crowd(outstanding, IDS * 3 // 4)
-    for query in queries[: IDS // 2]:
-        outstanding.abandoned[query.wire_id] = outstanding.pending.pop(query.wire_id)
-    assert outstanding.free is not None
-    assert sorted([*outstanding.free, *outstanding.pending, *outstanding.abandoned]) == list(range(IDS))
-    for query in queries[: IDS // 2 + 9000]:
-        (outstanding.abandoned if query.wire_id in outstanding.abandoned else outstanding.pending).pop(query.wire_id)
-        outstanding.freed(query.wire_id)
-    added(outstanding)
-    assert outstanding.free is None
-
-
-def test_an_id_that_is_given_leaves_the_list():
-    outstanding = Outstanding(seeded(3))
-    crowd(outstanding, IDS - 2)
-    assert outstanding.free is not None
-    first, last = outstanding.free
-    query = Query(b"\0\0", 0, b"", 0.0, 1.0, False)
-    assert outstanding.add(query, first) == first
-    assert outstanding.free == [last]
-
-
-def test_ids_of_a_crowded_table_are_drawn():
-    """They do not follow from one another, and are another set with another source."""
-    drawn = []
-    for seed in (4, 4, 5):
-        outstanding = Outstanding(seeded(seed))
-        crowd(outstanding, IDS - 2000)
-        drawn.append([query.wire_id for query in crowd(outstanding, 1000)])
-    assert drawn[0] == drawn[1]
-    assert drawn[0] != drawn[2]
-    steps = {b - a for a, b in pairwise(drawn[0])}
-    assert len(steps) > 900
 
 
 # Is this the answer?

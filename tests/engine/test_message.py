@@ -11,18 +11,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from dot_proto import MessageError, make_query
-from dot_proto._message import (
-    MAX_NAME,
-    edns_version,
-    is_error,
-    malformation,
-    opcode_of,
-    question_end,
-    rcode,
-    skip_name,
-    walk,
-)
-from support.messages import COOKIE, KEEPALIVE, OPT, PADDING, QR, SIG, TSIG, TXT, A, message, opt, option, record
+from dot_proto._message import MAX_NAME, edns_version, malformation, opcode_of, question_end, skip_name, walk
+from support.messages import COOKIE, KEEPALIVE, OPT, PADDING, SIG, TSIG, TXT, A, message, opt, option, record
 from support.vectors import load, octets
 
 MALFORMED = load("malformed")["cases"]
@@ -434,24 +424,3 @@ def test_a_query_of_ours():
     assert layout.problem is None
     assert layout.opt == (29, 40)
     assert layout.question_end == 29
-
-
-# Errors.
-
-
-@given(
-    st.integers(0, 4095),
-    st.lists(st.binary(max_size=40) | st.just(b"\0\0\x29\4\xd0\1\0\0\0\0\0"), max_size=4),
-    st.booleans(),
-)
-def test_an_error_is_seen_without_a_walk(code, texts, has_opt):
-    """FR-66: the same as the RCODE of 12 bits says, also where data looks like an OPT with an extended RCODE."""
-    answers = [record(b"\0", TXT, text) for text in texts]
-    additionals = [opt(rcode=code >> 4)] if has_opt else []
-    octets = message(flags=QR | code & 15, answers=answers, additionals=additionals)
-    assert is_error(octets) == (rcode(octets) != 0)
-
-
-@given(st.binary(min_size=12, max_size=80))
-def test_an_error_in_any_octets(octets):
-    assert is_error(octets) == (rcode(octets) != 0)

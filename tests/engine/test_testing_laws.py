@@ -752,8 +752,8 @@ ANSWERS = {
     "query": (QUERY, False),
     "other opcode": (response_to(make_query("a.example")[:2] + b"\x28" + QUERY[3:]), False),
     "no question, SERVFAIL": (message(flags=0x8002), True),
-    "no question, NOERROR": (message(flags=0x8000), True),
-    "no question, NXDOMAIN": (message(flags=0x8003), True),
+    "no question, NOERROR": (message(flags=0x8000), False),
+    "no question, NXDOMAIN": (message(flags=0x8003), False),
     "two questions": (message(QUERY[12:-11] * 2, flags=0x8000).replace(b"\0\1", b"\0\2", 1), False),
 }
 

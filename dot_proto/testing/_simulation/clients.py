@@ -313,8 +313,6 @@ class CheckedClient(CheckedConnection):
         self._count_overdue()
         is_exhausted = cause is not Cause.EXHAUSTED or 2 * self._most_overdue >= configuration.max_in_flight
         self.scheduler.require(is_exhausted, "{}: exhausted by {} queries", self.name, self._most_overdue)
-        is_used_up = cause is not Cause.KEY_LIMIT or len(self._handles) >= configuration.max_queries
-        self.scheduler.require(is_used_up, "{}: used up by {} queries", self.name, len(self._handles))
         due = configuration.max_silent_timeouts or 0
         is_silent = cause is not Cause.PEER_SILENT or self._timed_out_unheard >= due
         self.scheduler.require(is_silent, "{}: silent after {} time-outs", self.name, self._timed_out_unheard)

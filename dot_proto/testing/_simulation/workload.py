@@ -225,7 +225,6 @@ class Program:
             max_idle_timeout=scheduler.pick([300.0, 5.0]),
             close_timeout=scheduler.pick([2.0, 0.0, 30.0]),
             max_in_flight=scheduler.pick([1_024, 1_024, 16, 4, 1]),
-            max_queries=scheduler.pick([1 << 23, 1 << 23, 5]),
             max_unsolicited=scheduler.pick([64, 64, 3, 0]),
             padding_block=scheduler.pick([128, 128, None]),
             keepalive=scheduler.pick([True, True, False]),
