@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from ._message import HEADER, QR
+from ._message import HEADER, NOERROR, NXDOMAIN, QR, QUERY, rcode
 from .arguments import wrong
 from .errors import LocalProtocolError
 from .events import DiscardReason
@@ -168,10 +168,9 @@ def mismatch(query: Query, message: bytes) -> DiscardReason | None:
         return DiscardReason.NOT_A_RESPONSE
     if flags >> 11 & 15 != query.opcode:
         return DiscardReason.OPCODE_MISMATCH
-    # RFC 7766, section 7: the question is compared if there is one. Some servers leave it out (large public ones in
-    # NXDOMAIN), and inside an authenticated session, where every id is one query's alone, the id decides.
     if questions == 0:
-        return None
+        excused = query.question_count == 0 or _has_answers(query) or _excuses_no_question(query, message)
+        return None if excused else DiscardReason.QUESTION_MISSING
     if questions != 1 or query.question_count != 1:
         return DiscardReason.QUESTION_MISMATCH
     return None if _same_question(query.question, message) else DiscardReason.QUESTION_MISMATCH
@@ -186,3 +185,18 @@ def _same_question(question: bytes, message: bytes) -> bool:
     end = 12 + len(question)
     theirs = message[12:end]
     return theirs[-4:] == question[-4:] and theirs[:-4].lower() == question[:-4].lower()
+
+
+def _has_answers(query: Query) -> bool:
+    return isinstance(query, Exchange) and query.has_answers
+
+
+def _excuses_no_question(query: Query, message: bytes) -> bool:
+    """Whether a response may have left out the question.
+
+    RFC 7766, section 7, lets any; but a NOERROR or NXDOMAIN about nobody's question is no answer, so for opcode
+    QUERY only errors are excused.  The RCODE has 12 bits (RFC 6891, section 6.1.3).
+    """
+    if query.opcode != QUERY:
+        return True
+    return rcode(message) not in (NOERROR, NXDOMAIN)

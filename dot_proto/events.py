@@ -116,6 +116,8 @@ class DiscardReason(enum.Enum):
     "The opcode is not that of the query (RFC 1035, section 4.1.1)."
     QUESTION_MISMATCH = "question-mismatch"
     "Name (without regard to ASCII case), type or class differ, or the question cannot be read."
+    QUESTION_MISSING = "question-missing"
+    "An empty question section where the RCODE does not excuse it."
     LATE = "late"
     "The right answer to a query that had timed out or been cancelled; its id is free again."
 

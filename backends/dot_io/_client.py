@@ -72,6 +72,7 @@ _DISCARDS: Final = {
     DiscardReason.NOT_A_QUERY: "that is a response and no query (QR 1)",
     DiscardReason.OPCODE_MISMATCH: "with another opcode than the query's",
     DiscardReason.QUESTION_MISMATCH: "with another question than the query's",
+    DiscardReason.QUESTION_MISSING: "without a question",
     DiscardReason.LATE: "too late for its query",
 }
 "For people: the messages that answer nothing, after 'a message'."

@@ -91,7 +91,9 @@ class Answer:
         if self.opcode != query.opcode:
             return DiscardReason.OPCODE_MISMATCH
         if self.question is None:
-            return None
+            is_error = self.rcode not in (0, NXDOMAIN)
+            excused = is_error or query.begun or query.opcode != QUERY
+            return None if excused else DiscardReason.QUESTION_MISSING
         same_name = self.question[:-4].lower() == query.question[:-4].lower()
         same_type_and_class = self.question[-4:] == query.question[-4:]
         return None if same_name and same_type_and_class else DiscardReason.QUESTION_MISMATCH

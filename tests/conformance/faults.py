@@ -235,12 +235,6 @@ EVERY = (
     # What is odd, and no fault.
     Fault("tls-1.2", "has TLS 1.2 alone", peer.serve, ((OK, OK),), tls=Tls(version=ssl.TLSVersion.TLSv1_2)),
     Fault("tls-1.3", "has TLS 1.3 alone", peer.serve, ((OK, OK),), tls=Tls(version=ssl.TLSVersion.TLSv1_3)),
-    Fault(
-        "without-question",
-        "leaves the question out of its responses, NXDOMAIN and NOERROR too",
-        peer.without_question,
-        ((OK, OK, OK), (OK,)),
-    ),
     Fault("one-octet", "sends one octet a TLS record", peer.one_octet_a_record, ((OK, OK), (OK,))),
     Fault("backwards", "answers in the opposite order", peer.answers_backwards, ((OK,) * 4, (OK,))),
     Fault("longest", "answers with 65535 octets", peer.answers_at_length, ((OK,), (OK,))),

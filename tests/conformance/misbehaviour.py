@@ -12,7 +12,7 @@ import ssl
 
 from dot_proto import MAX_MESSAGE, ClientConfiguration, make_query
 from support.forging import CLOSE_NOTIFY, FATAL, INTERNAL_ERROR, USER_CANCELED, WARNING, ForgingCaller
-from support.messages import KEEPALIVE, message, opt, option, record, response_to, stream_of
+from support.messages import KEEPALIVE, opt, option, record, response_to, stream_of
 from support.peers import GIVE_UP, Caller, Script, answer, name_in
 from support.records import ALERT
 
@@ -156,14 +156,6 @@ def wrong_id(caller: Caller) -> None:
 def wrong_question(caller: Caller) -> None:
     first, second = asked(caller, 2)
     caller.send(first[:2] + UNSOLICITED[2:], answer(second))
-    serve(caller)
-
-
-def without_question(caller: Caller) -> None:
-    """Each response is a header with NXDOMAIN, NOERROR or REFUSED, and nothing behind it."""
-    first, second, third = asked(caller, 3)
-    caller.send(*(message(id=int.from_bytes(q[:2]), flags=0x8180 | rcode) for q, rcode in ((first, 3), (second, 0))))
-    caller.send(message(id=int.from_bytes(third[:2]), flags=0x8185))
     serve(caller)
 
 

@@ -93,7 +93,7 @@ def fate_of(query: bytes, result: Any) -> Fate:
     """What came of a query, or ``connect()``, in the terms of the table."""
     if isinstance(result, bytes):
         assert result[:2] == query[:2]
-        assert question_of(result) in (question_of(query), b"")  # which the id decides (FR-6)
+        assert question_of(result) == question_of(query)
         return OK
     assert isinstance(result, DoTError), repr(result)
     says = str(result)

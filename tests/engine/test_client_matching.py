@@ -47,6 +47,7 @@ VERDICTS = {
     "not-a-response": DiscardReason.NOT_A_RESPONSE,
     "opcode-mismatch": DiscardReason.OPCODE_MISMATCH,
     "question-mismatch": DiscardReason.QUESTION_MISMATCH,
+    "question-missing": DiscardReason.QUESTION_MISSING,
     "malformed:name-truncated": DiscardReason.QUESTION_MISMATCH,
 }
 
@@ -89,6 +90,7 @@ ASKED = make_query("example.com", message_id=0x1234)
 NAMED_255 = octets(next(case["wire"] for case in MALFORMED if case["id"] == "name-of-255"))
 
 NOT_OURS = {
+    "bare-header": DiscardReason.QUESTION_MISSING,
     "question-missing": DiscardReason.QUESTION_MISMATCH,
     "name-cut": DiscardReason.QUESTION_MISMATCH,
     "name-without-root": DiscardReason.QUESTION_MISMATCH,
@@ -382,12 +384,13 @@ def test_an_exchange_that_has_not_begun_cannot_be_ended():
     assert scene.ask("two.example")[1][:2] == b"\0\x08"
 
 
-def test_no_message_of_a_transfer_needs_its_question():
+def test_the_first_message_of_a_transfer_needs_its_question():
     """(MAT-9, MAT-10)."""
     scene = Scene()
     transfer, wire = scene.ask(TRANSFER, multiple=True)
-    _, continuation = parts(wire, 2)
-    assert outcome(scene.receive(continuation, continuation)) == [transfer, transfer]
+    first, continuation = parts(wire, 2)
+    assert scene.receive(continuation)[0].reason is DiscardReason.QUESTION_MISSING
+    assert outcome(scene.receive(first, continuation)) == [transfer, transfer]
 
 
 @pytest.mark.parametrize("received", [0, 2])

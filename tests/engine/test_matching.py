@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from dot_proto import DiscardReason, LocalProtocolError, make_query
 from dot_proto._matching import COMPARED, IDS, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from dot_proto._message import question_end
-from support.messages import QR, just_before, message, question_of, record, response_to
+from support.messages import QR, just_before, message, opt, question_of, record, response_to
 from support.vectors import load, octets
 
 CASES = load("matching")["cases"]
@@ -321,6 +321,7 @@ VERDICTS = {
     "not-a-response": DiscardReason.NOT_A_RESPONSE,
     "opcode-mismatch": DiscardReason.OPCODE_MISMATCH,
     "question-mismatch": DiscardReason.QUESTION_MISMATCH,
+    "question-missing": DiscardReason.QUESTION_MISSING,
     "malformed:name-truncated": DiscardReason.QUESTION_MISMATCH,
 }
 
@@ -336,16 +337,28 @@ def test_the_verdicts(case):
 
 @pytest.mark.parametrize("rcode", range(16))
 @pytest.mark.parametrize("opcode", [0, 4, 5])
-@pytest.mark.parametrize("is_multiple", [False, True])
-def test_a_response_without_a_question(is_multiple, opcode, rcode):
-    """FR-6: the question is compared if there is one; otherwise the id decides (RFC 7766, section 7; MAT-9, MAT-10).
+def test_a_response_without_a_question(opcode, rcode):
+    """Excused for errors but NXDOMAIN, and for opcodes other than QUERY (MAT-9, MAT-10)."""
+    query = asked(message(question_of(QUERY), flags=opcode << 11))
+    response = message(flags=QR | opcode << 11 | rcode)
+    excused = opcode != 0 or rcode not in (0, 3)
+    assert mismatch(query, response) is (None if excused else DiscardReason.QUESTION_MISSING)
 
-    Whatever the RCODE, and in the first message of an exchange as in those behind it (RFC 5936, section 2.2.1).
-    """
-    query = added(Outstanding(counting), message(question_of(QUERY), flags=opcode << 11), is_multiple=is_multiple)
-    assert mismatch(query, message(flags=QR | opcode << 11 | rcode)) is None
-    assert mismatch(query, message(flags=opcode << 11 | rcode)) is DiscardReason.NOT_A_RESPONSE
-    assert mismatch(query, message(flags=QR | (opcode ^ 1) << 11 | rcode)) is DiscardReason.OPCODE_MISMATCH
+
+def test_the_first_message_of_an_exchange_has_its_question():
+    """Those behind it may leave it out (MAT-10, XOT-4; RFC 5936, section 2.2.1)."""
+    exchange = added(Outstanding(counting), is_multiple=True)
+    assert isinstance(exchange, Exchange)
+    assert mismatch(exchange, message(flags=QR)) is DiscardReason.QUESTION_MISSING
+    exchange.has_answers = True
+    assert mismatch(exchange, message(flags=QR)) is None
+
+
+@pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, False), (1, 0, True), (1, 3, True)])
+def test_the_rcode_has_twelve_bits(upper, lower, excused):
+    """BADVERS is an error although its lower four bits say NOERROR (EDN-2, MAT-9)."""
+    response = message(flags=QR | lower, additionals=[opt(rcode=upper)])
+    assert mismatch(asked(), response) is (None if excused else DiscardReason.QUESTION_MISSING)
 
 
 @pytest.mark.parametrize("count", [2, 256, 257, 65_535])

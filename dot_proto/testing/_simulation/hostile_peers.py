@@ -138,12 +138,12 @@ class HostileServer:
         self._say(right[:2] + bytes([right[2] ^ 0x10]) + right[3:])
 
     def _no_question(self, query: bytes, position: int) -> None:
-        """No response needs its question (RFC 7766, section 7)."""
-        opcode = int.from_bytes(query[2:4]) & 0x7800
-        self._say(message(id=int.from_bytes(query[:2]), flags=QR | opcode), position)
+        """No answer with opcode QUERY; behind the first message of a zone transfer it would be one (MAT-10)."""
+        is_plain = query[2] & 0x78 == 0 and question_of(query)[-4:-2] == b"\0\1"
+        self._say(message(id=int.from_bytes(query[:2]), flags=QR)) if is_plain else self._answer(query, position)
 
     def _bare_error(self, query: bytes, position: int) -> None:
-        """A bare header, as servers send that could read no more than the id."""
+        """An error needs no question (RFC 7766, section 7)."""
         opcode = int.from_bytes(query[2:4]) & 0x7800
         self._say(message(id=int.from_bytes(query[:2]), flags=QR | opcode | 5), position)
 
