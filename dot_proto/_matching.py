@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from ._message import HEADER, NOERROR, NXDOMAIN, QR, QUERY, rcode
+from ._message import HEADER, QR, QUERY, is_error
 from .errors import LocalProtocolError
 from .events import DiscardReason
 
@@ -166,8 +166,7 @@ def mismatch(query: Query, message: bytes) -> DiscardReason | None:
     if flags >> 11 & 15 != query.opcode:
         return DiscardReason.OPCODE_MISMATCH
     if questions == 0:
-        excused = query.question_count == 0 or _has_answers(query) or _excuses_no_question(query, message)
-        return None if excused else DiscardReason.QUESTION_MISSING
+        return DiscardReason.QUESTION_MISSING if _needs_question(query, message) else None
     if questions != 1 or query.question_count != 1:
         return DiscardReason.QUESTION_MISMATCH
     return None if _same_question(query.question, message) else DiscardReason.QUESTION_MISMATCH
@@ -184,16 +183,13 @@ def _same_question(question: bytes, message: bytes) -> bool:
     return theirs[-4:] == question[-4:] and theirs[:-4].lower() == question[:-4].lower()
 
 
-def _has_answers(query: Query) -> bool:
-    return isinstance(query, Exchange) and query.has_answers
+def _needs_question(query: Query, message: bytes) -> bool:
+    """Whether a message is no answer to this query unless it repeats the question.
 
-
-def _excuses_no_question(query: Query, message: bytes) -> bool:
-    """Whether a response may have left out the question.
-
-    RFC 7766, section 7, lets any; but a NOERROR or NXDOMAIN about nobody's question is no answer, so for opcode
-    QUERY only errors are excused.  The RCODE has 12 bits (RFC 6891, section 6.1.3).
+    RFC 7766, section 7: the question is compared where there is one.  Some servers send none, and inside TLS nobody but
+    the server can have sent the message, so that the id decides.  Only the first message of several must have its
+    question (RFC 5936, section 2.2.1), unless it is an error: those behind it may have none, and one of an earlier
+    transfer, whose id is free again since the caller took it for over, must not be taken for the beginning of this.
     """
-    if query.opcode != QUERY:
-        return True
-    return rcode(message) not in (NOERROR, NXDOMAIN)
+    is_unbegun = isinstance(query, Exchange) and not query.has_answers
+    return is_unbegun and query.opcode == QUERY and query.question_count > 0 and not is_error(message)

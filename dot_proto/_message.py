@@ -58,6 +58,9 @@ OPTION_PADDING: Final = 12
 MAX_NAME: Final = 255
 "Octets of a name on the wire (RFC 1035, section 2.3.4)."
 
+_OPT_START: Final = b"\0" + TYPE_OPT.to_bytes(2)
+"How every OPT record begins: the root as its owner, and its type (RFC 6891, section 6.1.2)."
+
 _RECORD: Final = struct.Struct("!HHIH")
 _OPTION: Final = struct.Struct("!HH")
 
@@ -149,8 +152,28 @@ def walk(message: bytes) -> Layout:
 def rcode(message: bytes) -> int:
     """The RCODE of 12 bits: four of the header, eight of OPT where there is one (RFC 6891, section 6.1.3)."""
     layout = walk(message)
-    extended = 0 if layout.opt is None else message[layout.opt[0] + 5]
+    # Where the owner is not the root, as it must be, the eight bits lie elsewhere, and nobody can rely on them.
+    has_more = layout.opt is not None and not message[layout.opt[0]]
+    extended = message[layout.opt[0] + 5] if layout.opt is not None and has_more else 0
     return extended << 4 | message[3] & 15
+
+
+def is_error(message: bytes) -> bool:
+    """Whether the RCODE of 12 bits is anything but NOERROR, without a walk over the records of nearly all messages.
+
+    A message of a transfer has hundreds of records, and OPT behind them.  Wherever the octets with which an OPT begins
+    occur, in OPT itself or in other data, the upper bits would stand three octets behind; only where these are not 0,
+    it matters which of the two it is.
+    """
+    if message[3] & 15:
+        return True
+    end = len(message) - 5
+    start = message.find(_OPT_START, HEADER.size)
+    while 0 <= start < end:
+        if message[start + 5]:
+            return rcode(message) != NOERROR
+        start = message.find(_OPT_START, start + 1)
+    return False
 
 
 def malformation(message: bytes) -> str | None:

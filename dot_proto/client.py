@@ -267,7 +267,7 @@ class ClientConnection(Connection):
                     continue
             self._unsolicited = 0
             more = False
-            if isinstance(query, Exchange) and not message[3] & 15:
+            if isinstance(query, Exchange) and not _message.is_error(message):
                 more = query.has_answers = True
                 query.deadline = now + query.timeout
             else:
@@ -398,7 +398,7 @@ class ClientConnection(Connection):
         return None
 
     def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
-        if isinstance(query, Exchange) and not message[3] & 15:
+        if isinstance(query, Exchange) and not _message.is_error(message):
             # Nobody says any more which message is the last: the id stays taken, and a question may be missing.
             query.has_answers = True
         else:

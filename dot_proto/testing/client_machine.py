@@ -42,6 +42,8 @@ ANSWERS = [
     "refused-without-question",
     "without-question",
     "nxdomain-without-question",
+    "badvers",
+    "badvers-without-question",
     "echo",
     "other-opcode",
     "other-name",
@@ -304,6 +306,10 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
                 return Answer(wire_id, None, opcode, keepalive=keepalive)
             case "nxdomain-without-question":
                 return Answer(wire_id, None, opcode, rcode=3, keepalive=keepalive)
+            case "badvers":
+                return Answer(wire_id, question, opcode, rcode=16, keepalive=keepalive)
+            case "badvers-without-question":
+                return Answer(wire_id, None, opcode, rcode=16, keepalive=keepalive)
             case "echo":
                 return Answer(wire_id, question, opcode, is_response=False)
             case "other-opcode":

@@ -23,8 +23,8 @@ from ..events import (
 from .connection_machine import Model
 from .messages import KEEPALIVE, PADDING, QR, message, opt, option, question_of
 
-QUERY, NXDOMAIN = 0, 3
-"An opcode and an RCODE (RFC 1035, section 4.1.1)."
+QUERY = 0
+"An opcode (RFC 1035, section 4.1.1)."
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Answer:
     "``None``: the section is empty."
     opcode: int = QUERY
     rcode: int = 0
-    "0 to 15."
+    "0 to 4095: what is above 15 is in OPT (RFC 6891, section 6.1.3)."
     is_response: bool = True
     keepalive: bytes | None = None
     "The option's data; ``None``: no option."
@@ -80,8 +80,9 @@ class Answer:
     @property
     def octets(self) -> bytes:
         """The message."""
-        flags = QR * self.is_response | self.opcode << 11 | self.rcode
-        opts = [] if self.keepalive is None else [opt(option(KEEPALIVE, self.keepalive))]
+        flags = QR * self.is_response | self.opcode << 11 | self.rcode & 15
+        options = [] if self.keepalive is None else [option(KEEPALIVE, self.keepalive)]
+        opts = [opt(*options, rcode=self.rcode >> 4)] if options or self.rcode > 15 else []
         return message(self.question or b"", id=self.wire_id, flags=flags, additionals=opts)
 
     def objection(self, query: Query) -> DiscardReason | None:
@@ -91,9 +92,8 @@ class Answer:
         if self.opcode != query.opcode:
             return DiscardReason.OPCODE_MISMATCH
         if self.question is None:
-            is_error = self.rcode not in (0, NXDOMAIN)
-            excused = is_error or query.begun or query.opcode != QUERY
-            return None if excused else DiscardReason.QUESTION_MISSING
+            needs_one = query.multiple and not query.begun and query.opcode == QUERY and self.rcode == 0
+            return DiscardReason.QUESTION_MISSING if needs_one else None
         same_name = self.question[:-4].lower() == query.question[:-4].lower()
         same_type_and_class = self.question[-4:] == query.question[-4:]
         return None if same_name and same_type_and_class else DiscardReason.QUESTION_MISMATCH

@@ -9,9 +9,10 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from itertools import cycle
 
 from dot_proto import MAX_MESSAGE, ClientConfiguration, make_query
-from support.messages import KEEPALIVE, opt, option, record, response_to, stream_of
+from support.messages import KEEPALIVE, QR, message, opt, option, question_of, record, response_to, stream_of
 from support.peers import GIVE_UP, Caller, answer, name_in
 
 UNSOLICITED = answer(make_query("nobody.asked.example", message_id=0x5A5A))
@@ -119,6 +120,15 @@ def answers_backwards(caller: Caller) -> None:
 def answers_late(caller: Caller) -> None:
     caller.send(*map(answer, caller.queries(2)))
     serve(caller)
+
+
+def leaves_out_the_question(caller: Caller) -> None:
+    """NXDOMAIN and NOERROR in turn; a record has the name, so that the test can tell which answer it got."""
+    for rcode in cycle((3, 0)):
+        query = caller.query()
+        owned = record(question_of(query)[:-4])
+        sections: dict[str, list[bytes]] = {"authorities" if rcode else "answers": [owned]}
+        caller.send(message(id=int.from_bytes(query[:2]), flags=QR | rcode, **sections))
 
 
 def answers_at_length(caller: Caller) -> None:

@@ -15,12 +15,15 @@ from dot_proto import (
     Cause,
     ClientConnection,
     ConnectionClosed,
+    DiscardReason,
     LocalProtocolError,
+    MessageDiscarded,
     QueryLost,
     QueryTimedOut,
     ResponseReceived,
     State,
 )
+from dot_proto._matching import Exchange
 from dot_proto._timers import Slot
 from dot_proto.testing.client_machine import ANSWERS, EVIDENCE, MISTAKES, always_seven
 from dot_proto.testing.connection_machine import ENDS
@@ -129,6 +132,40 @@ class AsksOnAfterTheLastCall(Client):
 class TakesAnyAnswer(Client):
     def _match(self, message, wire_id, events):
         return self._outstanding.pending.get(wire_id) or super()._match(message, wire_id, events)
+
+
+class InsistsOnAQuestion(Client):
+    """FR-6."""
+
+    def _match(self, message, wire_id, events):
+        query = super()._match(message, wire_id, events)
+        if query is None or message[4:6] != b"\0\0" or message[3] & 15 not in (0, 3):
+            return query
+        events.append(MessageDiscarded(message, DiscardReason.QUESTION_MISSING, query.handle))
+        return None
+
+
+class ReadsFourBitsOfAnRcode(Client):
+    """FR-66."""
+
+    def _discard_late(self, query, message, events):
+        super()._discard_late(query, message, events)
+        if isinstance(query, Exchange) and not message[3] & 15:
+            self._outstanding.abandoned[query.wire_id] = query
+
+
+class EndsNoExchangeByBadvers(Client):
+    """FR-66."""
+
+    def receive_data(self, data, *, now):
+        pending = dict(self._outstanding.pending)
+        events = super().receive_data(data, now=now)
+        for event in events:
+            if isinstance(event, ResponseReceived) and event.rcode == 16 and self.state is State.OPEN:
+                query = pending[event.query & 0xFFFF]
+                if isinstance(query, Exchange):
+                    self._outstanding.pending[query.wire_id] = query
+        return events
 
 
 class IsStrictAboutCase(Client):

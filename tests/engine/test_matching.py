@@ -329,36 +329,49 @@ VERDICTS = {
 @pytest.mark.parametrize("case", [case for case in CASES if case["verdict"] != "unknown-id"], ids=by_id)
 def test_the_verdicts(case):
     """As RFC 7766, section 7, and RFC 5452, section 9.1, were read elsewhere (MAT-5 to MAT-12, MAT-19, MAT-20)."""
-    query = added(Outstanding(counting), octets(case["query"]), is_multiple=case["continuation"])
+    query = added(Outstanding(counting), octets(case["query"]), is_multiple=case["id"].startswith("axfr"))
     if isinstance(query, Exchange):
-        query.has_answers = True
+        query.has_answers = case["continuation"]
     assert mismatch(query, octets(case["response"])) is VERDICTS[case["verdict"]]
 
 
 @pytest.mark.parametrize("rcode", range(16))
 @pytest.mark.parametrize("opcode", [0, 4, 5])
 def test_a_response_without_a_question(opcode, rcode):
-    """Excused for errors but NXDOMAIN, and for opcodes other than QUERY (MAT-9, MAT-10)."""
+    """FR-6: whatever it says, the question is compared where there is one (RFC 7766, section 7; MAT-9, MAT-10)."""
     query = asked(message(question_of(QUERY), flags=opcode << 11))
-    response = message(flags=QR | opcode << 11 | rcode)
-    excused = opcode != 0 or rcode not in (0, 3)
-    assert mismatch(query, response) is (None if excused else DiscardReason.QUESTION_MISSING)
+    assert mismatch(query, message(flags=QR | opcode << 11 | rcode)) is None
+    assert mismatch(query, message(flags=QR | opcode << 11 | rcode, answers=[record(b"\0")])) is None
+    for other in (message(flags=opcode << 11 | rcode), message(flags=QR | (opcode ^ 1) << 11 | rcode)):
+        assert mismatch(query, other) in (DiscardReason.NOT_A_RESPONSE, DiscardReason.OPCODE_MISMATCH)
 
 
 def test_the_first_message_of_an_exchange_has_its_question():
-    """Those behind it may leave it out (MAT-10, XOT-4; RFC 5936, section 2.2.1)."""
+    """Those behind it may leave it out (MAT-10, XOT-4; RFC 5936, section 2.2.1), and errors may."""
     exchange = added(Outstanding(counting), is_multiple=True)
     assert isinstance(exchange, Exchange)
     assert mismatch(exchange, message(flags=QR)) is DiscardReason.QUESTION_MISSING
+    for rcode in range(1, 16):
+        assert mismatch(exchange, message(flags=QR | rcode)) is None
     exchange.has_answers = True
     assert mismatch(exchange, message(flags=QR)) is None
 
 
-@pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, False), (1, 0, True), (1, 3, True)])
+@pytest.mark.parametrize("wire", [QUERY[:-11], message(question_of(QUERY), flags=5 << 11), message()])
+def test_which_exchanges_need_a_question(wire):
+    """Those of opcode QUERY that have one themselves (MAT-10)."""
+    exchange = added(Outstanding(counting), wire, is_multiple=True)
+    needs_one = exchange.opcode == 0 and exchange.question_count == 1
+    response = message(flags=QR | exchange.opcode << 11)
+    assert mismatch(exchange, response) is (DiscardReason.QUESTION_MISSING if needs_one else None)
+
+
+@pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, True), (1, 0, True), (1, 3, True)])
 def test_the_rcode_has_twelve_bits(upper, lower, excused):
-    """BADVERS is an error although its lower four bits say NOERROR (EDN-2, MAT-9)."""
+    """FR-66: BADVERS is an error although its lower four bits say NOERROR (EDN-2, MAT-9)."""
     response = message(flags=QR | lower, additionals=[opt(rcode=upper)])
-    assert mismatch(asked(), response) is (None if excused else DiscardReason.QUESTION_MISSING)
+    exchange = added(Outstanding(counting), is_multiple=True)
+    assert mismatch(exchange, response) is (None if excused else DiscardReason.QUESTION_MISSING)
 
 
 @pytest.mark.parametrize("count", [2, 256, 257, 65_535])

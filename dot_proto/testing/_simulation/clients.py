@@ -30,7 +30,7 @@ from ... import (
     State,
     TooManyQueriesError,
 )
-from ..._message import OPTION_KEEPALIVE, opcode_of, walk
+from ..._message import OPTION_KEEPALIVE, opcode_of, rcode, walk
 from .checked import CheckedConnection, before_opt, other_options
 from .network import Link, Scheduler
 
@@ -237,7 +237,7 @@ class CheckedClient(CheckedConnection):
         scheduler.require(message[:2] == asked.message[:2], "{}: {} under another id", self.name, asked)
         scheduler.require(event.elapsed == scheduler.now - asked.at, "{}: elapsed {}", self.name, event.elapsed)
         self._read_statement(asked, message)
-        more = asked.multiple and message[3] & 15 == 0
+        more = asked.multiple and rcode(message) == 0
         scheduler.require(event.more == more, "{}: {} ends too early or too late", self.name, asked)
         self._unsolicited = 0
         if more:
@@ -254,7 +254,7 @@ class CheckedClient(CheckedConnection):
         is_abandoned = asked is not None and asked.handle in self._abandoned
         if event.reason is DiscardReason.LATE and asked is not None:
             scheduler.require(is_abandoned and event.query == asked.handle, "{}: late, for {}", self.name, asked)
-            if not asked.multiple or event.message[3] & 15:
+            if not asked.multiple or rcode(event.message):
                 del self._abandoned[asked.handle]
                 self._free(asked)
             return
