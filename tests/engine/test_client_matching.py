@@ -361,7 +361,7 @@ def test_without_a_question_the_id_decides_between_queries():
 def test_a_late_response_without_a_question():
     """FR-6: it frees the id, and answers nobody; a second one is unknown (MAT-2, MAT-13, MAT-15)."""
     scene = Scene(entropy=always(7))
-    handle, wire = scene.ask(timeout=1.0)
+    _, wire = scene.ask(timeout=1.0)
     scene.clock.advance(1.0)
     scene.tick()
     bare = message(id=int.from_bytes(wire[:2]), flags=QR)
