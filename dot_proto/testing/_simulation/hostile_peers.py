@@ -155,10 +155,16 @@ class HostileServer:
         self._say(self._right(query, position) + bytes(self._scheduler.number(1, 9)), position)
 
     def _in_parts(self, query: bytes, position: int) -> None:
-        """A zone transfer whose later messages have no question (RFC 5936, section 2.2.1), and which never ends."""
+        """A zone transfer whose later messages have no question (RFC 5936, section 2.2.1), and which never ends.
+
+        One of them comes before the first, as if it were left over from a transfer before.
+        """
+        is_transfer = question_of(query)[-4:-2] == AXFR.to_bytes(2)
+        part = message(id=int.from_bytes(query[:2]), flags=QR, answers=[record(b"\0", TXT, b"part")])
+        if is_transfer:
+            self._say(part)
         self._say(self._right(query, position), position)
-        if question_of(query)[-4:-2] == AXFR.to_bytes(2):
-            part = message(id=int.from_bytes(query[:2]), flags=QR, answers=[record(b"\0", TXT, b"part")])
+        if is_transfer:
             for _ in range(3):
                 self._scheduler.call_later(self._scheduler.seconds(0.0, 9.0), self._say, part, position)
 
