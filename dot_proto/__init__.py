@@ -31,6 +31,7 @@ from .configuration import ServerConfiguration as ServerConfiguration
 from .errors import CertificateError as CertificateError
 from .errors import DoTError as DoTError
 from .errors import Fault as Fault
+from .errors import IdInUseError as IdInUseError
 from .errors import LocalProtocolError as LocalProtocolError
 from .errors import MessageError as MessageError
 from .errors import PinError as PinError
@@ -70,6 +71,7 @@ __all__ = [
     "Event",
     "Evidence",
     "Fault",
+    "IdInUseError",
     "KeepaliveReceived",
     "LocalProtocolError",
     "MessageDiscarded",

@@ -116,7 +116,7 @@ def question_end(message: bytes) -> int:
 class Layout:
     """Where things lie in one message.  With :attr:`problem` set, what was found up to there."""
 
-    __slots__ = ("is_signed", "opt", "options", "problem", "question_end")
+    __slots__ = ("has_sig0", "is_signed", "opt", "options", "problem", "question_end")
 
     def __init__(self) -> None:
         self.problem: str | None = None
@@ -128,7 +128,10 @@ class Layout:
         self.options: list[tuple[int, bytes]] = []
         "EDNS options in order: code and data."
         self.is_signed = False
-        "Whether the last record is TSIG or SIG(0): then no octet but the id may change."
+        "Whether the last record is TSIG, or SIG(0) is among the additional ones: then no octet but the id may change."
+        self.has_sig0 = False
+        """Whether SIG(0) is among the additional records: then the id may not change either.  A signature covers the
+        header (RFC 2931, section 3.1), and only TSIG has the original id in it (RFC 8945, section 4.2)."""
 
     def option(self, code: int) -> bytes | None:
         """The data of the last option with this code."""
@@ -209,8 +212,9 @@ def _walk(message: bytes, layout: Layout) -> None:
             if number != last:
                 raise MessageError(f"octet {start}: TSIG is not the last record (RFC 8945, section 5.1)")
             layout.is_signed = True
-        elif kind == TYPE_SIG and number == last:
-            layout.is_signed = message[data : data + 2] == b"\0\0"
+        elif kind == TYPE_SIG and number > body and length > 1 and message[data : data + 2] == b"\0\0":
+            # It belongs at the end; but behind it may be TSIG, a second one, or what should not be there.
+            layout.is_signed = layout.has_sig0 = True
     if offset != len(message):
         raise MessageError(f"octet {offset}: octets behind the last record")
 

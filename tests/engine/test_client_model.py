@@ -23,7 +23,10 @@ from dot_proto import (
     ResponseReceived,
     State,
 )
-from dot_proto._matching import Exchange
+from dot_proto._edns import for_queries, splice
+from dot_proto._matching import Exchange, Outstanding
+from dot_proto._message import walk
+from dot_proto._state import Step
 from dot_proto._timers import Slot
 from dot_proto.testing.client_machine import ANSWERS, EVIDENCE, MISTAKES, always_seven
 from dot_proto.testing.connection_machine import ENDS
@@ -120,7 +123,7 @@ class BelievesAnyKeepalive(Client):
 
 class StaysAsLongAsTheServer(Client):
     def _idle_timeout(self):
-        return self.configuration.idle_timeout if self._stated_timeout is None else self._stated_timeout
+        return self.configuration.idle_timeout if self._stated.seconds is None else self._stated.seconds
 
 
 class AsksOnAfterTheLastCall(Client):
@@ -166,6 +169,51 @@ class EndsNoExchangeByBadvers(Client):
                 if isinstance(query, Exchange):
                     self._outstanding.pending[query.wire_id] = query
         return events
+
+
+class ChangesTheIdOfASignedQuery(Client):
+    """FR-61."""
+
+    def _prepared(self, message):
+        return (*super()._prepared(message)[:-1], -1)
+
+
+class PadsASignedQuery(Client):
+    """FR-61."""
+
+    def _prepared(self, message):
+        question_end, _, has_keepalive, own_id = super()._prepared(message)
+        unsigned = message[:11] + b"\1" + message[12 : question_end + 11]
+        padded = splice(unsigned, walk(unsigned), for_queries(keepalive=False, padding_block=128))
+        return question_end, (padded if own_id >= 0 else message)[2:], has_keepalive, own_id
+
+
+class GivesAnIdTwice(Client):
+    """FR-61: a query signed by SIG(0) takes the id of another."""
+
+    def __init__(self, policy, configuration, *, entropy):
+        super().__init__(policy, configuration, entropy=entropy)
+        self._outstanding = TakesNothingForTaken(entropy)
+
+
+class TakesNothingForTaken(Outstanding):
+    def is_taken(self, wire_id):
+        return False
+
+
+class IgnoresTheKeyLimit(Client):
+    """KEY-1."""
+
+    def __init__(self, policy, configuration, *, entropy):
+        super().__init__(policy, replace(configuration, max_queries=1 << 24), entropy=entropy)
+
+
+class StaysOpenBehindTheLastQuery(Client):
+    """KEY-1."""
+
+    def _drain(self, step, deadline):
+        if step is not Step.KEY_LIMIT:
+            super()._drain(step, deadline)
 
 
 class IsStrictAboutCase(Client):

@@ -374,14 +374,34 @@ def test_the_version_of_edns(version):
         ([record(b"\0", SIG, b"\0\x01" + SIGNATURE)], False),
         ([record(b"\0", SIG, b"\x01\0" + SIGNATURE)], False),
         ([record(b"\0", SIG, b"")], False),
-        ([record(b"\0", SIG, SIGNATURE), opt()], False),
+        ([record(b"\0", SIG, b"\0"), record(b"\0")], False),
+        ([record(b"\0", SIG, SIGNATURE), opt()], True),
+        ([record(b"\0", SIG, SIGNATURE), record(kind=TSIG, rdclass=255)], True),
     ],
 )
 def test_a_signed_message(additionals, signed):
-    """TSIG last, or SIG that covers type 0 last (RFC 8945, section 5.1; RFC 2931, section 3; PAD-11)."""
+    """TSIG last, or an additional SIG that covers type 0 (RFC 8945, section 5.1; RFC 2931, section 3; PAD-11)."""
     layout = walk(message(QUESTION, additionals=additionals))
     assert layout.problem is None
     assert layout.is_signed is signed
+
+
+@pytest.mark.parametrize(
+    ("sections", "has_sig0"),
+    [
+        ({"additionals": [record(b"\0", SIG, SIGNATURE)]}, True),
+        ({"additionals": [record(b"\0", SIG, SIGNATURE), record(b"\0", SIG, SIGNATURE)]}, True),
+        ({"additionals": [record(b"\0", SIG, SIGNATURE), opt()]}, True),
+        ({"additionals": [record(b"\0", SIG, SIGNATURE), record(kind=TSIG, rdclass=255)]}, True),
+        ({"additionals": [record(kind=TSIG, rdclass=255)]}, False),
+        ({"additionals": [record(b"\0", SIG, b"\0\1" + SIGNATURE)]}, False),
+        ({"answers": [record(b"\0", SIG, SIGNATURE)]}, False),
+        ({"authorities": [record(b"\0", SIG, SIGNATURE)], "additionals": [opt()]}, False),
+    ],
+)
+def test_a_message_that_keeps_its_id(sections, has_sig0):
+    """FR-61: SIG(0) covers the header, also with something behind it; TSIG has the original id in it."""
+    assert walk(message(QUESTION, **sections)).has_sig0 is has_sig0
 
 
 @pytest.mark.parametrize(

@@ -211,12 +211,12 @@ def plant_restless_timer(patch):
 def plant_id_used_twice(patch):
     """The id of a query given up is drawn again before its answer came."""
 
-    def add(self, query):
+    def add(self, query, own_id):
         wire_id = self._draw_id()
         while wire_id in self.pending:
             wire_id = (wire_id + 1) % 65_536
-        query.handle = self._serial << 16 | wire_id
-        self._serial += 1
+        query.handle = self.count << 16 | wire_id
+        self.count += 1
         self.pending[wire_id] = query
         self._earliest = min(self._earliest, query.deadline)
         return wire_id
