@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 from dot_proto import AuthenticationPolicy, CertificateError, CertificateFacts, Reason, ValidationFailure
@@ -50,6 +51,10 @@ _AROUND: Final = re.compile(r"^\[SSL[^]]*\] | \(_ssl\.c:\d+\)$")
 "What Python's ssl puts around OpenSSL's words."
 
 
+_DateReader = Callable[[CertificateFacts, float], str | None]
+"What is wrong with a certificate's dates at a wall time, or ``None``."
+
+
 def validation_failure(
     error: ssl.SSLCertVerificationError,
     policy: AuthenticationPolicy,
@@ -61,7 +66,8 @@ def validation_failure(
     reason = _VERIFY_REASONS.get(error.verify_code, Reason.UNTRUSTED)
     text = error.verify_message.rstrip(".")
     if reason in (Reason.EXPIRED, Reason.NOT_YET_VALID):
-        text = _about_dates(presented, wall_time) or _about_anchors(store, wall_time) or text
+        about = _past_dates if reason is Reason.EXPIRED else CertificateFacts.date_warning
+        text = _about_dates(presented, wall_time, about) or _about_anchors(store, wall_time, about) or text
     elif reason is Reason.NAME:
         text = f"the certificate is not for {policy.name}"
     elif reason is Reason.USAGE:
@@ -71,10 +77,20 @@ def validation_failure(
     return ValidationFailure(reason, text)
 
 
-def _about_dates(presented: tuple[bytes, ...], wall_time: float) -> str | None:
+def _past_dates(facts: CertificateFacts, wall_time: float) -> str | None:
+    """What is wrong with the dates of a certificate that OpenSSL takes for expired.
+
+    The last second belongs to the certificate's time (RFC 5280, section 4.1.2.5); OpenSSL, though, refuses as soon as
+    it begins, and which certificate it refused can still be told.
+    """
+    is_in_last_second = facts.not_after is not None and facts.not_after <= wall_time < facts.not_after + 1
+    return "in its last second, which OpenSSL counts as expired" if is_in_last_second else facts.date_warning(wall_time)
+
+
+def _about_dates(presented: tuple[bytes, ...], wall_time: float, tell: _DateReader) -> str | None:
     for number, der in enumerate(presented, 1):
         try:
-            about = CertificateFacts.of(der).date_warning(wall_time)
+            about = tell(CertificateFacts.of(der), wall_time)
         except CertificateError:
             continue
         if about is not None:
@@ -82,7 +98,7 @@ def _about_dates(presented: tuple[bytes, ...], wall_time: float) -> str | None:
     return None
 
 
-def _about_anchors(store: ssl.SSLContext, wall_time: float) -> str | None:
+def _about_anchors(store: ssl.SSLContext, wall_time: float, tell: _DateReader) -> str | None:
     """Which trust anchor is out of its dates, where no certificate that was sent is.
 
     A chain is made of certificates that were sent and of trust anchors, so that one of these must be.
@@ -93,8 +109,8 @@ def _about_anchors(store: ssl.SSLContext, wall_time: float) -> str | None:
             facts = CertificateFacts.of(der)
         except CertificateError:
             continue
-        if about := facts.date_warning(wall_time):
-            since = described["notAfter" if about.startswith("expired") else "notBefore"]
+        if about := tell(facts, wall_time):
+            since = described["notBefore" if about.startswith("valid only") else "notAfter"]
             found.append(f"{_distinguished_name(described['subject'])} is {about} ({since})")
     if not found:
         return None
