@@ -34,6 +34,7 @@ from .configuration import ServerConfiguration as ServerConfiguration
 from .errors import CertificateError as CertificateError
 from .errors import DoTError as DoTError
 from .errors import Fault as Fault
+from .errors import IdInUseError as IdInUseError
 from .errors import LocalProtocolError as LocalProtocolError
 from .errors import MessageError as MessageError
 from .errors import PinError as PinError
@@ -77,6 +78,7 @@ __all__ = [
     "Event",
     "Evidence",
     "Fault",
+    "IdInUseError",
     "KeepaliveReceived",
     "LocalProtocolError",
     "MessageDiscarded",

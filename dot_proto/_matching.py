@@ -3,6 +3,10 @@
 RFC 7766, sections 6.2.1 and 7; RFC 5452, section 9.  Ids are drawn at random from the whole range by an injected
 source.  A query that was given up keeps its id: its answer may still come, and must not be taken for the
 answer to another query.
+
+Nearly always the id that is drawn is free, or one of the next few.  Where it is not, the table is crowded, and to find
+a free id by trying could take all of them for each query.  From then on the free ids of the connection are kept in a
+list, from which one is taken at random: the same work however many are taken.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from ._message import HEADER, NOERROR, NXDOMAIN, QR, QUERY, rcode
+from ._message import HEADER, QR, QUERY, is_error
 from .arguments import wrong
 from .errors import LocalProtocolError
 from .events import DiscardReason
@@ -22,6 +26,9 @@ IDS: Final = 65_536
 
 _DRAWN: Final = struct.Struct("!256H")
 "Ids taken from the source of randomness at a time: one call for many queries."
+
+_TRIES: Final = 32
+"Ids that are tried, one behind the other, before the table is taken to be crowded; with half of them taken, 2 will do."
 
 START: Final = struct.Struct("!2sI")
 "Id, as it stands; flags and question count as one number (RFC 1035, section 4.1.1)."
@@ -88,34 +95,58 @@ class Exchange(Query):
 class Outstanding:
     """The queries of one connection by wire id: pending ones, and abandoned ones whose ids stay taken."""
 
-    __slots__ = ("_draw", "_drawn", "_earliest", "_serial", "abandoned", "pending")
+    __slots__ = ("_draw", "_drawn", "_earliest", "abandoned", "count", "free", "pending")
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self.pending: dict[int, Query] = {}
         "Queries that have no fate yet, in the order in which they were asked."
         self.abandoned: dict[int, Query] = {}
         "Queries timed out or cancelled after they had been sent."
+        self.free: list[int] | None = None
+        """All ids that are free, in any order, once the table has been crowded: whoever takes a query out of the tables
+        for good appends its id.  ``None`` before that."""
+        self.count = 0
+        "How many queries were ever added."
         self._draw = entropy
         self._drawn: list[int] = []
-        self._serial = 0
         self._earliest = math.inf
 
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
 
-    def add(self, query: Query) -> int:
-        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken."""
+    def add(self, query: Query, own_id: int = -1) -> int:
+        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken.
+
+        ``own_id``, where it is not -1, is that id: :meth:`is_taken` must have said that it is free.
+        """
         pending = self.pending
-        wire_id = self._drawn.pop() if self._drawn else self._draw_id()
-        while wire_id in pending or wire_id in self.abandoned:
-            wire_id = (wire_id + 1) % IDS
+        if own_id < 0:
+            wire_id = self._drawn.pop() if self._drawn else self._draw_id()
+            if wire_id in pending or wire_id in self.abandoned:
+                wire_id = self._next_free(wire_id)
+        else:
+            wire_id = own_id
+            if self.free is not None:
+                self.free.remove(wire_id)
         # The handle holds the id, so that finding a query by its handle needs no second table.
-        query.handle = self._serial << 16 | wire_id
-        self._serial += 1
+        query.handle = self.count << 16 | wire_id
+        self.count += 1
         pending[wire_id] = query
         if query.deadline < self._earliest:
             self._earliest = query.deadline
         return wire_id
+
+    def is_taken(self, wire_id: int) -> bool:
+        """Whether a query in flight has this id."""
+        return wire_id in self.pending or wire_id in self.abandoned
+
+    def release(self, query: Query) -> None:
+        """A query that is over: its id is free, whether it was pending or abandoned."""
+        wire_id = query.wire_id
+        self.pending.pop(wire_id, None)
+        self.abandoned.pop(wire_id, None)
+        if self.free is not None:
+            self.free.append(wire_id)
 
     def find(self, handle: int) -> Query | None:
         """The pending query with this handle."""
@@ -124,11 +155,17 @@ class Outstanding:
 
     def next_handle(self) -> int:
         """A number above every handle issued so far, and not above any later one."""
-        return self._serial << 16
+        return self.count << 16
 
     def was_issued(self, handle: int) -> bool:
         """Whether a handle can ever have been returned by :meth:`add`."""
-        return 0 <= handle >> 16 < self._serial
+        return 0 <= handle >> 16 < self.count
+
+    def overdue_at(self, count: int) -> float:
+        """When so many queries that were given up will be past their time; infinity while fewer were given up."""
+        if len(self.abandoned) < count:
+            return math.inf
+        return sorted(query.deadline for query in self.abandoned.values())[count - 1]
 
     def earliest_deadline(self) -> float:
         """A time no later than the earliest deadline of a pending query; infinity where none is pending.
@@ -148,13 +185,40 @@ class Outstanding:
         return due
 
     def _draw_id(self) -> int:
-        octets = self._draw(_DRAWN.size)
-        if not isinstance(octets, bytes):
-            raise wrong("what entropy returns", f"{_DRAWN.size} octets (bytes)", octets)
-        if len(octets) != _DRAWN.size:
-            raise LocalProtocolError(f"entropy returned {len(octets)} octets where {_DRAWN.size} were asked for")
-        self._drawn = list(reversed(_DRAWN.unpack(octets)))
+        if self.free is not None:
+            return self._take(self.free)
+        self._drawn = list(reversed(_DRAWN.unpack(self._random(_DRAWN.size))))
         return self._drawn.pop()
+
+    def _next_free(self, wire_id: int) -> int:
+        """A free id near this one, which is taken; or any, where there is none near it."""
+        for _ in range(_TRIES):
+            wire_id = (wire_id + 1) % IDS
+            if not self.is_taken(wire_id):
+                return wire_id
+        self._drawn = []
+        free = [each for each in range(IDS) if each not in self.pending and each not in self.abandoned]
+        taken = self._take(free)
+        self.free = free
+        return taken
+
+    def _take(self, free: list[int]) -> int:
+        """One of them, any with the same likelihood; it is in the list no more."""
+        # 32 random bits, so that no id is more than a hundred-thousandth likelier than another.
+        index = int.from_bytes(self._random(4), "big") * len(free) >> 32
+        last = free.pop()
+        if index == len(free):
+            return last
+        taken, free[index] = free[index], last
+        return taken
+
+    def _random(self, size: int) -> bytes:
+        octets = self._draw(size)
+        if not isinstance(octets, bytes):
+            raise wrong("what entropy returns", f"{size} octets (bytes)", octets)
+        if len(octets) != size:
+            raise LocalProtocolError(f"entropy returned {len(octets)} octets where {size} were asked for")
+        return octets
 
 
 def _by_deadline(query: Query) -> tuple[float, int]:
@@ -169,8 +233,7 @@ def mismatch(query: Query, message: bytes) -> DiscardReason | None:
     if flags >> 11 & 15 != query.opcode:
         return DiscardReason.OPCODE_MISMATCH
     if questions == 0:
-        excused = query.question_count == 0 or _has_answers(query) or _excuses_no_question(query, message)
-        return None if excused else DiscardReason.QUESTION_MISSING
+        return DiscardReason.QUESTION_MISSING if _needs_question(query, message) else None
     if questions != 1 or query.question_count != 1:
         return DiscardReason.QUESTION_MISMATCH
     return None if _same_question(query.question, message) else DiscardReason.QUESTION_MISMATCH
@@ -187,16 +250,13 @@ def _same_question(question: bytes, message: bytes) -> bool:
     return theirs[-4:] == question[-4:] and theirs[:-4].lower() == question[:-4].lower()
 
 
-def _has_answers(query: Query) -> bool:
-    return isinstance(query, Exchange) and query.has_answers
+def _needs_question(query: Query, message: bytes) -> bool:
+    """Whether a message is no answer to this query unless it repeats the question.
 
-
-def _excuses_no_question(query: Query, message: bytes) -> bool:
-    """Whether a response may have left out the question.
-
-    RFC 7766, section 7, lets any; but a NOERROR or NXDOMAIN about nobody's question is no answer, so for opcode
-    QUERY only errors are excused.  The RCODE has 12 bits (RFC 6891, section 6.1.3).
+    RFC 7766, section 7: the question is compared where there is one.  Some servers send none, and inside TLS nobody but
+    the server can have sent the message, so that the id decides.  Only the first message of several must have its
+    question (RFC 5936, section 2.2.1), unless it is an error: those behind it may have none, and one of an earlier
+    transfer, whose id is free again since the caller took it for over, must not be taken for the beginning of this.
     """
-    if query.opcode != QUERY:
-        return True
-    return rcode(message) not in (NOERROR, NXDOMAIN)
+    is_unbegun = isinstance(query, Exchange) and not query.has_answers
+    return is_unbegun and query.opcode == QUERY and query.question_count > 0 and not is_error(message)

@@ -58,6 +58,9 @@ OPTION_PADDING: Final = 12
 MAX_NAME: Final = 255
 "Octets of a name on the wire (RFC 1035, section 2.3.4)."
 
+_OPT_START: Final = b"\0" + TYPE_OPT.to_bytes(2)
+"How every OPT record begins: the root as its owner, and its type (RFC 6891, section 6.1.2)."
+
 _RECORD: Final = struct.Struct("!HHIH")
 _OPTION: Final = struct.Struct("!HH")
 
@@ -113,7 +116,7 @@ def question_end(message: bytes) -> int:
 class Layout:
     """Where things lie in one message.  With :attr:`problem` set, what was found up to there."""
 
-    __slots__ = ("is_signed", "opt", "options", "problem", "question_end")
+    __slots__ = ("has_sig0", "is_signed", "opt", "options", "problem", "question_end")
 
     def __init__(self) -> None:
         self.problem: str | None = None
@@ -125,7 +128,10 @@ class Layout:
         self.options: list[tuple[int, bytes]] = []
         "EDNS options in order: code and data."
         self.is_signed = False
-        "Whether the last record is TSIG or SIG(0): then no octet but the id may change."
+        "Whether the last record is TSIG, or SIG(0) is among the additional ones: then no octet but the id may change."
+        self.has_sig0 = False
+        """Whether SIG(0) is among the additional records: then the id may not change either.  A signature covers the
+        header (RFC 2931, section 3.1), and only TSIG has the original id in it (RFC 8945, section 4.2)."""
 
     def option(self, code: int) -> bytes | None:
         """The data of the last option with this code."""
@@ -149,8 +155,28 @@ def walk(message: bytes) -> Layout:
 def rcode(message: bytes) -> int:
     """The RCODE of 12 bits: four of the header, eight of OPT where there is one (RFC 6891, section 6.1.3)."""
     layout = walk(message)
-    extended = 0 if layout.opt is None else message[layout.opt[0] + 5]
+    # Where the owner is not the root, as it must be, the eight bits lie elsewhere, and nobody can rely on them.
+    has_more = layout.opt is not None and not message[layout.opt[0]]
+    extended = message[layout.opt[0] + 5] if layout.opt is not None and has_more else 0
     return extended << 4 | message[3] & 15
+
+
+def is_error(message: bytes) -> bool:
+    """Whether the RCODE of 12 bits is anything but NOERROR, without a walk over the records of nearly all messages.
+
+    A message of a transfer has hundreds of records, and OPT behind them.  Wherever the octets with which an OPT begins
+    occur, in OPT itself or in other data, the upper bits would stand three octets behind; only where these are not 0,
+    it matters which of the two it is.
+    """
+    if message[3] & 15:
+        return True
+    end = len(message) - 5
+    start = message.find(_OPT_START, HEADER.size)
+    while 0 <= start < end:
+        if message[start + 5]:
+            return rcode(message) != NOERROR
+        start = message.find(_OPT_START, start + 1)
+    return False
 
 
 def malformation(message: bytes) -> str | None:
@@ -186,8 +212,9 @@ def _walk(message: bytes, layout: Layout) -> None:
             if number != last:
                 raise MessageError(f"octet {start}: TSIG is not the last record (RFC 8945, section 5.1)")
             layout.is_signed = True
-        elif kind == TYPE_SIG and number == last:
-            layout.is_signed = message[data : data + 2] == b"\0\0"
+        elif kind == TYPE_SIG and number > body and length > 1 and message[data : data + 2] == b"\0\0":
+            # It belongs at the end; but behind it may be TSIG, a second one, or what should not be there.
+            layout.is_signed = layout.has_sig0 = True
     if offset != len(message):
         raise MessageError(f"octet {offset}: octets behind the last record")
 

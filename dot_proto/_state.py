@@ -30,6 +30,8 @@ class Cause(enum.Enum):
     "The server stated an idle timeout of zero (RFC 7828, section 3.2.2), or this side's own limit was reached."
     EXHAUSTED = "exhausted"
     "The server left so many queries unanswered that their ids would soon leave none for others."
+    KEY_LIMIT = "key-limit"
+    "As many queries were asked as may be under one key of TLS (RFC 8446, section 5.5)."
     PEER_FINISHED = "peer-finished"
     "The client will ask nothing more but is owed answers (RFC 8446, section 6.1)."
     PEER_CLOSED = "peer-closed"
@@ -57,6 +59,7 @@ class Step(enum.Enum):
     LOCAL_CLOSE = Cause.LOCAL_CLOSE.value
     GO_AWAY = Cause.GO_AWAY.value
     EXHAUSTED = Cause.EXHAUSTED.value
+    KEY_LIMIT = Cause.KEY_LIMIT.value
     PEER_FINISHED = Cause.PEER_FINISHED.value
     PEER_CLOSED = Cause.PEER_CLOSED.value
     PEER_SILENT = Cause.PEER_SILENT.value
@@ -80,6 +83,7 @@ TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
     (State.OPEN, Step.LOCAL_CLOSE): State.DRAINING,
     (State.OPEN, Step.GO_AWAY): State.DRAINING,
     (State.OPEN, Step.EXHAUSTED): State.DRAINING,
+    (State.OPEN, Step.KEY_LIMIT): State.DRAINING,
     (State.OPEN, Step.PEER_FINISHED): State.DRAINING,
     (State.OPEN, Step.PEER_SILENT): State.CLOSED,
     (State.OPEN, Step.IDLE): State.CLOSED,

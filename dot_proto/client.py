@@ -15,10 +15,12 @@ from typing import Final
 
 from . import _message
 from ._connection import Connection
-from ._edns import decode_keepalive, for_queries, splice, splice_plain
+from ._edns import for_queries, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
+from ._keepalive import CODE, ELEVEN, HEAD, StatedTimeout
 from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
-from ._plain import OPT_FIXED, options, plain_question_end
+from ._plain import OPT_FIXED, plain_question_end
+from ._silence import Silence
 from ._state import State, Step
 from ._timers import Slot
 from .arguments import (
@@ -33,11 +35,10 @@ from .arguments import (
 )
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
 from .configuration import ClientConfiguration
-from .errors import Fault, LocalProtocolError, MessageError, RemoteProtocolError, TooManyQueriesError
+from .errors import Fault, IdInUseError, LocalProtocolError, MessageError, RemoteProtocolError, TooManyQueriesError
 from .events import (
     DiscardReason,
     Event,
-    KeepaliveReceived,
     MessageDiscarded,
     PeerAuthenticated,
     PeerRefused,
@@ -57,15 +58,6 @@ _UNVERIFIED: Final = State.UNVERIFIED
 
 _TRANSFERS: Final = (b"\x00\xfb\x00\x01", b"\x00\xfc\x00\x01")
 "How the questions of zone transfers end: type IXFR or AXFR, class IN (RFC 1995; RFC 5936)."
-
-_ELEVEN: Final = b"\x0b"
-"The second octet of the option's code."
-
-_KEEPALIVE_CODE: Final = b"\x00" + _ELEVEN
-"The option's code in octets: a message without them needs no look at its options."
-
-_KEEPALIVE_HEAD: Final = _KEEPALIVE_CODE + b"\x00\x02"
-"The option's code and length in octets (RFC 7828, section 3.1)."
 
 
 class ClientConnection(Connection):
@@ -100,14 +92,11 @@ class ClientConnection(Connection):
         self._outgoing: dict[int, bytes] = {}
         self._first_unsent = 0
         self._most_overdue = (self.configuration.max_in_flight + 1) // 2
-        self._heard_at = -math.inf  # or counted a silent time-out at
-        self._silent_since = math.inf
-        self._silent_timeouts = 0
+        self._last_handle = self.configuration.max_queries - 1 << 16  # or a little above, by the id in it
+        self._silence = Silence(self.configuration)
         self._unsolicited = 0
         self._verdict: Verdict | None = None
-        self._stated_timeout: float | None = None
-        self._stated_option = b""  # the octets that said so
-        self._reported_bad_keepalive = False
+        self._stated = StatedTimeout()
 
     @property
     def verdict(self) -> Verdict | None:
@@ -117,7 +106,7 @@ class ClientConnection(Connection):
     @property
     def is_open(self) -> bool:
         """Whether queries are taken, as far as there are places and ids for them."""
-        return self._state is _OPEN or self._state is _UNVERIFIED
+        return self._state is _OPEN or (self._state is _UNVERIFIED and not self._has_asked_all())
 
     @property
     def accepts_queries(self) -> bool:
@@ -129,8 +118,10 @@ class ClientConnection(Connection):
         """How many queries :meth:`send_query` would take now, one after the other."""
         if self._state is not _OPEN and self._state is not _UNVERIFIED:
             return 0
-        outstanding = self._outstanding
-        return self.configuration.max_in_flight - len(outstanding.pending) - len(outstanding.abandoned)
+        configuration, outstanding = self.configuration, self._outstanding
+        places = configuration.max_in_flight - len(outstanding.pending) - len(outstanding.abandoned)
+        left = configuration.max_queries - outstanding.count
+        return places if places < left else left
 
     @property
     def pending(self) -> int:
@@ -143,16 +134,21 @@ class ClientConnection(Connection):
         """Ask; returns the handle by which the query's fate will be reported.
 
         ``message`` is a whole query of 12 to 65535 octets, under any id: it goes out under an id of ours, and
-        the response comes back under the caller's.  ``timeout`` is in seconds from ``now``.  ``multiple`` keeps
+        the response comes back under the caller's.  Only a query signed by SIG(0) goes out as it is, since the
+        signature covers the id (RFC 2931, section 3.1).  ``timeout`` is in seconds from ``now``.  ``multiple`` keeps
         the exchange open for more than one response, as a zone transfer needs (RFC 5936, section 2.2), until
         :meth:`end_exchange`; each response then renews the deadline.
 
         Raises :class:`~dot_proto.LocalProtocolError` for a message that cannot be sent and on a connection that
-        takes no more queries, :class:`~dot_proto.TooManyQueriesError` while too many are outstanding.
+        takes no more queries, :class:`~dot_proto.TooManyQueriesError` while too many are outstanding, and
+        :class:`~dot_proto.IdInUseError` where another query in flight has the id of one signed by SIG(0).
         """
         configuration, outstanding = self.configuration, self._outstanding
-        if self._state is not _OPEN and self._state is not _UNVERIFIED:
-            raise LocalProtocolError(f"the connection takes no more queries: it is {self._state.name.lower()}")
+        if self._state is not _OPEN and not self.is_open:
+            why = f"it is {self._state.name.lower()}"
+            if self._state is _UNVERIFIED:
+                why = f"it has been asked {configuration.max_queries} (max_queries)"
+            raise LocalProtocolError(f"the connection takes no more queries: {why}")
         if len(outstanding.pending) + len(outstanding.abandoned) >= configuration.max_in_flight:
             raise TooManyQueriesError(
                 f"{configuration.max_in_flight} queries are outstanding (max_in_flight): wait for one to end"
@@ -171,12 +167,13 @@ class ClientConnection(Connection):
         if start & RESPONSE:
             raise LocalProtocolError("the message is a response (QR is 1), not a query")
         question_end, behind_id, has_keepalive = plain_question_end(message), None, configuration.keepalive
+        own_id = -1
         if question_end and self._adds:
             behind_id = splice_plain(message, question_end, self._added)
         elif question_end and len(message) <= question_end + OPT_FIXED:
             behind_id = message[2:]
         if behind_id is None:
-            question_end, behind_id, has_keepalive = self._prepared(message)
+            question_end, behind_id, has_keepalive, own_id = self._prepared(message)
         expected, question = start & COMPARED | RESPONSE, message[12:question_end]
         if multiple is not False:  # two calls, since one of either class is 8 % slower where this is compiled
             check_flag("multiple", multiple)
@@ -188,10 +185,12 @@ class ClientConnection(Connection):
             )
         else:
             query = Query(caller_id, expected, question, now, now + timeout, has_keepalive)
-        wire_id = outstanding.add(query)
+        wire_id = outstanding.add(query, own_id)
         self._outgoing[wire_id] = _PREFIX_AND_ID.pack(len(behind_id) + 2, wire_id) + behind_id
         if len(outstanding.pending) == 1:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is pending
+        if query.handle >= self._last_handle and self._state is _OPEN:
+            self._drain(Step.KEY_LIMIT, math.inf)  # each query that is pending has a deadline of its own
         return query.handle
 
     def cancel(self, query: int, *, now: float) -> bool:
@@ -219,7 +218,7 @@ class ClientConnection(Connection):
         found = self._find(query)
         if not isinstance(found, Exchange) or not found.has_answers:
             raise LocalProtocolError(f"query {shown(query)} is no exchange of several messages that is open and begun")
-        del self._outstanding.pending[found.wire_id]
+        self._outstanding.release(found)
         self._after_fate(now, self._undelivered)
         self._after_command(now)
 
@@ -255,6 +254,9 @@ class ClientConnection(Connection):
             self._move(Step.PEER_TRUSTED)
             events.append(PeerAuthenticated(verdict))
             self._restart_idle_timer(now)
+            if self._has_asked_all():
+                self._drain(Step.KEY_LIMIT, math.inf)
+                self._end_if_drained(events)
         else:
             events.append(PeerRefused(verdict))
             error = RemoteProtocolError(f"the server is refused: {verdict.explanation}", Fault.PEER_REFUSED)
@@ -279,9 +281,10 @@ class ClientConnection(Connection):
         if self._has_ended():
             return events
         if data:
-            self._heard_at, self._silent_timeouts = now, 0
-        pending, first_unsent = self._outstanding.pending, self._first_unsent
-        unpack, known = _ID_AND_START.unpack_from, self._stated_option
+            silence = self._silence
+            silence.heard_at, silence.timeouts = now, 0
+        pending, free, first_unsent = self._outstanding.pending, self._outstanding.free, self._first_unsent
+        unpack, known = _ID_AND_START.unpack_from, self._stated.option
         for message in self._deframer.feed(data):
             wire_id, start = unpack(message)
             query = pending.get(wire_id)
@@ -299,11 +302,13 @@ class ClientConnection(Connection):
                     continue
             self._unsolicited = 0
             more = False
-            if isinstance(query, Exchange) and not message[3] & 15:
+            if isinstance(query, Exchange) and not _message.is_error(message):
                 more = query.has_answers = True
                 query.deadline = now + query.timeout
             else:
                 del pending[wire_id]
+                if free is not None:
+                    free.append(wire_id)
             events.append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
             # The server's idle timeout is read from OPT and from nothing else, but most messages need no walk to OPT.
             # An option that states a timeout begins with four octets, of which the second is 11. Where the first such
@@ -312,13 +317,13 @@ class ClientConnection(Connection):
             # a walk can tell what the octets stand in. (Searching for one octet costs the same in 60 octets and in
             # 400 of padding, which searching for four does not: benchmarks/engine.py, "OPT with keepalive".)
             if known:
-                last = message.rfind(_ELEVEN) - 1
-                if not message.startswith(known, last) or message.find(_KEEPALIVE_HEAD) != last:
-                    self._read_keepalive(query, message, now, events)
-                    known = self._stated_option
-            elif 11 in message and _KEEPALIVE_CODE in message:
-                self._read_keepalive(query, message, now, events)
-                known = self._stated_option
+                last = message.rfind(ELEVEN) - 1
+                if not message.startswith(known, last) or message.find(HEAD) != last:
+                    self._read_keepalive(query, message, events)
+                    known = self._stated.option
+            elif 11 in message and CODE in message:
+                self._read_keepalive(query, message, events)
+                known = self._stated.option
             if not pending:
                 self._after_fate(now, events)
                 if self._state is not _OPEN:
@@ -352,15 +357,24 @@ class ClientConnection(Connection):
 
     # Private methods.
 
-    def _prepared(self, message: bytes) -> tuple[int, bytes, bool]:
-        """Where a query's question ends, its octets behind the id as they go out, and whether keepalive is in them."""
+    def _prepared(self, message: bytes) -> tuple[int, bytes, bool, int]:
+        """Where a query's question ends, its octets behind the id as they go out, whether keepalive is in them; its id.
+
+        The id is -1 where it may be any.
+        """
         layout = _message.walk(message)
         if layout.problem is not None:
             raise MessageError(f"the query is malformed: {layout.problem}")
+        own_id = message[0] << 8 | message[1] if layout.has_sig0 else -1
+        if own_id >= 0 and self._outstanding.is_taken(own_id):
+            raise IdInUseError(
+                f"the query is signed by SIG(0), which covers its id, and another query in flight has the id {own_id}: "
+                "sign it under another id, or ask again later (RFC 2931, section 3.1)"
+            )
         prepared = splice(message, layout, self._added) if self._adds else message
         has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
         has_keepalive = has_option or (self.configuration.keepalive and prepared is not message)
-        return layout.question_end, prepared[2:], has_keepalive
+        return layout.question_end, prepared[2:], has_keepalive, own_id
 
     def _find(self, handle: int) -> Query | None:
         check_whole("query", handle, "number, a handle that send_query returned")
@@ -371,44 +385,33 @@ class ClientConnection(Connection):
     def _was_sent(self, query: Query) -> bool:
         return query.handle < self._first_unsent
 
+    def _has_asked_all(self) -> bool:
+        """Whether as many queries were asked as may under one key of TLS, which cannot be changed from here."""
+        return self._outstanding.count >= self.configuration.max_queries
+
     def _abandon(self, query: Query) -> None:
         """A query is pending no more.  One that has been sent keeps its id until the late answer comes."""
-        self._outstanding.pending.pop(query.wire_id, None)
+        outstanding = self._outstanding
         if self._was_sent(query):
-            abandoned = self._outstanding.abandoned
-            abandoned[query.wire_id] = query
-            if (
-                len(abandoned) >= self._most_overdue
-                and self._state is _OPEN
-                and self._timers.deadline(Slot.OVERDUE) == math.inf
-            ):
-                self._timers.set(Slot.OVERDUE, self._overdue_at())
+            outstanding.pending.pop(query.wire_id, None)
+            outstanding.abandoned[query.wire_id] = query
+            if self._state is _OPEN and self._timers.deadline(Slot.OVERDUE) == math.inf:
+                self._timers.set(Slot.OVERDUE, outstanding.overdue_at(self._most_overdue))
         else:
+            outstanding.release(query)
             del self._outgoing[query.wire_id]
-
-    def _is_silent_for_too_long(self, now: float) -> bool:
-        configuration = self.configuration
-        most, least = configuration.max_silent_timeouts, configuration.silence_timeout
-        return most is not None and self._silent_timeouts >= most and now - self._silent_since >= least
 
     # An id stays taken until its answer comes. A server that silently drops some queries, and answers the others,
     # would take one id after the other for good, until the connection is of no use. So a connection on which half of
     # what may be in flight is unanswered past its time takes no new queries, and ends when those that are pending have
     # their fates. A query that was cancelled does not count before its time: its answer may be on its way.
 
-    def _overdue_at(self) -> float:
-        """When as many queries as are too many will be unanswered past their time."""
-        deadlines = sorted(query.deadline for query in self._outstanding.abandoned.values())
-        return deadlines[self._most_overdue - 1]
-
     def _count_overdue(self, now: float, events: list[Event]) -> None:
-        if len(self._outstanding.abandoned) < self._most_overdue:
-            return  # late answers have come meanwhile
-        due = self._overdue_at()
+        due = self._outstanding.overdue_at(self._most_overdue)  # later than it was, where late answers have come
         if due > now:
             self._timers.set(Slot.OVERDUE, due)
         else:
-            self._drain(Step.EXHAUSTED, math.inf)  # each query that is pending has a deadline of its own
+            self._drain(Step.EXHAUSTED, math.inf)
             self._end_if_drained(events)
 
     def _match(self, message: bytes, wire_id: int, events: list[Event]) -> Query | None:
@@ -433,37 +436,20 @@ class ClientConnection(Connection):
         return None
 
     def _discard_late(self, query: Query, message: bytes, events: list[Event]) -> None:
-        if isinstance(query, Exchange) and not message[3] & 15:
+        if isinstance(query, Exchange) and not _message.is_error(message):
             # Nobody says any more which message is the last: the id stays taken, and a question may be missing.
             query.has_answers = True
         else:
-            del self._outstanding.abandoned[query.wire_id]
+            self._outstanding.release(query)
         events.append(MessageDiscarded(message, DiscardReason.LATE, query.handle))
 
-    def _read_keepalive(self, query: Query, message: bytes, now: float, events: list[Event]) -> None:
-        """Honour what the server says of its idle timeout, the latest word counting (RFC 7828, section 3.2.2).
-
-        Whoever receives the option obeys it, also where the query did not carry it.  That it is missing says
-        something only where the query did.
-        """
-        if not query.has_keepalive and _KEEPALIVE_HEAD not in message and self._stated_option:
-            return
-        code, found = _message.OPTION_KEEPALIVE, options(message)
-        data = _message.walk(message).option(code) if found is None else found.get(code)
-        timeout = None if data is None else decode_keepalive(data)
-        if data is None and not query.has_keepalive:
-            return
-        if data is not None and timeout is None:
-            if not self._reported_bad_keepalive:
-                self._reported_bad_keepalive = True
-                events.append(KeepaliveReceived(None))
-            return
-        self._stated_option = b"" if data is None else _KEEPALIVE_HEAD + data
-        if timeout != self._stated_timeout:
-            self._stated_timeout = timeout
-            events.append(KeepaliveReceived(timeout))
-        if timeout == 0:
-            self._drain(Step.GO_AWAY, math.inf)  # each query that is pending has a deadline of its own
+    def _read_keepalive(self, query: Query, message: bytes, events: list[Event]) -> None:
+        """Honour what the server says of its idle timeout (RFC 7828, section 3.2.2)."""
+        event = self._stated.read(message, was_asked=query.has_keepalive)
+        if event is not None:
+            events.append(event)
+            if event.timeout == 0:
+                self._drain(Step.GO_AWAY, math.inf)
 
     def _restart_idle_timer(self, now: float) -> None:
         """Nothing may be outstanding any more: then the idle timer starts (RFC 7766, section 6.2.3)."""
@@ -471,29 +457,18 @@ class ClientConnection(Connection):
             self._timers.set(Slot.IDLE, now + self._idle_timeout())
 
     def _idle_timeout(self) -> float:
-        stated = self._stated_timeout
-        if stated is None:
-            return self.configuration.idle_timeout
-        capped = min(stated, self.configuration.max_idle_timeout)
-        # The client closes *before* the server's time is up (RFC 7828, section 3.2.2); otherwise a query sent at
-        # the last moment meets a closing server.
-        return capped - min(1.0, capped / 10)
+        return self._stated.idle_timeout(self.configuration)
 
     def _expire_queries(self, now: float, events: list[Event]) -> None:
-        expired, silent_since = self._outstanding.expire(now), math.inf
+        expired, unheard_since = self._outstanding.expire(now), math.inf
         for query in expired:
-            if self._was_sent(query) and query.asked_at >= self._heard_at:
-                silent_since = min(silent_since, query.asked_at)
+            if self._was_sent(query) and query.asked_at >= self._silence.heard_at:
+                unheard_since = min(unheard_since, query.asked_at)
             self._abandon(query)
             events.append(QueryTimedOut(query.handle, now - query.asked_at))
-        if silent_since < math.inf:
-            self._heard_at = now
-            self._silent_timeouts += 1
-            if self._silent_timeouts == 1:
-                self._silent_since = silent_since
-            if self._is_silent_for_too_long(now):
-                self._end(Step.PEER_SILENT, None, events)
-                return
+        if unheard_since < math.inf and self._silence.is_over_the_limit(unheard_since, now):
+            self._end(Step.PEER_SILENT, None, events)
+            return
         if expired:
             self._after_fate(now, events)
 

@@ -34,6 +34,10 @@ class ClientConfiguration:
     max_in_flight: int = 1024
     "Queries pending, or abandoned with their ids still taken (RFC 7766, section 6.2.1); 1 to 65536."
 
+    max_queries: int = 1 << 23
+    """Queries on one connection; behind the last one it is drained and ends; 1 to 16777216.  One key of TLS is good for
+    some 2^24.5 records with AES-GCM (RFC 8446, section 5.5), and Python's ssl cannot change it in mid-connection."""
+
     max_unsolicited: int = 64
     "Messages in a row that answer nothing; one more ends the connection (RFC 5936, section 2.2.1, says discard)."
 
@@ -55,6 +59,7 @@ class ClientConfiguration:
         _at_least(0.0, query_timeout=self.query_timeout, close_timeout=self.close_timeout)
         _at_least(0.0, idle_timeout=self.idle_timeout, max_idle_timeout=self.max_idle_timeout)
         _between(1, 65_536, max_in_flight=self.max_in_flight)
+        _between(1, 1 << 24, max_queries=self.max_queries)
         _at_least(0, max_unsolicited=self.max_unsolicited)
         _at_least(0.0, silence_timeout=self.silence_timeout)
         _at_least(1, max_silent_timeouts=1 if self.max_silent_timeouts is None else self.max_silent_timeouts)
@@ -84,8 +89,9 @@ class ServerConfiguration:
     hard_outstanding: int = 8192
     "Queries not yet answered beyond which the engine answers SERVFAIL by itself."
 
-    max_queries: int | None = None
-    "Queries on one connection until the client is asked to go; ``None``: any number (RFC 9210, section 4.2)."
+    max_queries: int | None = 1 << 23
+    """Queries on one connection until the client is asked to go (RFC 9210, section 4.2); ``None``: any number, perhaps
+    more than one key of TLS is good for: see :attr:`ClientConfiguration.max_queries`."""
 
     max_duration: float | None = None
     "Seconds that a connection may last; ``None``: any length (RFC 9210, section 4.2)."

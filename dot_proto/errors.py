@@ -35,6 +35,13 @@ class TooManyQueriesError(LocalProtocolError):
     """As many queries are outstanding as the configuration allows: wait until one has ended."""
 
 
+class IdInUseError(LocalProtocolError):
+    """A query signed by SIG(0) must keep its id, and another query in flight on the connection has it.
+
+    Sign it under another id, ask on another connection, or wait until that query is over (RFC 2931, section 3.1).
+    """
+
+
 class PinError(LocalProtocolError, ValueError):
     """A text or an octet string is no SPKI pin (RFC 7858, section 4.2); the message says why."""
 

@@ -117,7 +117,7 @@ class DiscardReason(enum.Enum):
     QUESTION_MISMATCH = "question-mismatch"
     "Name (without regard to ASCII case), type or class differ, or the question cannot be read."
     QUESTION_MISSING = "question-missing"
-    "An empty question section where the RCODE does not excuse it."
+    "An empty question section in the first of several messages, and no error (RFC 5936, section 2.2.1)."
     LATE = "late"
     "The right answer to a query that had timed out or been cancelled; its id is free again."
 

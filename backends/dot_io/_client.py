@@ -59,6 +59,7 @@ _ORDERLY_ENDS: Final = {
     Cause.PEER_CLOSED: "the server closed the connection",
     Cause.GO_AWAY: "the server takes no more queries on this connection (keepalive timeout 0)",
     Cause.EXHAUSTED: "the server has left too many queries unanswered on this connection",
+    Cause.KEY_LIMIT: "the connection has been asked as much as its TLS keys are good for (max_queries)",
     Cause.PEER_SILENT: "the server has fallen silent: queries timed out one after the other, and nothing came from it",
     Cause.IDLE: "the connection was closed after its idle timeout",
     Cause.LOCAL_CLOSE: "the connection was closed on this side",

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .._message import rcode
 from ..events import (
     ConnectionClosed,
     Event,
@@ -34,14 +33,13 @@ def require(holds: bool, where: str, complaint: str) -> None:
 def answers(query: bytes, response: bytes) -> bool:
     """Whether a response is one to this query of one question, ids aside (RFC 7766, section 7; RFC 5452, section 9.1).
 
-    Names compare without regard to ASCII case (RFC 4343).  An empty question section is excused by an error, but
-    not by NOERROR or NXDOMAIN.
+    Names compare without regard to ASCII case (RFC 4343).  Where there is no question, there is none to compare.
     """
     if not response[2] & 0x80 or response[2] >> 3 & 15 != query[2] >> 3 & 15:
         return False
     count, question = int.from_bytes(response[4:6]), question_of(query)
     if count == 0:
-        return rcode(response) not in (0, 3)
+        return True
     theirs = response[12 : 12 + len(question)]
     same_name = theirs[:-4].lower() == question[:-4].lower()
     return count == 1 and same_name and theirs[-4:] == question[-4:]

@@ -13,11 +13,11 @@ from .._state import State
 from ..authentication import AuthenticationPolicy, Evidence, Reason, ValidationFailure, Verdict, judge
 from ..client import ClientConnection
 from ..configuration import ClientConfiguration
-from ..errors import LocalProtocolError, TooManyQueriesError
+from ..errors import IdInUseError, LocalProtocolError, TooManyQueriesError
 from ..query import make_query
 from .client_model import Answer, ClientModel, Query
 from .connection_machine import ConnectionMachine, pick
-from .messages import cut_at, response_to, stream_of, unframed
+from .messages import SIG, TSIG, cut_at, message, opt, question_of, record, response_to, stream_of, unframed
 
 LEAF = b"a certificate"
 POLICY = AuthenticationPolicy.strict("dot.example")
@@ -42,6 +42,8 @@ ANSWERS = [
     "refused-without-question",
     "without-question",
     "nxdomain-without-question",
+    "badvers",
+    "badvers-without-question",
     "echo",
     "other-opcode",
     "other-name",
@@ -85,7 +87,7 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
             keepalive=False,
             padding_block=None,
         ),
-        ClientConfiguration(max_in_flight=3, max_idle_timeout=2.0, idle_timeout=0.0, padding_block=None),
+        ClientConfiguration(max_in_flight=3, max_queries=6, max_idle_timeout=2.0, idle_timeout=0.0, padding_block=None),
     )
     "One of them is drawn at the beginning."
 
@@ -135,22 +137,40 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         timeout=TIMEOUTS,
         multiple=st.booleans(),
         held=st.booleans(),
+        signature=st.sampled_from([None, None, None, SIG, TSIG]),
     )
-    def ask(self, name: str, opcode: int, timeout: float | None, multiple: bool, held: bool) -> None:
+    def ask(
+        self,
+        name: str,
+        opcode: int,
+        timeout: float | None,
+        multiple: bool,
+        held: bool,
+        signature: int | None = None,
+    ) -> None:
         """Ask, and send it at once unless held."""
         send, model, now = self.connection.send_query, self.model, self.now
-        message = _with_opcode(make_query(name, QTYPE, message_id=0xC000 + len(self.asked)), opcode)
+        query = _with_opcode(make_query(name, QTYPE, message_id=0xC000 + len(self.asked)), opcode)
+        if signature == SIG and not self._knows_ids():
+            signature = None
+        if signature is not None:
+            query = _signed(query, signature, 7 + len(self.asked) % 3)
         if not model.is_open:
-            self.refused(LocalProtocolError, send, message, now=now, timeout=timeout, multiple=multiple)
+            self.refused(LocalProtocolError, send, query, now=now, timeout=timeout, multiple=multiple)
             return
         if not model.capacity:
-            self.refused(TooManyQueriesError, send, message, now=now, timeout=timeout, multiple=multiple)
+            self.refused(TooManyQueriesError, send, query, now=now, timeout=timeout, multiple=multiple)
             return
-        handle = self.call(send, message, now=now, timeout=timeout, multiple=multiple)
+        if signature == SIG and int.from_bytes(query[:2]) in model.taken_ids():
+            self.refused(IdInUseError, send, query, now=now, timeout=timeout, multiple=multiple)
+            return
+        handle = self.call(send, query, now=now, timeout=timeout, multiple=multiple)
         self.agree("earlier queries with this handle", [each for each in self.asked if each.handle == handle], [])
         seconds = model.configuration.query_timeout if timeout is None else timeout
-        self.asked.append(Query(handle, message, multiple, now, seconds, now + seconds))
-        model.ask(self.asked[-1])
+        asked = Query(handle, query, multiple, now, seconds, now + seconds)
+        asked.is_signed, asked.keeps_id = signature is not None, signature == SIG
+        self.asked.append(asked)
+        model.ask(asked)
         if not held:
             self.drain()
 
@@ -231,10 +251,12 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
         messages = unframed(self.call(self.connection.data_to_send))
         leaving = model.leave()
         due = [query.on_the_wire(model.configuration) for query in leaving]
-        self.agree("what leaves, without the ids", [message[2:] for message in messages], due)
-        taken = [query.wire_id for query in (*model.pending.values(), *model.abandoned.values())]
-        for query, message in zip(leaving, messages, strict=True):
-            query.wire_id = int.from_bytes(message[:2])
+        self.agree("what leaves, without the ids", [sent[2:] for sent in messages], due)
+        taken = model.taken_ids()
+        for query, sent in zip(leaving, messages, strict=True):
+            query.wire_id = int.from_bytes(sent[:2])
+            if query.keeps_id:
+                self.agree("the id of a query signed by SIG(0)", sent[:2], query.message[:2])
             self.agree(f"queries in flight with the id {query.wire_id}", taken.count(query.wire_id), 0)
             taken.append(query.wire_id)
 
@@ -304,6 +326,10 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
                 return Answer(wire_id, None, opcode, keepalive=keepalive)
             case "nxdomain-without-question":
                 return Answer(wire_id, None, opcode, rcode=3, keepalive=keepalive)
+            case "badvers":
+                return Answer(wire_id, question, opcode, rcode=16, keepalive=keepalive)
+            case "badvers-without-question":
+                return Answer(wire_id, None, opcode, rcode=16, keepalive=keepalive)
             case "echo":
                 return Answer(wire_id, question, opcode, is_response=False)
             case "other-opcode":
@@ -316,6 +342,12 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
                 return Answer(wire_id ^ 1, question, opcode, keepalive=keepalive)
             case _:
                 return Answer(wire_id, question, opcode, keepalive=keepalive)
+
+    def _knows_ids(self) -> bool:
+        """Whether all that is in flight has left, now at the latest: only then its ids are known."""
+        if self.takes_octets() and None in self.model.taken_ids():
+            self.drain()
+        return None not in self.model.taken_ids()
 
     def _likely(self, which: int) -> Query:
         """A query, and rather one of which something is still to come."""
@@ -336,3 +368,10 @@ class ClientMachine(ConnectionMachine[ClientConnection, ClientModel]):
 
 def _with_opcode(query: bytes, opcode: int) -> bytes:
     return query[:2] + bytes([query[2] | opcode << 3]) + query[3:]
+
+
+def _signed(query: bytes, kind: int, own_id: int) -> bytes:
+    """The query with TSIG, or under this id with SIG(0), as its last record; nobody looks at the signature itself."""
+    signature = record(b"\0", kind, bytes(18), rdclass=255)
+    signed = message(question_of(query), flags=int.from_bytes(query[2:4]), additionals=[opt(), signature])
+    return (own_id.to_bytes(2) if kind == SIG else query[:2]) + signed[2:]

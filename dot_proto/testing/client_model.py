@@ -23,8 +23,8 @@ from ..events import (
 from .connection_machine import Model
 from .messages import KEEPALIVE, PADDING, QR, message, opt, option, question_of
 
-QUERY, NXDOMAIN = 0, 3
-"An opcode and an RCODE (RFC 1035, section 4.1.1)."
+QUERY = 0
+"An opcode (RFC 1035, section 4.1.1)."
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Query:
 
     handle: int
     message: bytes
-    "As the caller gave it: one question and a bare OPT."
+    "As the caller gave it: one question, a bare OPT, and perhaps a signature behind it."
     multiple: bool
     asked_at: float
     timeout: float
@@ -42,6 +42,10 @@ class Query:
     "Once it has left; the connection's own choice."
     begun: bool = False
     "Whether the first of several messages has come."
+    is_signed: bool = False
+    "Whether nothing behind the id may change (RFC 8945, section 4.3.2; RFC 2931, section 3.1)."
+    keeps_id: bool = False
+    "Whether the id may not change either."
 
     @property
     def opcode(self) -> int:
@@ -55,6 +59,8 @@ class Query:
 
     def on_the_wire(self, configuration: ClientConfiguration) -> bytes:
         """What leaves, but for the id: the same with keepalive and padding (RFC 7828, RFC 8467)."""
+        if self.is_signed:
+            return self.message[2:]
         bare, block = self.message[2:-11], configuration.padding_block
         options = [option(KEEPALIVE)] if configuration.keepalive else []
         if block is not None:
@@ -72,7 +78,7 @@ class Answer:
     "``None``: the section is empty."
     opcode: int = QUERY
     rcode: int = 0
-    "0 to 15."
+    "0 to 4095: what is above 15 is in OPT (RFC 6891, section 6.1.3)."
     is_response: bool = True
     keepalive: bytes | None = None
     "The option's data; ``None``: no option."
@@ -80,8 +86,9 @@ class Answer:
     @property
     def octets(self) -> bytes:
         """The message."""
-        flags = QR * self.is_response | self.opcode << 11 | self.rcode
-        opts = [] if self.keepalive is None else [opt(option(KEEPALIVE, self.keepalive))]
+        flags = QR * self.is_response | self.opcode << 11 | self.rcode & 15
+        options = [] if self.keepalive is None else [option(KEEPALIVE, self.keepalive)]
+        opts = [opt(*options, rcode=self.rcode >> 4)] if options or self.rcode > 15 else []
         return message(self.question or b"", id=self.wire_id, flags=flags, additionals=opts)
 
     def objection(self, query: Query) -> DiscardReason | None:
@@ -91,9 +98,8 @@ class Answer:
         if self.opcode != query.opcode:
             return DiscardReason.OPCODE_MISMATCH
         if self.question is None:
-            is_error = self.rcode not in (0, NXDOMAIN)
-            excused = is_error or query.begun or query.opcode != QUERY
-            return None if excused else DiscardReason.QUESTION_MISSING
+            needs_one = query.multiple and not query.begun and query.opcode == QUERY and self.rcode == 0
+            return DiscardReason.QUESTION_MISSING if needs_one else None
         same_name = self.question[:-4].lower() == query.question[:-4].lower()
         same_type_and_class = self.question[-4:] == query.question[-4:]
         return None if same_name and same_type_and_class else DiscardReason.QUESTION_MISMATCH
@@ -117,18 +123,25 @@ class ClientModel(Model):
     "When octets last came, or a silent time-out was counted."
     silences: list[float] = field(default_factory=list[float])
     "When the queries were asked whose time-outs were counted since."
+    count: int = 0
+    "How many queries were ever accepted."
     overdue_at: float = math.inf
     "When the engine counts the queries that are unanswered past their time."
 
     @property
     def is_open(self) -> bool:
         """Whether queries are taken, if there is a place."""
-        return self.state in (State.UNVERIFIED, State.OPEN)
+        return self.state in (State.UNVERIFIED, State.OPEN) and self.count < self.configuration.max_queries
 
     @property
     def capacity(self) -> int:
         """How many queries would be taken."""
-        return self.configuration.max_in_flight - len(self.pending) - len(self.abandoned) if self.is_open else 0
+        places = self.configuration.max_in_flight - len(self.pending) - len(self.abandoned)
+        return min(places, self.configuration.max_queries - self.count) if self.is_open else 0
+
+    def taken_ids(self) -> list[int | None]:
+        """The ids of what is in flight; ``None`` for a query that has not left."""
+        return [query.wire_id for query in (*self.pending.values(), *self.abandoned.values())]
 
     def is_owed(self) -> bool:
         """Answers are."""
@@ -160,6 +173,9 @@ class ClientModel(Model):
         """It is accepted, under the handle it has."""
         self.pending[query.handle] = query
         self.idle_at = math.inf
+        self.count += 1
+        if self.state is State.OPEN:
+            self._leave_after_the_last()
 
     def cancel(self, query: Query, now: float) -> bool:
         """Whether that is its fate."""
@@ -194,6 +210,7 @@ class ClientModel(Model):
         if not verdict.accepted:
             return [PeerRefused(verdict=verdict), *self.end(Cause.PEER_REFUSED, Fault.PEER_REFUSED)]
         self.state = State.OPEN
+        self._leave_after_the_last()
         return [PeerAuthenticated(verdict=verdict), *self._restart_idle_timer(now)]
 
     def leave(self) -> list[Query]:
@@ -233,7 +250,7 @@ class ClientModel(Model):
         answered = ResponseReceived(
             query=query.handle, message=under_its_own_id, elapsed=now - query.asked_at, more=more
         )
-        return [answered, *self._hear(answer.keepalive), *self._restart_idle_timer(now)]
+        return [answered, *self._hear(query, answer.keepalive), *self._restart_idle_timer(now)]
 
     def tick(self, now: float) -> list[Event]:
         """What is due is done, the queries first, the earliest of them before all."""
@@ -281,6 +298,11 @@ class ClientModel(Model):
 
     # Consequences
 
+    def _leave_after_the_last(self) -> None:
+        """As many queries as may be under one key of TLS (RFC 8446, section 5.5)."""
+        if self.count >= self.configuration.max_queries:
+            self.drain(Cause.KEY_LIMIT, math.inf)
+
     def _give_up(self, query: Query) -> None:
         del self.pending[query.handle]
         if query.wire_id is not None:
@@ -303,10 +325,11 @@ class ClientModel(Model):
             self.idle_at = now + timeout
         return self.drained()
 
-    def _hear(self, keepalive: bytes | None) -> list[Event]:
+    def _hear(self, query: Query, keepalive: bytes | None) -> list[Event]:
         """The server's word on its idle timeout: obeyed whenever it comes, missed only if it was asked (RFC 7828)."""
         says_so = keepalive is not None and len(keepalive) == 2
-        if not self.configuration.keepalive and not says_so and (keepalive is None or self.stated is not None):
+        was_asked = self.configuration.keepalive and not query.is_signed
+        if not was_asked and not says_so and (keepalive is None or self.stated is not None):
             return []
         if keepalive is not None and len(keepalive) != 2:
             is_news, self.has_reported_bad_keepalive = not self.has_reported_bad_keepalive, True

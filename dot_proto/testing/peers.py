@@ -70,7 +70,7 @@ class Answer(AboutAQuery):
 
 @dataclass(frozen=True)
 class AnswerWithoutQuestion(AboutAQuery):
-    """A response whose question section is empty; an RCODE may excuse that (RFC 7766, section 7)."""
+    """A response whose question section is empty, so that its id alone decides (RFC 7766, section 7)."""
 
     rcode: int = 0
 

@@ -384,6 +384,7 @@ def client_configurations() -> st.SearchStrategy[ClientConfiguration]:
         max_idle_timeout=_seconds(),
         close_timeout=_seconds(),
         max_in_flight=st.integers(1, 8) | st.integers(1, 65_536),
+        max_queries=st.integers(1, 100) | st.integers(1, 1 << 24),
         max_unsolicited=st.integers(0, 64),
         padding_block=_blocks(),
         keepalive=st.booleans(),

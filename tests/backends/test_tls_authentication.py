@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from dot_io.tls import ClientContext
-from dot_proto import AuthenticationPolicy, Pin, Reason
+from dot_proto import AuthenticationPolicy, CertificateFacts, Pin, Reason
 from support.pki import NAME, Identity, Pki, issue
 from support.pki import pki_fixture as pki_fixture
 from support.wire import Wire, accepted, both_versions, meet, refused
@@ -109,6 +110,38 @@ def test_what_a_policy_by_name_refuses(
     assert verdict.reason is reason
     assert words in verdict.explanation
     assert [one.der for one in verdict.presented] == [identity.der, pki.intermediate.der]
+
+
+@pytest.mark.parametrize("is_anchor", [False, True], ids=["leaf", "anchor"])
+def test_the_last_second_of_a_certificate(pki: Pki, is_anchor: bool) -> None:
+    """AUT-31: it is inside (RFC 5280, section 4.1.2.5), but OpenSSL refuses as soon as it begins; our words say so."""
+    for _ in range(5):  # where this process is held up for too long
+        ends = timedelta(seconds=2)
+        last = issue("last.test", is_ca=True, ends=ends) if is_anchor else issue(NAME, pki.intermediate, ends=ends)
+        chain = (issue(NAME, last),) if is_anchor else (last, pki.intermediate)
+        anchor = last if is_anchor else pki.root
+        not_after = CertificateFacts.of(last.der).not_after
+        assert not_after is not None
+        policy = AuthenticationPolicy.strict(NAME, trust_anchors=[anchor.der])
+        before, during, behind = (met_at(pki, policy, chain, not_after + offset) for offset in (-0.6, 0.1, 1.05))
+        if before[1] < not_after and during[1] < not_after + 1 and behind[1] < not_after + 2:
+            break
+    assert accepted(before[0]).warnings == ()
+    for (wire, _), words in (
+        (during, "in its last second, which OpenSSL counts as expired"),
+        (behind, "expired 1 s ago"),
+    ):
+        verdict = refused(wire)
+        assert verdict.reason is Reason.EXPIRED
+        assert words in verdict.explanation
+        assert ("the trust anchor commonName=last.test" if is_anchor else "certificate #1 is") in verdict.explanation
+
+
+def met_at(pki: Pki, policy: AuthenticationPolicy, chain: tuple[Identity, ...], moment: float) -> tuple[Wire, float]:
+    """A handshake not before this moment, in POSIX seconds; and when it was over."""
+    time.sleep(max(moment - time.time(), 0.0))
+    wire = meet(pki, policy, chain, ssl.TLSVersion.TLSv1_3)
+    return wire, time.time()
 
 
 @both_versions

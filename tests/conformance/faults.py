@@ -239,6 +239,12 @@ EVERY = (
     Fault("backwards", "answers in the opposite order", peer.answers_backwards, ((OK,) * 4, (OK,))),
     Fault("longest", "answers with 65535 octets", peer.answers_at_length, ((OK,), (OK,))),
     Fault("twice", "answers everything twice", peer.answers_twice, ((OK, OK), (OK,))),
+    Fault(
+        "no-question",  # FR-6
+        "answers NXDOMAIN and NOERROR without a question (QDCOUNT 0)",
+        peer.leaves_out_the_question,
+        ((OK,) * 4, (OK,)),
+    ),
     Fault("unsolicited", "sends a response that nobody asked for", peer.one_unsolicited_response, ((OK,), (OK,))),
     Fault(
         "many-unsolicited",

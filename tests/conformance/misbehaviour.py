@@ -9,10 +9,11 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from itertools import cycle
 
 from dot_proto import MAX_MESSAGE, ClientConfiguration, make_query
 from support.forging import CLOSE_NOTIFY, FATAL, INTERNAL_ERROR, USER_CANCELED, WARNING, ForgingCaller
-from support.messages import KEEPALIVE, opt, option, record, response_to, stream_of
+from support.messages import KEEPALIVE, QR, message, opt, option, question_of, record, response_to, stream_of
 from support.peers import GIVE_UP, Caller, Script, answer, name_in
 from support.records import ALERT
 
@@ -121,6 +122,15 @@ def answers_backwards(caller: Caller) -> None:
 def answers_late(caller: Caller) -> None:
     caller.send(*map(answer, caller.queries(2)))
     serve(caller)
+
+
+def leaves_out_the_question(caller: Caller) -> None:
+    """NXDOMAIN and NOERROR in turn; a record has the name, so that the test can tell which answer it got."""
+    for rcode in cycle((3, 0)):
+        query = caller.query()
+        owned = record(question_of(query)[:-4])
+        sections: dict[str, list[bytes]] = {"authorities" if rcode else "answers": [owned]}
+        caller.send(message(id=int.from_bytes(query[:2]), flags=QR | rcode, **sections))
 
 
 def answers_at_length(caller: Caller) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dot_proto import (
     AuthenticationPolicy,
@@ -21,6 +24,7 @@ from dot_proto import (
     DiscardReason,
     Evidence,
     Fault,
+    IdInUseError,
     LocalProtocolError,
     MessageDiscarded,
     MessageError,
@@ -41,6 +45,8 @@ from support.messages import (
     KEEPALIVE,
     NS,
     PADDING,
+    RD,
+    SIG,
     SOA,
     TSIG,
     A,
@@ -53,6 +59,7 @@ from support.messages import (
     unframed,
 )
 from support.scenes import IMPOSTOR, STRICT, TRUSTED, Scene, always, closed, condition, counting, outcome, seeded
+from support.vectors import load, octets
 
 QUERY = make_query("example.com", message_id=0xBEEF)
 UPDATE = b"\xbe\xef\x28\x00" + make_query("example.com", "SOA")[4:]
@@ -151,6 +158,119 @@ def test_a_signed_query_changes_in_its_id_alone(settings):
     reply = response_to(wire, additionals=[record(b"\0", TSIG, bytes(31), rdclass=255)])
     (answer,) = scene.receive(reply)
     assert answer == ResponseReceived(query=handle, message=b"\xbe\xef" + reply[2:], elapsed=0.0, more=False)
+
+
+SIG0 = next(octets(case["in"]) for case in load("padding")["cases"] if case["id"] == "sig0-last")
+"A query signed by SIG(0), under the id 0x1234."
+
+
+def signed(
+    own_id: int, *, records: Sequence[bytes] = (opt(),), behind: Sequence[bytes] = (), signature: bytes = bytes(18)
+) -> bytes:
+    """A query signed by SIG(0), as far as anybody can see who does not know the key."""
+    additionals = [*records, record(b"\0", SIG, signature, rdclass=255), *behind]
+    return message(question_of(QUERY), id=own_id, flags=RD, additionals=additionals)
+
+
+@pytest.mark.parametrize("settings", [{}, BARE, {"padding_block": 468}], ids=["padding", "bare", "468"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        SIG0,
+        signed(0),
+        signed(0xFFFF, records=[]),
+        signed(7, records=[opt(option(KEEPALIVE), option(PADDING, bytes(9)))]),
+        signed(7, records=[record(b"\0")]),
+        signed(7, records=[], behind=[opt()]),
+        signed(7, behind=[record(b"\0", SIG, bytes(18))]),
+        signed(7, behind=[record(b"\0", TSIG, bytes(30), rdclass=255)]),
+    ],
+    ids=["vector", "id-0", "no-opt", "own-options", "another-record", "opt-behind", "two", "and-tsig"],
+)
+def test_a_query_signed_by_sig0_leaves_as_it_is(query, settings):
+    """FR-61: its signature covers the header, and so the id (RFC 2931, section 3.1); its answer counts as any other."""
+    scene = Scene(entropy=always(7), **settings)
+    handle, wire = scene.ask(query)
+    assert wire == query
+    reply = response_to(wire, additionals=[record(b"\0", SIG, bytes(18), rdclass=255)])
+    assert scene.receive(reply) == [ResponseReceived(query=handle, message=reply, elapsed=0.0, more=False)]
+
+
+@pytest.mark.parametrize("fate", ["pending", "held", "abandoned"])
+def test_an_id_in_use_is_not_given_to_a_query_signed_by_sig0(fate):
+    """FR-61, MAT-1, MAT-2: refused, nothing is changed, and it is taken as soon as the id is free."""
+    scene = Scene(entropy=always(7))
+    handle = scene.client.send_query(QUERY, now=scene.now)
+    wire = None if fate == "held" else scene.sent()[0]
+    if fate == "abandoned":
+        scene.client.cancel(handle, now=scene.now)
+    before = condition(scene.client)
+    with pytest.raises(IdInUseError, match=r"signed by SIG\(0\).* has the id 7: sign it under another id"):
+        scene.client.send_query(signed(7), now=scene.now)
+    assert condition(scene.client) == before
+    other = scene.client.send_query(signed(8), now=scene.now)
+    if wire is None:
+        scene.client.cancel(handle, now=scene.now)
+    assert scene.sent() == [signed(8)]
+    if wire is not None:
+        scene.receive(response_to(wire))
+    third, again = scene.ask(signed(7))
+    assert again == signed(7)
+    assert outcome(scene.receive(response_to(again), response_to(signed(8)))) == [third, other]
+
+
+def test_nobody_draws_the_id_of_a_query_signed_by_sig0():
+    """FR-61, MAT-1: neither while it is pending nor when it was given up."""
+    scene = Scene(entropy=always(7))
+    handle, _ = scene.ask(signed(7))
+    assert id_of(scene.ask()[1]) == 8
+    scene.client.cancel(handle, now=scene.now)
+    assert id_of(scene.ask("b.example")[1]) == 9
+    scene.receive(response_to(signed(7)))
+    assert id_of(scene.ask("c.example")[1]) == 7
+
+
+def test_a_transfer_signed_by_sig0():
+    """FR-61: it is no other than other exchanges (XOT-10)."""
+    scene = Scene(entropy=always(7))
+    handle, wire = scene.ask(signed(7), multiple=True)
+    assert wire == signed(7)
+    events = scene.receive(response_to(wire), response_to(wire))
+    assert [(event.query, event.more, event.message[:2]) for event in events] == [(handle, True, b"\0\7")] * 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from(["signed", "plain", "answer", "cancel"]), st.binary(max_size=40)),
+        max_size=20,
+    ),
+    st.sampled_from([None, 128, 468]),
+    st.booleans(),
+)
+def test_no_octet_of_a_query_signed_by_sig0_changes(steps, padding_block, keepalive):
+    """FR-61: whatever else is asked, answered and given up; and no id is in flight twice (MAT-1)."""
+    scene = Scene(entropy=always(1), padding_block=padding_block, keepalive=keepalive)
+    in_flight: dict[bytes, tuple[int, bytes]] = {}
+    for number, what, rdata in steps:
+        if what in ("signed", "plain"):
+            query = signed(number, signature=b"\0\0" + rdata) if what == "signed" else QUERY
+            try:
+                handle, wire = scene.ask(query)
+            except IdInUseError:
+                assert query[:2] in in_flight
+                continue
+            assert wire == query if what == "signed" else wire != query
+            assert wire[:2] not in in_flight
+            in_flight[wire[:2]] = handle, wire
+        elif in_flight:
+            own_id = sorted(in_flight)[number % len(in_flight)]
+            handle, wire = in_flight[own_id]
+            if what == "answer":
+                (event,) = scene.receive(response_to(wire))
+                assert event.query == handle
+                del in_flight[own_id]
+            else:
+                scene.client.cancel(handle, now=scene.now)
 
 
 def test_the_callers_id_comes_back():

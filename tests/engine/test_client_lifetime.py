@@ -11,21 +11,19 @@ import pytest
 
 from dot_proto import (
     Cause,
+    ClientConfiguration,
     DiscardReason,
     Fault,
     LocalProtocolError,
     MessageDiscarded,
+    PeerAuthenticated,
     QueryLost,
     QueryTimedOut,
     RemoteProtocolError,
     State,
     make_query,
 )
-from support.messages import (
-    just_before,
-    response_to,
-    stream_of,
-)
+from support.messages import just_before, message, question_of, response_to, stream_of
 from support.scenes import TRUSTED, Scene, always, closed, condition, outcome
 
 QUERY = make_query("example.com", message_id=0xBEEF)
@@ -609,3 +607,86 @@ def test_silence_can_be_borne():
     for _ in range(20):
         asked_and_timed_out(scene, 1)
     assert scene.client.is_open
+
+
+# As many queries as one key of TLS is good for
+
+
+def test_the_last_query_of_a_connection():
+    """KEY-1: behind it the connection is drained, and ends with its own cause (RFC 8446, section 5.5)."""
+    scene = Scene(max_queries=3)
+    first, wire = scene.ask()
+    assert scene.client.capacity == 2
+    second, _ = scene.ask()
+    scene.client.cancel(second, now=scene.now)
+    assert scene.client.closing_for is None
+    third, last = scene.ask()
+    assert scene.client.state is State.DRAINING
+    assert scene.client.closing_for is Cause.KEY_LIMIT
+    assert (scene.client.is_open, scene.client.capacity) == (False, 0)
+    with pytest.raises(LocalProtocolError, match="it is draining"):
+        scene.client.send_query(make_query("more.example"), now=scene.now)
+    assert outcome(scene.receive(response_to(last), response_to(wire))) == [third, first, closed(Cause.KEY_LIMIT)]
+
+
+def test_the_last_query_may_be_asked_before_the_verdict():
+    """KEY-1: no more are taken, and the drain begins with the verdict; nothing held is lost for it."""
+    scene = Scene(verified=False, max_queries=2)
+    handles = [scene.client.send_query(make_query(name), now=scene.now) for name in ("a.example", "b.example")]
+    assert scene.client.state is State.UNVERIFIED
+    assert (scene.client.is_open, scene.client.accepts_queries) == (False, False)
+    before = condition(scene.client)
+    with pytest.raises(LocalProtocolError, match=r"it has been asked 2 \(max_queries\)"):
+        scene.client.send_query(make_query("more.example"), now=scene.now)
+    assert condition(scene.client) == before
+    assert [type(event) for event in scene.client.verify_peer(TRUSTED, now=scene.now)] == [PeerAuthenticated]
+    assert scene.client.closing_for is Cause.KEY_LIMIT
+    assert outcome(scene.receive(*map(response_to, scene.sent()))) == [*handles, closed(Cause.KEY_LIMIT)]
+
+
+def test_the_last_query_may_be_given_up_before_the_verdict():
+    """KEY-1: then nothing is owed, and the verdict is followed by the end."""
+    scene = Scene(verified=False, max_queries=1)
+    scene.client.cancel(scene.client.send_query(make_query("a.example"), now=scene.now), now=scene.now)
+    assert not scene.client.is_open
+    events = scene.client.verify_peer(TRUSTED, now=scene.now)
+    assert outcome(events)[1:] == [closed(Cause.KEY_LIMIT)]
+    assert scene.client.next_timeout() is None
+
+
+@pytest.mark.parametrize("opcode", [0, 5])
+def test_what_has_not_left_is_safe_to_ask_again(opcode):
+    """KEY-1, CON-7, CON-8: where the connection breaks while it is drained, also of the last query."""
+    scene = Scene(max_queries=2)
+    query = message(question_of(make_query("a.example")), flags=opcode << 11)
+    sent, _ = scene.ask(query)
+    held = scene.client.send_query(query, now=scene.now)
+    assert scene.client.state is State.DRAINING
+    assert outcome(scene.client.receive_eof(now=scene.now)) == [
+        QueryLost(query=sent, safe_to_resend=opcode == 0, was_sent=True),
+        QueryLost(query=held, safe_to_resend=True, was_sent=False),
+        closed(Cause.PEER_CLOSED),
+    ]
+
+
+def test_a_query_that_is_refused_does_not_count():
+    """KEY-1: only those that are taken."""
+    scene = Scene(max_queries=2)
+    for wrong in (b"", bytes(12)[:-1], response_to(make_query("a.example"))):
+        with pytest.raises(LocalProtocolError):
+            scene.client.send_query(wrong, now=scene.now)
+    assert scene.client.capacity == 2
+
+
+def test_answers_behind_the_last_query_time_out():
+    """KEY-1: a server that does not answer holds up nobody: each query has its own deadline."""
+    scene = Scene(max_queries=1)
+    handle, _ = scene.ask(timeout=3.0)
+    scene.clock.advance(3.0)
+    assert outcome(scene.tick()) == [QueryTimedOut(query=handle, elapsed=3.0), closed(Cause.KEY_LIMIT)]
+
+
+def test_how_many_records_the_default_allows():
+    """KEY-1: a query of up to 16 KiB is one record, so that the default leaves more than half of the limit."""
+    assert ClientConfiguration().max_queries == 2**23
+    assert 2.8 * ClientConfiguration().max_queries < 2**24.5

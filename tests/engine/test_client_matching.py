@@ -58,14 +58,17 @@ def test_vectors(case, settings):
     """Every case of ``matching.json`` on a connection of its own (MAT-4 to MAT-12, MAT-20)."""
     query, response = octets(case["query"]), octets(case["response"])
     scene = Scene(**settings)
-    handle, wire = scene.ask(query, multiple=case["continuation"])
+    is_transfer = case["id"].startswith("axfr")
+    handle, wire = scene.ask(query, multiple=is_transfer)
     if case["continuation"]:
         assert outcome(scene.receive(response_to(wire, flags=AA))) == [handle]
     arrived = translated(response, query, wire)
     events = scene.receive(arrived)
     if case["verdict"] == "match":
         assert events == [
-            ResponseReceived(query=handle, message=under(query, response), elapsed=0.0, more=case["continuation"])
+            ResponseReceived(
+                query=handle, message=under(query, response), elapsed=0.0, more=case["id"].startswith("axfr")
+            )
         ]
     else:
         reason = VERDICTS[case["verdict"]]
@@ -90,7 +93,6 @@ ASKED = make_query("example.com", message_id=0x1234)
 NAMED_255 = octets(next(case["wire"] for case in MALFORMED if case["id"] == "name-of-255"))
 
 NOT_OURS = {
-    "bare-header": DiscardReason.QUESTION_MISSING,
     "question-missing": DiscardReason.QUESTION_MISMATCH,
     "name-cut": DiscardReason.QUESTION_MISMATCH,
     "name-without-root": DiscardReason.QUESTION_MISMATCH,
@@ -251,9 +253,8 @@ def test_an_answer_ends_the_row():
         lambda wire: response_to(make_query("other.example"), id=int.from_bytes(wire[:2])),
         lambda wire: wire,
         lambda wire: wire[:2] + b"\xa8" + response_to(wire)[3:],
-        lambda wire: wire[:2] + b"\x80" + bytes(9),
     ],
-    ids=["question", "echo", "opcode", "no-question"],
+    ids=["question", "echo", "opcode"],
 )
 def test_every_mismatch_is_unsolicited(wrong):
     """A server that only ever says the wrong thing is left (MAT-8, MAT-11, MAT-12, MAT-14)."""
@@ -332,6 +333,68 @@ def test_a_query_without_a_question():
     ]
 
 
+# Responses without a question
+
+
+@pytest.mark.parametrize("rcode", [0, 3, 2, 5, 15])
+@pytest.mark.parametrize("settings", [{}, NOTHING_ADDED], ids=["padding", "bare"])
+def test_a_response_without_a_question_is_the_answer(settings, rcode):
+    """FR-6: a large public resolver sends NXDOMAIN without it, and the id decides (RFC 7766, section 7; MAT-9)."""
+    scene = Scene(max_unsolicited=0, **settings)
+    handle, wire = scene.ask()
+    reply = message(id=int.from_bytes(wire[:2]), flags=QR | rcode, authorities=[record(b"\0", SOA)])
+    assert scene.receive(reply) == [
+        ResponseReceived(query=handle, message=b"\xbe\xef" + reply[2:], elapsed=0.0, more=False)
+    ]
+    assert scene.client.pending == 0
+
+
+def test_without_a_question_the_id_decides_between_queries():
+    """FR-6: in any order, one among others that have their questions (MAT-3)."""
+    scene = Scene()
+    asked = [scene.ask(f"n{number}.example") for number in range(4)]
+    replies = [message(id=int.from_bytes(wire[:2]), flags=QR | 3) for _, wire in asked]
+    replies[1] = response_to(asked[1][1])
+    assert outcome(scene.receive(*reversed(replies))) == [handle for handle, _ in reversed(asked)]
+
+
+def test_a_late_response_without_a_question():
+    """FR-6: it frees the id, and answers nobody; a second one is unknown (MAT-2, MAT-13, MAT-15)."""
+    scene = Scene(entropy=always(7))
+    _, wire = scene.ask(timeout=1.0)
+    scene.clock.advance(1.0)
+    scene.tick()
+    bare = message(id=int.from_bytes(wire[:2]), flags=QR)
+    other, other_wire = scene.ask("two.example")
+    assert other_wire[:2] == b"\0\x08"
+    assert [event.reason for event in scene.receive(bare, bare)] == [DiscardReason.LATE, DiscardReason.UNKNOWN_ID]
+    assert scene.ask("three.example")[1][:2] == b"\0\7"
+    assert outcome(scene.receive(response_to(other_wire))) == [other]
+
+
+def test_a_guess_without_a_question_answers_nothing_unsent():
+    """FR-6: not even where it guesses the id (MAT-14)."""
+    scene = Scene(entropy=always(7))
+    handle = scene.client.send_query(ASKED, now=scene.now)
+    guess = message(id=7, flags=QR | 3)
+    assert scene.receive(guess) == [MessageDiscarded(message=guess, reason=DiscardReason.UNKNOWN_ID, query=None)]
+    (wire,) = scene.sent()
+    assert outcome(scene.receive(response_to(wire))) == [handle]
+
+
+def test_what_is_left_of_a_transfer_begins_no_other():
+    """FR-6: its id is free since the caller took it for over; what still comes has no question (RFC 5936, 2.2.1)."""
+    scene = Scene(entropy=always(7))
+    transfer, wire = scene.ask(TRANSFER, multiple=True)
+    first, rest = parts(wire, 2)
+    scene.receive(first)
+    scene.client.end_exchange(transfer, now=scene.now)
+    second, wire = scene.ask(TRANSFER, multiple=True)
+    assert wire[:2] == rest[:2]
+    assert scene.receive(rest) == [MessageDiscarded(message=rest, reason=DiscardReason.QUESTION_MISSING, query=second)]
+    assert outcome(scene.receive(first, rest)) == [second, second]
+
+
 # Exchanges of several messages
 
 
@@ -393,17 +456,52 @@ def test_the_first_message_of_a_transfer_needs_its_question():
     assert outcome(scene.receive(first, continuation)) == [transfer, transfer]
 
 
+ERRORS = {
+    "REFUSED": {"rcode": 5},
+    "NXDOMAIN": {"rcode": 3},
+    "BADVERS": {"additionals": [opt(rcode=1)]},
+    "BADVERS behind an address that looks like OPT": {
+        "additionals": [record(data=b"\0\0\x29\0"), opt(option(COOKIE, bytes(8)), rcode=1)]
+    },
+    "BADCOOKIE": {"rcode": 7, "additionals": [opt(rcode=1)]},
+    "the highest": {"rcode": 15, "additionals": [opt(rcode=255)]},
+}
+
+
 @pytest.mark.parametrize("received", [0, 2])
-def test_an_error_ends_a_transfer(received):
-    """With the first message or later; the id is free at once (MAT-23)."""
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_ends_a_transfer(error, received):
+    """FR-66: with the first message or later, in 12 bits; the id is free at once (MAT-23; RFC 6891, 6.1.3)."""
     scene = Scene(entropy=always(7))
     transfer, wire = scene.ask(TRANSFER, multiple=True)
     scene.receive(*parts(wire, 2)[:received])
-    refusal = response_to(wire, rcode=5)
+    refusal = response_to(wire, **ERRORS[error])
     (event,) = scene.receive(refusal)
     assert event == ResponseReceived(query=transfer, message=b"\xbe\xef" + refusal[2:], elapsed=0.0, more=False)
     assert scene.client.pending == 0
     assert scene.ask()[1][:2] == b"\0\7"
+
+
+NO_ERRORS = {
+    "OPT": [opt()],
+    "an address that looks like OPT with an RCODE": [record(data=b"\0\0\x29\1"), record(data=b"\1\1\1\1"), opt()],
+    "an option that does": [opt(option(COOKIE, b"\0\0\x29\1\1\1\1\1"))],
+    "the same at the very end": [record(data=b"\0\0\0\x29")],
+    "an OPT that cannot be read": [opt(rcode=1)[:-1]],
+    "an OPT of another owner than the root": [b"\1\0" + opt(rcode=1)],
+}
+
+
+@pytest.mark.parametrize("additionals", NO_ERRORS)
+def test_what_only_looks_like_an_error_ends_no_transfer(additionals):
+    """FR-66: the upper bits are read from OPT and from nothing else."""
+    scene = Scene()
+    transfer, wire = scene.ask(TRANSFER, multiple=True)
+    _, rest = parts(wire, 2)
+    arrived = response_to(wire, additionals=NO_ERRORS[additionals])
+    (event,) = scene.receive(arrived)
+    assert (event.query, event.more, event.rcode) == (transfer, True, 0)
+    assert outcome(scene.receive(rest)) == [transfer]
 
 
 def test_each_message_of_a_transfer_renews_its_deadline():
@@ -462,12 +560,13 @@ def test_the_end_of_an_exchange_is_the_last_thing_owed():
     assert outcome(scene.tick()) == [closed(Cause.LOCAL_CLOSE)]
 
 
-def test_an_error_is_the_last_message_of_an_abandoned_transfer():
-    """It frees the id, as it would have ended the exchange (MAT-2, MAT-23)."""
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_is_the_last_message_of_an_abandoned_transfer(error):
+    """FR-66: it frees the id, as it would have ended the exchange (MAT-2, MAT-23)."""
     scene = Scene(entropy=always(7))
     transfer, wire = scene.ask(TRANSFER, timeout=1.0, multiple=True)
     scene.clock.advance(1.0)
     scene.tick()
-    refusal = response_to(wire, rcode=5)
+    refusal = response_to(wire, **ERRORS[error])
     assert scene.receive(refusal) == [MessageDiscarded(message=refusal, reason=DiscardReason.LATE, query=transfer)]
     assert scene.ask()[1][:2] == b"\0\7"

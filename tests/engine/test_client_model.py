@@ -15,12 +15,18 @@ from dot_proto import (
     Cause,
     ClientConnection,
     ConnectionClosed,
+    DiscardReason,
     LocalProtocolError,
+    MessageDiscarded,
     QueryLost,
     QueryTimedOut,
     ResponseReceived,
     State,
 )
+from dot_proto._edns import for_queries, splice
+from dot_proto._matching import Exchange, Outstanding
+from dot_proto._message import walk
+from dot_proto._state import Step
 from dot_proto._timers import Slot
 from dot_proto.testing.client_machine import ANSWERS, EVIDENCE, MISTAKES, always_seven
 from dot_proto.testing.connection_machine import ENDS
@@ -117,7 +123,7 @@ class BelievesAnyKeepalive(Client):
 
 class StaysAsLongAsTheServer(Client):
     def _idle_timeout(self):
-        return self.configuration.idle_timeout if self._stated_timeout is None else self._stated_timeout
+        return self.configuration.idle_timeout if self._stated.seconds is None else self._stated.seconds
 
 
 class AsksOnAfterTheLastCall(Client):
@@ -129,6 +135,85 @@ class AsksOnAfterTheLastCall(Client):
 class TakesAnyAnswer(Client):
     def _match(self, message, wire_id, events):
         return self._outstanding.pending.get(wire_id) or super()._match(message, wire_id, events)
+
+
+class InsistsOnAQuestion(Client):
+    """FR-6."""
+
+    def _match(self, message, wire_id, events):
+        query = super()._match(message, wire_id, events)
+        if query is None or message[4:6] != b"\0\0" or message[3] & 15 not in (0, 3):
+            return query
+        events.append(MessageDiscarded(message, DiscardReason.QUESTION_MISSING, query.handle))
+        return None
+
+
+class ReadsFourBitsOfAnRcode(Client):
+    """FR-66."""
+
+    def _discard_late(self, query, message, events):
+        super()._discard_late(query, message, events)
+        if isinstance(query, Exchange) and not message[3] & 15:
+            self._outstanding.abandoned[query.wire_id] = query
+
+
+class EndsNoExchangeByBadvers(Client):
+    """FR-66."""
+
+    def receive_data(self, data, *, now):
+        pending = dict(self._outstanding.pending)
+        events = super().receive_data(data, now=now)
+        for event in events:
+            if isinstance(event, ResponseReceived) and event.rcode == 16 and self.state is State.OPEN:
+                query = pending[event.query & 0xFFFF]
+                if isinstance(query, Exchange):
+                    self._outstanding.pending[query.wire_id] = query
+        return events
+
+
+class ChangesTheIdOfASignedQuery(Client):
+    """FR-61."""
+
+    def _prepared(self, message):
+        return (*super()._prepared(message)[:-1], -1)
+
+
+class PadsASignedQuery(Client):
+    """FR-61."""
+
+    def _prepared(self, message):
+        question_end, _, has_keepalive, own_id = super()._prepared(message)
+        unsigned = message[:11] + b"\1" + message[12 : question_end + 11]
+        padded = splice(unsigned, walk(unsigned), for_queries(keepalive=False, padding_block=128))
+        return question_end, (padded if own_id >= 0 else message)[2:], has_keepalive, own_id
+
+
+class GivesAnIdTwice(Client):
+    """FR-61: a query signed by SIG(0) takes the id of another."""
+
+    def __init__(self, policy, configuration, *, entropy):
+        super().__init__(policy, configuration, entropy=entropy)
+        self._outstanding = TakesNothingForTaken(entropy)
+
+
+class TakesNothingForTaken(Outstanding):
+    def is_taken(self, wire_id):
+        return False
+
+
+class IgnoresTheKeyLimit(Client):
+    """KEY-1."""
+
+    def __init__(self, policy, configuration, *, entropy):
+        super().__init__(policy, replace(configuration, max_queries=1 << 24), entropy=entropy)
+
+
+class StaysOpenBehindTheLastQuery(Client):
+    """KEY-1."""
+
+    def _drain(self, step, deadline):
+        if step is not Step.KEY_LIMIT:
+            super()._drain(step, deadline)
 
 
 class IsStrictAboutCase(Client):

@@ -21,6 +21,7 @@ CLIENT_EDGES = {
     "max_idle_timeout": ([0, math.inf], [-1]),
     "close_timeout": ([0, math.inf], [-1]),
     "max_in_flight": ([1, 65_536], [0, -1, 65_537]),
+    "max_queries": ([1, 1 << 24], [0, -1, 1 + (1 << 24)]),
     "max_unsolicited": ([0, 10**9], [-1]),
     "silence_timeout": ([0, math.inf], [-1]),
     "max_silent_timeouts": ([None, 1, 10**9], [0, -1]),

@@ -8,6 +8,7 @@ from dot_proto import (
     CertificateError,
     DoTError,
     Fault,
+    IdInUseError,
     LocalProtocolError,
     MessageError,
     PinError,
@@ -15,7 +16,7 @@ from dot_proto import (
     TooManyQueriesError,
 )
 
-LOCAL = [TooManyQueriesError, PinError, CertificateError, MessageError]
+LOCAL = [IdInUseError, TooManyQueriesError, PinError, CertificateError, MessageError]
 
 
 @pytest.mark.parametrize("kind", LOCAL)

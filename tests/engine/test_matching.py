@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
 from dot_proto import DiscardReason, LocalProtocolError, make_query
-from dot_proto._matching import COMPARED, IDS, RESPONSE, START, Exchange, Outstanding, Query, mismatch
+from dot_proto._matching import _TRIES, COMPARED, IDS, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from dot_proto._message import question_end
+from support.interpreted import interpreted
 from support.messages import QR, just_before, message, opt, question_of, record, response_to
 from support.vectors import load, octets
 
@@ -34,13 +37,19 @@ def counting(size: int) -> bytes:
 
 
 def added(
-    table: Outstanding, query: bytes = QUERY, *, now: float = 0.0, timeout: float = 5.0, is_multiple: bool = False
+    table: Outstanding,
+    query: bytes = QUERY,
+    *,
+    now: float = 0.0,
+    timeout: float = 5.0,
+    is_multiple: bool = False,
+    own: int = -1,
 ) -> Query:
     caller_id, start = START.unpack_from(query)
     expected, question = start & COMPARED | RESPONSE, query[12 : question_end(query)]
     kind = Exchange if is_multiple else Query
     made = kind(caller_id, expected, question, now, now + timeout, has_keepalive=False)
-    assert table.add(made) == made.wire_id
+    assert table.add(made, own) == made.wire_id
     assert table.find(made.handle) is made
     return made
 
@@ -77,15 +86,117 @@ def test_an_abandoned_id_is_not_drawn():
     assert added(table).wire_id == 7
 
 
-def test_every_id_can_be_taken():
+@pytest.mark.parametrize("source", [always(7), counting, Random(7).randbytes])
+def test_every_id_can_be_taken(source):
     """65536 queries, each under an id of its own, and the last one gets the last id (MAT-18)."""
-    ids = iter(range(IDS))
-    table = Outstanding(lambda size: b"".join(next(ids).to_bytes(2) for _ in range(size // 2)))
-    assert {added(table).wire_id for _ in range(IDS)} == set(range(IDS))
+    table = Outstanding(source)
+    queries = [added(table) for _ in range(IDS)]
+    assert {query.wire_id for query in queries} == set(range(IDS))
     assert len(table) == IDS
-    del table.pending[12_345]
-    table._drawn = [54_321]
-    assert added(table).wire_id == 12_345
+    table.release(queries[12_345])
+    assert added(table).wire_id == queries[12_345].wire_id
+
+
+class Counted(dict[int, Query]):
+    """Counts how often somebody looks whether an id is in it."""
+
+    looks = 0
+
+    def __contains__(self, wire_id: object) -> bool:
+        self.looks += 1
+        return super().__contains__(wire_id)
+
+
+def crowded(taken: int, source) -> Outstanding:
+    """A table with so many queries."""
+    table = Outstanding(source)
+    for _ in range(taken):
+        added(table)
+    return table
+
+
+@interpreted
+@pytest.mark.parametrize("taken", [0, 1000, 30_000, 60_000, 65_000, 65_500, 65_535])
+def test_to_find_a_free_id_takes_bounded_work(taken):
+    """FR-69: a query is asked and answered, over and over, however many others are in flight."""
+    table = crowded(taken, Random(69).randbytes)
+    table.release(added(table))  # what makes the list, if it is needed, is done once for a connection
+    table.pending = Counted(table.pending)
+    for _ in range(200):
+        before = table.pending.looks
+        table.release(added(table))
+        assert table.pending.looks - before <= _TRIES + 2
+    assert len(table) == taken
+
+
+@interpreted
+@pytest.mark.parametrize("stretch", [range(100), range(1000, 34_000), range(65_000, 65_536)])
+def test_a_server_cannot_make_the_search_long(stretch):
+    """FR-69: it sees the ids, and leaves all in one stretch unanswered; each is looked at once, at the most."""
+    table = Outstanding(always(stretch[0]))
+    for wire_id in stretch:
+        table.abandoned[wire_id] = asked()
+    table.abandoned = Counted(table.abandoned)
+    found = [added(table) for _ in range(200)]
+    assert len({query.wire_id for query in found} | set(stretch)) == 200 + len(stretch)
+    assert table.abandoned.looks <= IDS + 200 * (_TRIES + 2)
+
+
+def test_ids_in_a_crowd_are_random():
+    """FR-69: any that is free, with about the same likelihood, whatever was free before (MAT-16)."""
+    table = crowded(65_000, Random(1).randbytes)
+    free = sorted(set(range(IDS)) - set(table.pending))
+    drawn = Counter[int]()
+    for _ in range(100 * len(free)):
+        query = added(table)
+        drawn[query.wire_id] += 1
+        table.release(query)
+    assert set(drawn) == set(free)
+    # A hundred times each on the average, and a deviation of ten: six of them are never exceeded by chance.
+    assert 40 <= min(drawn.values()) <= max(drawn.values()) <= 160
+
+
+def test_a_crowd_has_no_memory():
+    """FR-69: two connections whose sources differ only now give out other ids; the same sources, the same (MAT-16)."""
+
+    def ids(seed: int) -> list[int]:
+        table = crowded(65_400, Random(1).randbytes)
+        table._draw = Random(seed).randbytes
+        return [added(table).wire_id for _ in range(100)]
+
+    assert ids(1) == ids(1)
+    assert ids(1) != ids(2)
+    assert sorted(ids(1)) != ids(1)
+
+
+@pytest.mark.parametrize("octets", [b"", bytes(3), bytes(5)])
+def test_a_source_that_fails_in_a_crowd(octets):
+    """MAT-16: nothing is registered, and nothing is lost; a source that is well again serves."""
+    for taken in (65_000, 65_535):
+        table = crowded(taken, Random(3).randbytes)
+        table._drawn = []
+        assert table.free is not None
+        free, table._draw = sorted(table.free), lambda size: octets
+        with pytest.raises(LocalProtocolError, match=f"entropy returned {len(octets)} octets where 4"):
+            added(table)
+        assert sorted(table.free) == free
+        assert len(table) == taken
+        table._draw = Random(4).randbytes
+        assert added(table).wire_id in free
+
+
+@pytest.mark.parametrize("taken", [0, 100, 65_400])
+def test_an_id_that_must_be_kept(taken):
+    """FR-61: it is given if it is free, and to nobody else then."""
+    table = crowded(taken, Random(5).randbytes)
+    own = next(wire_id for wire_id in range(IDS - 1, 0, -1) if not table.is_taken(wire_id))
+    query = asked()
+    assert table.add(query, own) == own == query.wire_id
+    assert table.is_taken(own)
+    assert table.find(query.handle) is query
+    others = {added(table).wire_id for _ in range(IDS - taken - 1)}
+    assert len(table) == IDS
+    assert own not in others
 
 
 @pytest.mark.parametrize("octets", [b"", bytes(511), bytes(513)])
@@ -102,7 +213,7 @@ def test_one_draw_serves_many_queries():
     draws = []
     table = Outstanding(lambda size: draws.append(size) or counting(size))
     for _ in range(257):
-        added(table)
+        table.release(added(table))
     assert draws == [512, 512]
 
 
@@ -224,9 +335,13 @@ class Tables(RuleBasedStateMachine):
         self.issued: set[int] = set()
         self.deadlines: dict[int, float] = {}
 
-    @rule(target=queries, timeout=st.sampled_from([0.5, 1.0, 3.0, math.inf]))
-    def ask(self, timeout):
-        query = added(self.table, now=self.now, timeout=timeout)
+    @rule(target=queries, timeout=st.sampled_from([0.5, 1.0, 3.0, math.inf]), own=st.integers(-1, 4))
+    def ask(self, timeout, own):
+        assert self.table.is_taken(own) == (own in self.taken)
+        if own in self.taken:
+            own = -1
+        query = added(self.table, now=self.now, timeout=timeout, own=own)
+        assert own in (-1, query.wire_id)
         assert query.wire_id not in self.taken
         assert query.handle not in self.issued
         self.taken.add(query.wire_id)
@@ -237,7 +352,7 @@ class Tables(RuleBasedStateMachine):
     @rule(query=queries)
     def answer(self, query):
         if self.table.find(query.handle) is query:
-            del self.table.pending[query.wire_id]
+            self.table.release(query)
             del self.deadlines[query.handle]
             self.taken.discard(query.wire_id)
 
@@ -254,18 +369,32 @@ class Tables(RuleBasedStateMachine):
     @rule(data=st.data())
     def late_answer(self, data):
         wire_id = data.draw(st.sampled_from(sorted(self.table.abandoned)))
-        del self.table.abandoned[wire_id]
+        self.table.release(self.table.abandoned[wire_id])
         self.taken.discard(wire_id)
 
     @invariant()
     def agrees(self):
         assert {*self.table.pending, *self.table.abandoned} == self.taken
         assert len(self.table) == len(self.taken)
+        if self.table.free is not None:
+            assert sorted(self.table.free) == sorted(set(range(IDS)) - self.taken)
         assert self.table.earliest_deadline() <= min(self.deadlines.values(), default=math.inf)
         assert all(self.table.was_issued(handle) for handle in self.issued)
 
 
 TestTables = Tables.TestCase
+
+
+class CrowdedTables(Tables):
+    """The same with its free ids in a list from the beginning, as if there had been a crowd (FR-69)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table.free = list(range(IDS))
+
+
+TestCrowdedTables = CrowdedTables.TestCase
+TestCrowdedTables.settings = settings(max_examples=20)  # for each step, 65536 ids are compared
 
 
 # What a query remembers.
@@ -329,36 +458,49 @@ VERDICTS = {
 @pytest.mark.parametrize("case", [case for case in CASES if case["verdict"] != "unknown-id"], ids=by_id)
 def test_the_verdicts(case):
     """As RFC 7766, section 7, and RFC 5452, section 9.1, were read elsewhere (MAT-5 to MAT-12, MAT-19, MAT-20)."""
-    query = added(Outstanding(counting), octets(case["query"]), is_multiple=case["continuation"])
+    query = added(Outstanding(counting), octets(case["query"]), is_multiple=case["id"].startswith("axfr"))
     if isinstance(query, Exchange):
-        query.has_answers = True
+        query.has_answers = case["continuation"]
     assert mismatch(query, octets(case["response"])) is VERDICTS[case["verdict"]]
 
 
 @pytest.mark.parametrize("rcode", range(16))
 @pytest.mark.parametrize("opcode", [0, 4, 5])
 def test_a_response_without_a_question(opcode, rcode):
-    """Excused for errors but NXDOMAIN, and for opcodes other than QUERY (MAT-9, MAT-10)."""
+    """FR-6: whatever it says, the question is compared where there is one (RFC 7766, section 7; MAT-9, MAT-10)."""
     query = asked(message(question_of(QUERY), flags=opcode << 11))
-    response = message(flags=QR | opcode << 11 | rcode)
-    excused = opcode != 0 or rcode not in (0, 3)
-    assert mismatch(query, response) is (None if excused else DiscardReason.QUESTION_MISSING)
+    assert mismatch(query, message(flags=QR | opcode << 11 | rcode)) is None
+    assert mismatch(query, message(flags=QR | opcode << 11 | rcode, answers=[record(b"\0")])) is None
+    for other in (message(flags=opcode << 11 | rcode), message(flags=QR | (opcode ^ 1) << 11 | rcode)):
+        assert mismatch(query, other) in (DiscardReason.NOT_A_RESPONSE, DiscardReason.OPCODE_MISMATCH)
 
 
 def test_the_first_message_of_an_exchange_has_its_question():
-    """Those behind it may leave it out (MAT-10, XOT-4; RFC 5936, section 2.2.1)."""
+    """Those behind it may leave it out (MAT-10, XOT-4; RFC 5936, section 2.2.1), and errors may."""
     exchange = added(Outstanding(counting), is_multiple=True)
     assert isinstance(exchange, Exchange)
     assert mismatch(exchange, message(flags=QR)) is DiscardReason.QUESTION_MISSING
+    for rcode in range(1, 16):
+        assert mismatch(exchange, message(flags=QR | rcode)) is None
     exchange.has_answers = True
     assert mismatch(exchange, message(flags=QR)) is None
 
 
-@pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, False), (1, 0, True), (1, 3, True)])
+@pytest.mark.parametrize("wire", [QUERY[:-11], message(question_of(QUERY), flags=5 << 11), message()])
+def test_which_exchanges_need_a_question(wire):
+    """Those of opcode QUERY that have one themselves (MAT-10)."""
+    exchange = added(Outstanding(counting), wire, is_multiple=True)
+    needs_one = exchange.opcode == 0 and exchange.question_count == 1
+    response = message(flags=QR | exchange.opcode << 11)
+    assert mismatch(exchange, response) is (DiscardReason.QUESTION_MISSING if needs_one else None)
+
+
+@pytest.mark.parametrize(("upper", "lower", "excused"), [(0, 0, False), (0, 3, True), (1, 0, True), (1, 3, True)])
 def test_the_rcode_has_twelve_bits(upper, lower, excused):
-    """BADVERS is an error although its lower four bits say NOERROR (EDN-2, MAT-9)."""
+    """FR-66: BADVERS is an error although its lower four bits say NOERROR (EDN-2, MAT-9)."""
     response = message(flags=QR | lower, additionals=[opt(rcode=upper)])
-    assert mismatch(asked(), response) is (None if excused else DiscardReason.QUESTION_MISSING)
+    exchange = added(Outstanding(counting), is_multiple=True)
+    assert mismatch(exchange, response) is (None if excused else DiscardReason.QUESTION_MISSING)
 
 
 @pytest.mark.parametrize("count", [2, 256, 257, 65_535])

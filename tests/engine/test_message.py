@@ -11,7 +11,17 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from dot_proto import MessageError, make_query
-from dot_proto._message import MAX_NAME, edns_version, malformation, opcode_of, question_end, skip_name, walk
+from dot_proto._message import (
+    MAX_NAME,
+    edns_version,
+    is_error,
+    malformation,
+    opcode_of,
+    question_end,
+    rcode,
+    skip_name,
+    walk,
+)
 from support.messages import COOKIE, KEEPALIVE, OPT, PADDING, SIG, TSIG, TXT, A, message, opt, option, record
 from support.vectors import load, octets
 
@@ -364,14 +374,34 @@ def test_the_version_of_edns(version):
         ([record(b"\0", SIG, b"\0\x01" + SIGNATURE)], False),
         ([record(b"\0", SIG, b"\x01\0" + SIGNATURE)], False),
         ([record(b"\0", SIG, b"")], False),
-        ([record(b"\0", SIG, SIGNATURE), opt()], False),
+        ([record(b"\0", SIG, b"\0"), record(b"\0")], False),
+        ([record(b"\0", SIG, SIGNATURE), opt()], True),
+        ([record(b"\0", SIG, SIGNATURE), record(kind=TSIG, rdclass=255)], True),
     ],
 )
 def test_a_signed_message(additionals, signed):
-    """TSIG last, or SIG that covers type 0 last (RFC 8945, section 5.1; RFC 2931, section 3; PAD-11)."""
+    """TSIG last, or an additional SIG that covers type 0 (RFC 8945, section 5.1; RFC 2931, section 3; PAD-11)."""
     layout = walk(message(QUESTION, additionals=additionals))
     assert layout.problem is None
     assert layout.is_signed is signed
+
+
+@pytest.mark.parametrize(
+    ("sections", "has_sig0"),
+    [
+        ({"additionals": [record(b"\0", SIG, SIGNATURE)]}, True),
+        ({"additionals": [record(b"\0", SIG, SIGNATURE), record(b"\0", SIG, SIGNATURE)]}, True),
+        ({"additionals": [record(b"\0", SIG, SIGNATURE), opt()]}, True),
+        ({"additionals": [record(b"\0", SIG, SIGNATURE), record(kind=TSIG, rdclass=255)]}, True),
+        ({"additionals": [record(kind=TSIG, rdclass=255)]}, False),
+        ({"additionals": [record(b"\0", SIG, b"\0\1" + SIGNATURE)]}, False),
+        ({"answers": [record(b"\0", SIG, SIGNATURE)]}, False),
+        ({"authorities": [record(b"\0", SIG, SIGNATURE)], "additionals": [opt()]}, False),
+    ],
+)
+def test_a_message_that_keeps_its_id(sections, has_sig0):
+    """FR-61: SIG(0) covers the header, also with something behind it; TSIG has the original id in it."""
+    assert walk(message(QUESTION, **sections)).has_sig0 is has_sig0
 
 
 @pytest.mark.parametrize(
@@ -424,3 +454,36 @@ def test_a_query_of_ours():
     assert layout.problem is None
     assert layout.opt == (29, 40)
     assert layout.question_end == 29
+
+
+# The RCODE
+
+
+@pytest.mark.parametrize("number", [0, 1, 15, 16, 23, 255, 256, 4095])
+def test_an_rcode_has_twelve_bits(number):
+    """FR-66: four in the header, eight in OPT, wherever among the additional records it stands (RFC 6891, 6.1.3)."""
+    extended = opt(option(COOKIE, bytes(8)), rcode=number >> 4)
+    for additionals in ([extended], [record(), extended], [extended, record()], [extended, record(b"\0", TSIG)]):
+        wire = message(QUESTION, flags=number & 15, answers=[record(), record()], additionals=additionals)
+        assert rcode(wire) == number
+        assert is_error(wire) == (number != 0)
+
+
+@pytest.mark.parametrize("owner", [b"\1\0", b"\xc0\x0c", b"\3abc\0"])
+def test_the_rcode_of_an_opt_with_an_owner(owner):
+    """FR-66: such an OPT is malformed, and says nothing; what stands where the bits would be is no RCODE."""
+    wire = message(QUESTION, flags=3, additionals=[owner + opt(rcode=7, size=0xFFFF)[1:]])
+    assert malformation(wire) is not None
+    assert rcode(wire) == 3
+
+
+@given(st.lists(st.sampled_from([b"\0\0\x29", b"\0", b"\1", b"\xff", opt(), opt(rcode=1), record()]), max_size=12))
+def test_an_error_is_an_rcode_that_is_not_0(pieces):
+    """FR-66: the short way finds what the walk finds, in any octets, well formed or not."""
+    for wire in (
+        bytes(11) + b"\3" + b"".join(pieces),
+        message(additionals=pieces),
+        message(QUESTION, answers=[record(kind=TXT, data=b"".join(pieces))], additionals=[opt(), *pieces]),
+        message(QUESTION, answers=[record(kind=TXT, data=b"".join(pieces))], additionals=[opt(rcode=9)]),
+    ):
+        assert is_error(wire) == (rcode(wire) != 0)

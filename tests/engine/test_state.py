@@ -21,7 +21,7 @@ EXPECTED = {
         State.CLOSED: {Step.PEER_REFUSED, Step.LOCAL_CLOSE, *FATAL},
     },
     State.OPEN: {
-        State.DRAINING: {Step.LOCAL_CLOSE, Step.GO_AWAY, Step.EXHAUSTED, Step.PEER_FINISHED},
+        State.DRAINING: {Step.LOCAL_CLOSE, Step.GO_AWAY, Step.EXHAUSTED, Step.KEY_LIMIT, Step.PEER_FINISHED},
         State.CLOSED: {Step.IDLE, Step.PEER_SILENT, *FATAL},
     },
     State.DRAINING: {

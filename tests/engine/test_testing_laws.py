@@ -303,6 +303,15 @@ class TrustsTheId(Wrapper):
         return [ResponseReceived(query=query, message=b"\xbe\xef" + event.message[2:], elapsed=0.0, more=False)]  # type: ignore[attr-defined]
 
 
+class InsistsOnAQuestion(Wrapper):
+    """FR-6: takes an answer without a question for none."""
+
+    def changed(self, event: Event) -> list[Event]:
+        if isinstance(event, ResponseReceived) and not event.message[5]:
+            return [MessageDiscarded(message=event.message, reason=DiscardReason.QUESTION_MISSING, query=event.query)]
+        return [event]
+
+
 class EndsAtOneUnsolicited(Wrapper):
     """Ends without a word on the queries that are open."""
 
@@ -520,6 +529,7 @@ BAD_CLIENTS = {
     LosesAnswers: "1 answers are not reported",
     MixesIds: r"ResponseReceived\(query=0",
     KeepsTheWireId: r"ResponseReceived\(query=\d+, message=b'\\x00\\x00",
+    InsistsOnAQuestion: r"answers are not reported",
     TrustsTheId: "and answers nothing",
     EndsAtOneUnsolicited: "end without a fate",
     GivesUp: "is lost without a reason|there is no reason",
@@ -752,8 +762,9 @@ ANSWERS = {
     "query": (QUERY, False),
     "other opcode": (response_to(make_query("a.example")[:2] + b"\x28" + QUERY[3:]), False),
     "no question, SERVFAIL": (message(flags=0x8002), True),
-    "no question, NOERROR": (message(flags=0x8000), False),
-    "no question, NXDOMAIN": (message(flags=0x8003), False),
+    "no question, NOERROR": (message(flags=0x8000), True),
+    "no question, NXDOMAIN": (message(flags=0x8003), True),
+    "no question, other opcode": (message(flags=0xA800), False),
     "two questions": (message(QUERY[12:-11] * 2, flags=0x8000).replace(b"\0\1", b"\0\2", 1), False),
 }
 

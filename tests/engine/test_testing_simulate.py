@@ -211,12 +211,12 @@ def plant_restless_timer(patch):
 def plant_id_used_twice(patch):
     """The id of a query given up is drawn again before its answer came."""
 
-    def add(self, query):
+    def add(self, query, own_id):
         wire_id = self._draw_id()
         while wire_id in self.pending:
             wire_id = (wire_id + 1) % 65_536
-        query.handle = self._serial << 16 | wire_id
-        self._serial += 1
+        query.handle = self.count << 16 | wire_id
+        self.count += 1
         self.pending[wire_id] = query
         self._earliest = min(self._earliest, query.deadline)
         return wire_id
@@ -291,6 +291,21 @@ def plant_anything_matches(patch):
 def plant_nothing_matches(patch):
     """An answer in upper case, or an error without question, is thrown away."""
     patch.setattr(dot_proto.client, "mismatch", lambda query, message: DiscardReason.QUESTION_MISMATCH)
+
+
+def plant_question_insisted_on(patch):
+    """FR-6: an answer without a question is thrown away."""
+    honest = dot_proto.client.mismatch
+    patch.setattr(
+        dot_proto.client,
+        "mismatch",
+        lambda query, message: honest(query, message) if message[5] else DiscardReason.QUESTION_MISSING,
+    )
+
+
+def plant_rcode_of_four_bits(patch):
+    """FR-66: an extended RCODE does not end a zone transfer."""
+    patch.setattr(dot_proto._message, "is_error", lambda message: message[3] & 15 != 0)
 
 
 def plant_error(patch):
@@ -381,6 +396,8 @@ PLANTS = {
     plant_growing_table: "it holds",
     plant_anything_matches: "gets what answers query at None",
     plant_nothing_matches: "is thrown away",
+    plant_question_insisted_on: "is thrown away",
+    plant_rcode_of_four_bits: "ends too early or too late",
     plant_error: "KeyError was raised",
     plant_life_after_death: "behind the terminal event",
     plant_responses_out_of_order: "has id or QR wrong",
@@ -709,13 +726,15 @@ def test_no_handshake_over_a_broken_line(kind, is_cut, told):
     assert caller.told == told
 
 
-@pytest.mark.parametrize(("kind", "messages"), [("AXFR", 4), ("A", 1)])
-def test_a_rogue_transfers_a_zone_in_parts(kind, messages):
-    """All of them under the query's id, the later ones without a question."""
+@pytest.mark.parametrize(
+    ("kind", "positions", "questions"), [("AXFR", [None, 0, 0, 0, 0], [0, 1, 0, 0, 0]), ("A", [0], [1])]
+)
+def test_a_rogue_transfers_a_zone_in_parts(kind, positions, questions):
+    """All of them under the query's id, the later ones without a question, and one of these too early."""
     scheduler, calm = Scheduler(1, 1.0), LinkConditions(0.0, 0.0, 0.0, Segmentation.AS_SENT)
     link, query = Link(scheduler, 0, calm, calm), make_query("a.example", kind, message_id=77)
     HostileServer(scheduler, link)._in_parts(query, 0)
     scheduler.run()
-    assert [position for _, position in link.answers] == [0] * messages
+    assert [position for _, position in link.answers] == positions
     assert {said[:2] for said, _ in link.answers} == {query[:2]}
-    assert [said[5] for said, _ in link.answers] == [1, 0, 0, 0][:messages]
+    assert [said[5] for said, _ in link.answers] == questions

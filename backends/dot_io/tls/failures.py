@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 from dot_proto import (
@@ -74,7 +75,8 @@ def validation_failure(
     reason = _VERIFY_REASONS.get(error.verify_code, Reason.UNTRUSTED)
     text = error.verify_message.rstrip(".")
     if reason in (Reason.EXPIRED, Reason.NOT_YET_VALID):
-        text = _about_dates(presented, built, store, wall_time) or text
+        tell = _past_dates if reason is Reason.EXPIRED else CertificateFacts.date_warning
+        text = _about_dates(presented, built, store, wall_time, tell) or text
     elif reason is Reason.NAME:
         text = f"the certificate is not for {policy.name}"
     elif reason is Reason.USAGE:
@@ -84,13 +86,27 @@ def validation_failure(
     return ValidationFailure(reason, text)
 
 
+def _past_dates(facts: CertificateFacts, wall_time: float) -> str | None:
+    """What is wrong with the dates of a certificate that OpenSSL takes for expired.
+
+    The last second belongs to the certificate's time (RFC 5280, section 4.1.2.5); OpenSSL, though, refuses as soon as
+    it begins, and which certificate it refused can still be told.
+    """
+    is_in_last_second = facts.not_after is not None and facts.not_after <= wall_time < facts.not_after + 1
+    return "in its last second, which OpenSSL counts as expired" if is_in_last_second else facts.date_warning(wall_time)
+
+
 def _about_dates(
-    presented: tuple[bytes, ...], built: tuple[bytes, ...], store: ssl.SSLContext, wall_time: float
+    presented: tuple[bytes, ...],
+    built: tuple[bytes, ...],
+    store: ssl.SSLContext,
+    wall_time: float,
+    tell: Callable[[CertificateFacts, float], str | None],
 ) -> str | None:
     """Which certificate is out of its dates: of the chain that was built, or else of all that were sent."""
     for der in built or presented:
         try:
-            about = CertificateFacts.of(der).date_warning(wall_time)
+            about = tell(CertificateFacts.of(der), wall_time)
         except CertificateError:
             continue
         if about is not None and der in presented:
@@ -105,7 +121,7 @@ def _described(der: bytes, store: ssl.SSLContext, about: str) -> str:
     """A certificate of the store by its subject and the date that it fails by, as far as ssl shows them."""
     for one, described in zip(store.get_ca_certs(binary_form=True), store.get_ca_certs(), strict=True):
         if one == der:
-            since = described["notAfter" if about.startswith("expired") else "notBefore"]
+            since = described["notBefore" if about.startswith("valid only") else "notAfter"]
             return f"{_distinguished_name(described['subject'])} is {about} ({since})"
     return f"is {about}"  # one that is no authority's, as a server's own certificate
 

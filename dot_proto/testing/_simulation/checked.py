@@ -233,7 +233,7 @@ class CheckedConnection(ABC):
 
     def _check_giving_up(self, cause: Cause) -> None:
         """A peer that does not answer is given up for a reason; servers have none."""
-        is_given_up = cause in (Cause.EXHAUSTED, Cause.PEER_SILENT)
+        is_given_up = cause in (Cause.EXHAUSTED, Cause.KEY_LIMIT, Cause.PEER_SILENT)
         self.scheduler.require(not is_given_up, "{}: it gives its client up: {}", self.name, cause)
 
     @abstractmethod

@@ -19,6 +19,7 @@ from ... import (
     DiscardReason,
     Event,
     Evidence,
+    IdInUseError,
     KeepaliveReceived,
     LocalProtocolError,
     MessageDiscarded,
@@ -30,7 +31,7 @@ from ... import (
     State,
     TooManyQueriesError,
 )
-from ..._message import OPTION_KEEPALIVE, opcode_of, walk
+from ..._message import OPTION_KEEPALIVE, opcode_of, rcode, walk
 from .checked import CheckedConnection, before_opt, other_options
 from .network import Link, Scheduler
 
@@ -98,6 +99,14 @@ class CheckedClient(CheckedConnection):
             handle = client.send_query(message, now=scheduler.now, timeout=timeout, multiple=multiple)
         except LocalProtocolError as error:
             scheduler.note(f"{self.name}: {error}")
+            if isinstance(error, IdInUseError):
+                # What has not left yet has an id that nobody has seen.
+                is_taken = self._held or int.from_bytes(message[:2]) in self._taken
+                scheduler.require(bool(is_taken), "{}: refused as {}", self.name, error)
+                scheduler.require(walk(message).has_sig0, "{}: refused, and not signed: {}", self.name, error)
+                scheduler.counters["refused for its id"] += 1
+                self.check()
+                return None
             scheduler.require(not may, "{}: a query is refused though there is room", self.name)
             scheduler.require(isinstance(error, TooManyQueriesError) == is_open, "{}: refused as {}", self.name, error)
             scheduler.counters["refused at the caller"] += 1
@@ -186,6 +195,9 @@ class CheckedClient(CheckedConnection):
         same = message[2:10] == asked.message[2:10] and before_opt(message, after) == before_opt(asked.message, before)
         same = same and other_options(after) == other_options(before)
         scheduler.require(same, "{}: {} leaves as {}", self.name, asked, message.hex())
+        if before.has_sig0:
+            scheduler.require(message == asked.message, "{}: {}, signed, leaves as {}", self.name, asked, message.hex())
+            return
         block = configuration.padding_block or 1
         scheduler.require(len(message) % block == 0, "{}: {} leaves in {} octets", self.name, asked, len(message))
         asked.has_keepalive = after.option(OPTION_KEEPALIVE) == b""
@@ -237,7 +249,7 @@ class CheckedClient(CheckedConnection):
         scheduler.require(message[:2] == asked.message[:2], "{}: {} under another id", self.name, asked)
         scheduler.require(event.elapsed == scheduler.now - asked.at, "{}: elapsed {}", self.name, event.elapsed)
         self._read_statement(asked, message)
-        more = asked.multiple and message[3] & 15 == 0
+        more = asked.multiple and rcode(message) == 0
         scheduler.require(event.more == more, "{}: {} ends too early or too late", self.name, asked)
         self._unsolicited = 0
         if more:
@@ -254,7 +266,7 @@ class CheckedClient(CheckedConnection):
         is_abandoned = asked is not None and asked.handle in self._abandoned
         if event.reason is DiscardReason.LATE and asked is not None:
             scheduler.require(is_abandoned and event.query == asked.handle, "{}: late, for {}", self.name, asked)
-            if not asked.multiple or event.message[3] & 15:
+            if not asked.multiple or rcode(event.message):
                 del self._abandoned[asked.handle]
                 self._free(asked)
             return
@@ -314,6 +326,8 @@ class CheckedClient(CheckedConnection):
         is_exhausted = cause is not Cause.EXHAUSTED or 2 * self._most_overdue >= configuration.max_in_flight
         self.scheduler.require(is_exhausted, "{}: exhausted by {} queries", self.name, self._most_overdue)
         due = configuration.max_silent_timeouts or 0
+        is_worn = cause is not Cause.KEY_LIMIT or len(self._handles) >= configuration.max_queries
+        self.scheduler.require(is_worn, "{}: the keys' end after {} queries", self.name, len(self._handles))
         is_silent = cause is not Cause.PEER_SILENT or self._timed_out_unheard >= due
         self.scheduler.require(is_silent, "{}: silent after {} time-outs", self.name, self._timed_out_unheard)
 
@@ -359,12 +373,14 @@ class CheckedClient(CheckedConnection):
         scheduler, client = self.scheduler, self.client
         self._count_overdue()
         taken, limit = len(self._pending) + len(self._abandoned), client.configuration.max_in_flight
-        places = limit - taken if client.is_open else 0
+        left = client.configuration.max_queries - len(self._handles)
+        places = min(limit - taken, left) if client.is_open else 0
         scheduler.require(client.pending == len(self._pending), "{}: pending is {}", self.name, client.pending)
         scheduler.require(client.capacity == places, "{}: capacity is {}, not {}", self.name, client.capacity, places)
         scheduler.require(client.accepts_queries == (places > 0), "{}: accepts_queries is wrong", self.name)
         scheduler.require(taken <= limit, "{}: {} in flight", self.name, taken)
         scheduler.require(not self._statements, "{}: it does not hear {}", self.name, self._statements)
+        scheduler.require(left > 0 or client.state is not State.OPEN, "{}: it stays open with worn keys", self.name)
         stays = self._is_sent_away and client.state is State.OPEN
         scheduler.require(not stays, "{}: it stays open though it is told to go", self.name)
 

@@ -138,24 +138,33 @@ class HostileServer:
         self._say(right[:2] + bytes([right[2] ^ 0x10]) + right[3:])
 
     def _no_question(self, query: bytes, position: int) -> None:
-        """No answer with opcode QUERY; behind the first message of a zone transfer it would be one (MAT-10)."""
-        is_plain = query[2] & 0x78 == 0 and question_of(query)[-4:-2] == b"\0\1"
-        self._say(message(id=int.from_bytes(query[:2]), flags=QR)) if is_plain else self._answer(query, position)
+        """The id decides (RFC 7766, section 7), save for the first message of a zone transfer (MAT-10)."""
+        opcode, is_transfer = int.from_bytes(query[2:4]) & 0x7800, question_of(query)[-4:-2] == AXFR.to_bytes(2)
+        bare = message(id=int.from_bytes(query[:2]), flags=QR | opcode | self._scheduler.pick([0, 3]))
+        is_answer = opcode or bare[3] or not is_transfer
+        self._say(bare, position if is_answer else None)
 
     def _bare_error(self, query: bytes, position: int) -> None:
-        """An error needs no question (RFC 7766, section 7)."""
-        opcode = int.from_bytes(query[2:4]) & 0x7800
-        self._say(message(id=int.from_bytes(query[:2]), flags=QR | opcode | 5), position)
+        """An error needs no question, and its RCODE has 12 bits: REFUSED, or BADVERS, of which four bits are 0."""
+        opcode, is_extended = int.from_bytes(query[2:4]) & 0x7800, self._scheduler.chance(0.5)
+        rcode, opts = (0, [opt(rcode=1)]) if is_extended else (5, [])
+        self._say(message(id=int.from_bytes(query[:2]), flags=QR | opcode | rcode, additionals=opts), position)
 
     def _malformed(self, query: bytes, position: int) -> None:
         """Broken behind the question, and still the answer: no better one will come."""
         self._say(self._right(query, position) + bytes(self._scheduler.number(1, 9)), position)
 
     def _in_parts(self, query: bytes, position: int) -> None:
-        """A zone transfer whose later messages have no question (RFC 5936, section 2.2.1), and which never ends."""
+        """A zone transfer whose later messages have no question (RFC 5936, section 2.2.1), and which never ends.
+
+        One of them comes before the first, as if it were left over from a transfer before.
+        """
+        is_transfer = question_of(query)[-4:-2] == AXFR.to_bytes(2)
+        part = message(id=int.from_bytes(query[:2]), flags=QR, answers=[record(b"\0", TXT, b"part")])
+        if is_transfer:
+            self._say(part)
         self._say(self._right(query, position), position)
-        if question_of(query)[-4:-2] == AXFR.to_bytes(2):
-            part = message(id=int.from_bytes(query[:2]), flags=QR, answers=[record(b"\0", TXT, b"part")])
+        if is_transfer:
             for _ in range(3):
                 self._scheduler.call_later(self._scheduler.seconds(0.0, 9.0), self._say, part, position)
 

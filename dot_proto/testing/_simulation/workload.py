@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from ... import ClientConfiguration, QueryLost, QueryReceived, ResponseReceived, ServerConfiguration, make_query
-from ..messages import AXFR, RD, TXT, message, query_of_length, question_of, record, response_to
+from ..messages import AXFR, RD, SIG, TXT, message, opt, query_of_length, question_of, record, response_to
 from .clients import open_client
 from .credentials import Identities, Meeting
 from .drivers import ClientDriver, DriverOptions, ServerDriver
@@ -24,6 +24,9 @@ SHARED_NAME: Final = "same.example"
 
 LAST: Final = b" last"
 "In the text of an answer: nothing more will come."
+
+SIGNATURE: Final = record(b"\0", SIG, bytes(18), rdclass=255)
+"The end of a query signed by SIG(0), as far as anybody looks at it (RFC 2931, section 3)."
 
 TRIES: Final = 2
 "How often a query is asked that is lost and safe to resend (CON-9)."
@@ -152,8 +155,10 @@ class Host:
         driver.settle()
 
     def _transfer(self, driver: ServerDriver, event: QueryReceived, left: int) -> None:
-        """A response in several messages (RFC 5936, section 2.2)."""
-        if (
+        """A response in several messages (RFC 5936, section 2.2); any may be an error, and is the last then."""
+        if self._scheduler.chance(0.1):
+            driver.server.refuse(event.query, self._scheduler.pick([5, 16]))
+        elif (
             driver.server.respond(event.query, self._response(driver, event, b"" if left else LAST), more=left > 0)
             and left
         ):
@@ -225,6 +230,7 @@ class Program:
             max_idle_timeout=scheduler.pick([300.0, 5.0]),
             close_timeout=scheduler.pick([2.0, 0.0, 30.0]),
             max_in_flight=scheduler.pick([1_024, 1_024, 16, 4, 1]),
+            max_queries=scheduler.pick([*[1 << 23] * 6, 20, 3]),
             max_unsolicited=scheduler.pick([64, 64, 3, 0]),
             padding_block=scheduler.pick([128, 128, None]),
             keepalive=scheduler.pick([True, True, False]),
@@ -246,7 +252,7 @@ class Program:
         timeout = scheduler.pick([0.0, 0.25, 1.0, 45.0]) if scheduler.chance(0.2) else None
         self._names += 1
         name = f"u{self._names}.p{self._number}.example"
-        if scheduler.chance(0.05):
+        if scheduler.chance(0.1):
             return Question(make_query(name, "AXFR", message_id=message_id), timeout, multiple=True)
         if scheduler.chance(0.2):
             name = SHARED_NAME
@@ -255,6 +261,8 @@ class Program:
             query = message(question_of(query), id=message_id, flags=RD)
         elif scheduler.chance(0.05):
             query = query[:2] + b"\x28" + query[3:]  # UPDATE (RFC 2136, section 3.1)
+        elif scheduler.chance(0.05):
+            query = message(question_of(query), id=message_id, flags=RD, additionals=[opt(), SIGNATURE])
         elif scheduler.chance(0.02):
             query = query_of_length(scheduler.number(100, 2_000))
         return Question(query, timeout, multiple=False)
