@@ -204,6 +204,8 @@ class ClientConnection(Connection):
         if found is None:
             return False
         self._abandon(found)
+        if self._was_sent(found) and self._silence.is_too_long(found.asked_at, now):
+            self._end(Step.PEER_SILENT, None, self._undelivered)
         self._after_fate(now, self._undelivered)
         self._after_command(now)
         return True

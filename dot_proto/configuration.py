@@ -6,6 +6,7 @@ A value that makes no sense is refused when the configuration is made, with
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ._edns import MAX_KEEPALIVE, QUERY_BLOCK, RESPONSE_BLOCK
@@ -65,6 +66,17 @@ class ClientConfiguration:
         _at_least(1, max_silent_timeouts=1 if self.max_silent_timeouts is None else self.max_silent_timeouts)
         _block(self.padding_block)
         check_flag("keepalive", self.keepalive)
+
+    @property
+    def longest_silence(self) -> float:
+        """Seconds without an octet from the server, after which it is dead, though nobody has waited for a time-out.
+
+        A program that cancels what it asks (``asyncio.timeout``) would otherwise go on asking a dead server.  As long
+        as :attr:`max_silent_timeouts` queries with their default time; infinity where that is ``None``.
+        """
+        if self.max_silent_timeouts is None:
+            return math.inf
+        return max(self.silence_timeout, self.max_silent_timeouts * self.query_timeout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ class Plan:
 
     def new_session(self, sock: socket.socket, *, now: float) -> TLSClient:
         """The session of a TCP connection that came up ``now``."""
-        give_up_unacknowledged(sock, _longest_silence(self.configuration or ClientConfiguration()))
+        give_up_unacknowledged(sock, (self.configuration or ClientConfiguration()).longest_silence)
         return TLSClient(
             self.attempt.context,
             self.configuration,
@@ -158,13 +158,6 @@ class Plan:
     def after(self, error: HandshakeError) -> Plan:
         """What to do after a failed handshake that asks for another one; raises the error after any other."""
         return replace(self, attempt=self.attempt.after(error, (self.host, self.port)))
-
-
-def _longest_silence(configuration: ClientConfiguration) -> float:
-    """Seconds after which the engine takes a silent server for dead, where queries have their default time."""
-    if configuration.max_silent_timeouts is None:
-        return math.inf
-    return max(configuration.silence_timeout, configuration.max_silent_timeouts * configuration.query_timeout)
 
 
 class ClientBase(StaysInProcess):

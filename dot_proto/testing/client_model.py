@@ -121,6 +121,8 @@ class ClientModel(Model):
     has_reported_bad_keepalive: bool = False
     heard_at: float = -math.inf
     "When octets last came, or a silent time-out was counted."
+    cancelled_since: float = -math.inf
+    "When the first query was asked that was cancelled since, and is still unanswered."
     silences: list[float] = field(default_factory=list[float])
     "When the queries were asked whose time-outs were counted since."
     count: int = 0
@@ -181,7 +183,14 @@ class ClientModel(Model):
         """Whether that is its fate."""
         if query.handle not in self.pending:
             return False
+        is_unheard = query.wire_id is not None and query.asked_at >= self.heard_at
         self._give_up(query)
+        if is_unheard:
+            if self.cancelled_since <= self.heard_at:
+                self.cancelled_since = query.asked_at
+            if now - self.cancelled_since >= self.configuration.longest_silence:
+                self.waiting += self.end(Cause.PEER_SILENT)
+                return True
         self.waiting += self._restart_idle_timer(now)
         return True
 

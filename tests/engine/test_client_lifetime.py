@@ -35,6 +35,57 @@ def id_of(each: bytes) -> int:
     return int.from_bytes(each[:2])
 
 
+# Callers that do not wait for a time-out
+
+
+def test_a_server_that_is_silent_for_good_is_given_up_also_where_queries_are_cancelled():
+    """FR-3: as by ``asyncio.timeout(1)`` around each query; after as long a silence as time-outs would have needed."""
+    scene = Scene(query_timeout=5.0, max_silent_timeouts=3)
+    for _ in range(14):
+        handle, _ = scene.ask()
+        scene.clock.advance(1.0)
+        assert scene.client.cancel(handle, now=scene.now)
+    other, _ = scene.ask()
+    handle, _ = scene.ask()
+    assert scene.client.is_open
+    scene.clock.advance(1.0)
+    assert scene.client.cancel(handle, now=scene.now)
+    assert scene.client.next_timeout() == scene.now
+    lost = QueryLost(query=other, safe_to_resend=True, was_sent=True)
+    assert outcome(scene.tick()) == [lost, closed(Cause.PEER_SILENT)]
+
+
+def test_an_octet_between_cancelled_queries_is_a_sign_of_life():
+    """FR-3: and so the count begins anew."""
+    scene = Scene(query_timeout=5.0, max_silent_timeouts=3)
+    for second in range(40):
+        handle, wire = scene.ask()
+        scene.clock.advance(1.0)
+        scene.client.cancel(handle, now=scene.now)
+        if second % 10 == 9:
+            scene.receive(response_to(wire))
+    assert scene.client.is_open
+
+
+@pytest.mark.parametrize("settings", [{"max_silent_timeouts": None}, {"query_timeout": 60.0}])
+def test_as_much_silence_as_is_borne(settings):
+    scene = Scene(**settings)
+    for _ in range(100):
+        handle, _ = scene.ask(timeout=5.0)
+        scene.clock.advance(1.0)
+        scene.client.cancel(handle, now=scene.now)
+    assert scene.client.is_open
+
+
+def test_what_was_cancelled_before_it_left_says_nothing():
+    scene = Scene(query_timeout=1.0, max_silent_timeouts=1, silence_timeout=0.0)
+    for _ in range(9):
+        handle = scene.client.send_query(QUERY, now=scene.now, timeout=9.0)
+        scene.clock.advance(2.0)
+        assert scene.client.cancel(handle, now=scene.now)
+    assert scene.client.is_open
+
+
 # Deadlines
 
 

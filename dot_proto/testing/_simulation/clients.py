@@ -328,7 +328,8 @@ class CheckedClient(CheckedConnection):
         due = configuration.max_silent_timeouts or 0
         is_worn = cause is not Cause.KEY_LIMIT or len(self._handles) >= configuration.max_queries
         self.scheduler.require(is_worn, "{}: the keys' end after {} queries", self.name, len(self._handles))
-        is_silent = cause is not Cause.PEER_SILENT or self._timed_out_unheard >= due
+        is_dead = self.scheduler.now - self._heard_at >= configuration.longest_silence
+        is_silent = cause is not Cause.PEER_SILENT or self._timed_out_unheard >= due or is_dead
         self.scheduler.require(is_silent, "{}: silent after {} time-outs", self.name, self._timed_out_unheard)
 
     def _count_overdue(self) -> None:
