@@ -15,7 +15,7 @@ from typing import Final
 
 from . import _message
 from ._connection import Connection, check_seconds
-from ._edns import decode_keepalive, for_queries, splice, splice_plain
+from ._edns import decode_keepalive, for_queries, least_keepalive, splice, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from ._plain import OPT_FIXED, options, plain_question_end
@@ -321,8 +321,9 @@ class ClientConnection(Connection):
     def _prepared(self, message: bytes) -> tuple[int, bytes, bool]:
         """Where a query's question ends, its octets behind the id as they go out, and whether keepalive is in them."""
         layout = _message.walk(message)
-        if layout.problem is not None:
-            raise MessageError(f"the query is malformed: {layout.problem}")
+        problem = layout.problem or _message.oddity(message, layout)
+        if problem is not None:
+            raise MessageError(f"the query is malformed: {problem}")
         prepared = splice(message, layout, self._added) if self._adds else message
         has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
         has_keepalive = has_option or (self.configuration.keepalive and prepared is not message)
@@ -414,11 +415,12 @@ class ClientConnection(Connection):
         if not query.has_keepalive and _KEEPALIVE_HEAD not in message and self._stated_option:
             return
         code, found = _message.OPTION_KEEPALIVE, options(message)
-        data = _message.walk(message).option(code) if found is None else found.get(code)
-        timeout = None if data is None else decode_keepalive(data)
-        if data is None and not query.has_keepalive:
+        stated = _message.walk(message).values(code) if found is None else [found[code]] if code in found else []
+        if not stated and not query.has_keepalive:
             return
-        if data is not None and timeout is None:
+        data = least_keepalive(stated)
+        timeout = None if data is None else decode_keepalive(data)
+        if stated and data is None:
             if not self._reported_bad_keepalive:
                 self._reported_bad_keepalive = True
                 events.append(KeepaliveReceived(None))
