@@ -28,6 +28,7 @@ class Connection(ABC):
         self._undelivered: list[Event] = []
         self._undelivered_since = math.inf
         self._draining_for: Cause | None = None
+        self._peer_error: RemoteProtocolError | None = None  # how the peer began a graceful close, if not in order
 
     def __reduce__(self) -> NoReturn:
         """Neither pickled nor copied: the ids and the octets on the wire exist once."""
@@ -149,7 +150,7 @@ class Connection(ABC):
             cause = self._draining_for
         else:
             cause = Cause(step.value)
-        events.append(ConnectionClosed(cause, error))
+        events.append(ConnectionClosed(cause, error or self._peer_error))
 
     def _end_of_stream_error(self, orderly: bool) -> RemoteProtocolError | None:
         """What the end of the stream, right here, says about the peer (RFC 8446, section 6.1)."""

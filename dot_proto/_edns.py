@@ -1,8 +1,8 @@
-"""EDNS options, spliced into a finished message: edns-tcp-keepalive, padding, and whatever is listed here next.
+"""OPT, put right in a finished message: edns-tcp-keepalive, padding, flags, and whatever is listed here next.
 
-A message that ends in TSIG or SIG(0) is signed over its whole length (RFC 8945, section 4.3.2): it is left
-alone.  So is one whose OPT is not its last record: growing it would move the records behind, and the
-compression pointers that name them (RFC 6891 lets OPT stand anywhere; hardly anybody makes use of it).
+OPT goes last, wherever it stood, so that it can grow (RFC 6891, section 6.1.1, lets it stand anywhere among the
+additional records).  A message that ends in TSIG or SIG(0) is signed over its whole length (RFC 8945, section 4.3.2;
+RFC 2931, section 3.1): it is left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,20 @@ from functools import lru_cache
 from typing import Final
 
 from ._framing import MAX_MESSAGE
-from ._message import OPTION_KEEPALIVE, OPTION_PADDING, SERVFAIL, Layout
+from ._message import (
+    OPTION_COOKIE,
+    OPTION_DAU,
+    OPTION_ECS,
+    OPTION_KEEPALIVE,
+    OPTION_N3U,
+    OPTION_NSID,
+    OPTION_PADDING,
+    SERVFAIL,
+    Layout,
+    walk,
+)
+from ._plain import OPT_FIXED
+from ._removal import without
 from .arguments import wrong
 from .errors import LocalProtocolError
 
@@ -34,8 +47,12 @@ UDP_PAYLOAD_SIZE: Final = 1232
 OPTION_HEADER: Final = 4
 "Octets of an option's code and length (RFC 6891, section 6.1.2)."
 
-_OPT_FIXED: Final = struct.pack("!BHHI", 0, 41, UDP_PAYLOAD_SIZE, 0)
-"OPT up to its RDLENGTH: root, type, payload size, extended RCODE 0, version 0, flags 0."
+_OPT_START: Final = struct.pack("!BHHB", 0, 41, UDP_PAYLOAD_SIZE, 0)
+"OPT up to its version: root, type, payload size, extended RCODE 0."
+_NO_FLAGS: Final = bytes(3)
+"Version 0, flags 0 (RFC 6891, section 6.1.3)."
+_DO: Final = b"\0\x80\0"
+"Version 0, and DO (RFC 3225, section 3) alone of the flags."
 _HALF: Final = struct.Struct("!H")
 _TWO_HALVES: Final = struct.Struct("!HH")
 
@@ -56,22 +73,34 @@ def padding_length(length: int, block: int) -> int | None:
 
 
 class Additions:
-    """The EDNS options that messages of one kind get: those listed, in their order, and padding behind them.
+    """What is made of OPT in messages of one kind: the options listed, in their order, and padding behind them.
 
-    A listed option replaces one of the same code.  ``padding_block`` is in octets; ``None`` leaves padding as it is.
-    Make them by :func:`additions`, once for a connection and not once for a message.
+    A listed option replaces those of the same code; those of the codes in ``dropped`` go without a successor.
+    ``padding_block`` is in octets; ``None`` adds no padding.  ``flags`` are version and flags, three octets; ``None``
+    leaves those that are there.  Make them by :func:`additions`, once for a connection and not once for a message.
     """
 
-    __slots__ = ("_rdata", "codes", "options", "padding_block")
+    __slots__ = ("_rdata", "codes", "end", "flags", "options", "padding_block", "start")
 
-    def __init__(self, options: tuple[tuple[int, bytes], ...], padding_block: int | None) -> None:
+    def __init__(
+        self,
+        options: tuple[tuple[int, bytes], ...],
+        padding_block: int | None,
+        dropped: frozenset[int] = frozenset(),
+        flags: bytes | None = None,
+    ) -> None:
         self.options: Final = options
         self.padding_block: Final = padding_block
+        self.flags: Final = flags
         codes = [code for code, _ in options]
         if padding_block is not None:
             codes.append(OPTION_PADDING)
-        self.codes: Final = frozenset(codes)
-        "The codes of options that are replaced."
+        self.codes: Final = dropped.union(codes)
+        "The codes of options that do not stay."
+        self.start: Final = _OPT_START + (_NO_FLAGS if flags is None else flags)
+        "An OPT of ours, up to its RDLENGTH."
+        self.end: Final = b"" if flags is None else flags + b"\0\0"
+        "How a message ends whose OPT is bare and may stay as it is, but for the options."
         self._rdata: dict[int, bytes] = {}
 
     def octets(self, size: int) -> bytes:
@@ -105,9 +134,14 @@ _MAX_SIZES: Final = 512
 
 
 @lru_cache(maxsize=64)
-def additions(options: tuple[tuple[int, bytes], ...], padding_block: int | None) -> Additions:
+def additions(
+    options: tuple[tuple[int, bytes], ...],
+    padding_block: int | None,
+    dropped: frozenset[int] = frozenset(),
+    flags: bytes | None = None,
+) -> Additions:
     """One object for all connections with the same settings: what one has made ready serves the others."""
-    return Additions(options, padding_block)
+    return Additions(options, padding_block, dropped, flags)
 
 
 def for_queries(*, keepalive: bool, padding_block: int | None) -> Additions:
@@ -118,69 +152,103 @@ def for_queries(*, keepalive: bool, padding_block: int | None) -> Additions:
     return additions(tuple(options), padding_block)
 
 
-def for_responses(*, keepalive: bytes | None, padding_block: int | None) -> Additions:
-    """What a server adds to a response: padding to a padded query, ``keepalive`` where a timeout is to be stated."""
-    options: list[tuple[int, bytes]] = []
-    if keepalive is not None:
-        options.append((OPTION_KEEPALIVE, keepalive))
-    return additions(tuple(options), padding_block)
+# OPT is hop by hop (RFC 6891, section 6.1.1), and a response may come from another server whose OPT is still in it.
+# Keepalive and padding are of one connection. What algorithms a client understands, only a client says (RFC 6975).
+
+_NEIGHBOURS: Final = frozenset({OPTION_KEEPALIVE, OPTION_PADDING, *range(OPTION_DAU, OPTION_N3U + 1)})
+"What another server's options say about its own connection with whoever asked it."
+
+_ONLY_IF_ASKED: Final = frozenset({OPTION_NSID, OPTION_ECS, OPTION_COOKIE})
+"What no server may send unasked (RFC 5001, section 2.2; RFC 7871, section 7.2.1; RFC 7873, section 5.2)."
+
+_CLIENT_COOKIE: Final = 8
+"Octets of the client's part of a cookie (RFC 7873, section 4)."
+
+
+def for_responses(*, keepalive: bytes | None, padding_block: int | None, wants_dnssec: bool) -> Additions:
+    """What a server makes of a response's OPT: padding to a padded query, ``keepalive`` where a timeout is stated.
+
+    ``wants_dnssec`` is DO of the query, which is copied (RFC 3225, section 3).
+    """
+    options: tuple[tuple[int, bytes], ...] = () if keepalive is None else ((OPTION_KEEPALIVE, keepalive),)
+    return additions(options, padding_block, _NEIGHBOURS, _DO if wants_dnssec else _NO_FLAGS)
+
+
+def drop_unasked(response: Layout, query: bytes) -> None:
+    """Leave out of a response's options those that answer none of the query's.
+
+    So an upstream's cookie does not reach a client that sent none, or another: the client's part of it is another's.
+    """
+    if _ONLY_IF_ASKED.isdisjoint([code for code, _ in response.options]):
+        return
+    asked = walk(query)
+    cookies = [data[:_CLIENT_COOKIE] for data in asked.values(OPTION_COOKIE)]
+    codes = {code for code, _ in asked.options}
+    response.options = [
+        (code, data)
+        for code, data in response.options
+        if code not in _ONLY_IF_ASKED or (data[:_CLIENT_COOKIE] in cookies if code == OPTION_COOKIE else code in codes)
+    ]
 
 
 def splice(message: bytes, layout: Layout, added: Additions) -> bytes:
     """The message with these options.
 
-    OPT is added where there is none, and an option that is there already is replaced; padding goes last (RFC 8467,
-    section 3).  Near 65535 octets what does not fit is left out.
+    OPT is added where there is none, and goes last; an option that is there already is replaced.  Padding is the last
+    option (RFC 8467, section 3).  Near 65535 octets what does not fit is left out.
+
+    Raises :class:`~dot_proto.MessageError` where OPT stands before a record whose names cannot be read.
     """
     if layout.is_signed:
         return message
-    kept = layout.options
+    data = b""
     if layout.opt is None:
-        start, fixed = len(message), _OPT_FIXED
-        additionals = (message[10] << 8 | message[11]) + 1
-        if start + 11 > MAX_MESSAGE:
+        if len(message) + OPT_FIXED > MAX_MESSAGE:
             return message
-        head = message[:10] + _HALF.pack(additionals) + message[12:]
+        head, start = message[:10] + _additionals(message, 1) + message[12:], added.start
     else:
-        start, end = layout.opt
-        if end != len(message):
-            return message
-        head, fixed = message[:start], message[start : start + 9]
-        kept = [option for option in kept if option[0] not in added.codes]
-    data = b"".join([_TWO_HALVES.pack(code, len(value)) + value for code, value in kept])
-    data += added.octets(start + 11 + len(data))
-    return head + fixed + _HALF.pack(len(data)) + data
+        head, start = without(message, *layout.opt), message[layout.opt[0] : layout.opt[0] + 9]
+        if added.flags is not None:
+            start = start[:6] + added.flags
+        kept = [option for option in layout.options if option[0] not in added.codes]
+        data = b"".join([_TWO_HALVES.pack(code, len(value)) + value for code, value in kept])
+    data += added.octets(len(head) + OPT_FIXED + len(data))
+    return head + start + _HALF.pack(len(data)) + data
 
 
 def splice_plain(message: bytes, opt: int, added: Additions) -> bytes | None:
     """What :func:`splice` returns, less the id, for a plain message (``_plain``) with OPT at the offset ``opt``.
 
-    A message without OPT has its length there.  ``None``: OPT holds options already, or there is no room for it.
+    A message without OPT has its length there.  ``None``: OPT holds options already, or other flags than it should, or
+    there is no room for it.
     """
     end = len(message)
-    if end == opt + 11:
+    if end == opt + OPT_FIXED and message.endswith(added.end):
         return message[2:-2] + added.rdata(end)
-    if end == opt <= MAX_MESSAGE - 11:
-        additionals = (message[10] << 8 | message[11]) + 1
-        head = message[2:10] + _HALF.pack(additionals) + message[12:]
-        return head + _OPT_FIXED + added.rdata(end + 11)
+    if end == opt <= MAX_MESSAGE - OPT_FIXED:
+        return message[2:10] + _additionals(message, 1) + message[12:] + added.start + added.rdata(end + OPT_FIXED)
     return None
 
 
 def without_opt(message: bytes, layout: Layout) -> bytes:
-    """The message without its OPT, for a client that sent none (RFC 6891, section 7).
+    """The message without its OPT, for a client that sent none (RFC 6891, section 7), wherever it stands.
 
-    A signed message, and one whose OPT is not its last record, are returned as they are.  An RCODE above 15 has no
-    place but in OPT (RFC 6891, section 6.1.3), and becomes SERVFAIL.
+    A signed message is returned as it is.  An RCODE above 15 has no place but in OPT (RFC 6891, section 6.1.3), and
+    becomes SERVFAIL.  Raises :class:`~dot_proto.MessageError` where OPT stands before a record whose names cannot be
+    read.
     """
-    # Behind the OPT of a signed message stands its signature.
-    if layout.opt is None or layout.opt[1] != len(message):
+    if layout.opt is None or layout.is_signed:
         return message
-    start = layout.opt[0]
-    if message[start + 5]:
-        message = message[:3] + bytes([message[3] & 0xF0 | SERVFAIL]) + message[4:]
-    additionals = (message[10] << 8 | message[11]) - 1
-    return message[:10] + _HALF.pack(additionals) + message[12:start]
+    last_of_flags = message[3]
+    if message[layout.opt[0] + 5]:
+        last_of_flags = last_of_flags & 0xF0 | SERVFAIL
+    bare = without(message, *layout.opt)
+    return bare[:3] + bytes([last_of_flags]) + bare[4:10] + _additionals(message, -1) + bare[12:]
+
+
+def _additionals(message: bytes, count: int) -> bytes:
+    """The count of additional records, so many added (RFC 1035, section 4.1.1)."""
+    return _HALF.pack((message[10] << 8 | message[11]) + count)
 
 
 def encode_keepalive(seconds: float) -> bytes:
@@ -196,3 +264,11 @@ def decode_keepalive(data: bytes) -> float | None:
     if len(data) != 2:
         return None
     return (data[0] << 8 | data[1]) / 10
+
+
+def least_keepalive(options: list[bytes]) -> bytes | None:
+    """Which of a server's keepalive options counts, in whatever order they stand; ``None``: none has two octets.
+
+    RFC 7828 does not foresee two.  Who goes at the earlier of two times keeps both.
+    """
+    return min((data for data in options if len(data) == 2), default=None)

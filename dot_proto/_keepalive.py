@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ._edns import decode_keepalive
+from ._edns import decode_keepalive, least_keepalive
 from ._message import OPTION_KEEPALIVE, walk
 from ._plain import options
 from .configuration import ClientConfiguration
@@ -40,12 +40,13 @@ class StatedTimeout:
         """
         if not was_asked and HEAD not in message and self.option:
             return None
-        found = options(message)
-        data = walk(message).option(OPTION_KEEPALIVE) if found is None else found.get(OPTION_KEEPALIVE)
-        seconds = None if data is None else decode_keepalive(data)
-        if data is None and not was_asked:
+        code, found = OPTION_KEEPALIVE, options(message)
+        stated = walk(message).values(code) if found is None else [found[code]] if code in found else []
+        if not stated and not was_asked:
             return None
-        if data is not None and seconds is None:
+        data = least_keepalive(stated)
+        seconds = None if data is None else decode_keepalive(data)
+        if stated and data is None:
             is_news, self._reported_bad = not self._reported_bad, True
             return KeepaliveReceived(None) if is_news else None
         self.option = b"" if data is None else HEAD + data

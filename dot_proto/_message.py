@@ -48,6 +48,14 @@ TYPE_OPT: Final = 41
 TYPE_TSIG: Final = 250
 "Transaction signature (RFC 8945, section 4.2)."
 
+OPTION_NSID: Final = 3
+"EDNS option (RFC 5001, section 2.3)."
+OPTION_DAU: Final = 5
+"EDNS option (RFC 6975, section 3); DHU and N3U, 6 and 7, are alike."
+OPTION_N3U: Final = 7
+"EDNS option (RFC 6975, section 3)."
+OPTION_ECS: Final = 8
+"EDNS option edns-client-subnet (RFC 7871, section 6)."
 OPTION_COOKIE: Final = 10
 "EDNS option (RFC 7873, section 4)."
 OPTION_KEEPALIVE: Final = 11
@@ -126,20 +134,21 @@ class Layout:
         self.opt: tuple[int, int] | None = None
         "Offsets of the OPT record (RFC 6891, section 6.1.1): of its owner name and behind its RDATA."
         self.options: list[tuple[int, bytes]] = []
-        "EDNS options in order: code and data."
+        "EDNS options in order: code and data; where OPT ends inside an option, those before it."
         self.is_signed = False
         "Whether the last record is TSIG, or SIG(0) is among the additional ones: then no octet but the id may change."
         self.has_sig0 = False
         """Whether SIG(0) is among the additional records: then the id may not change either.  A signature covers the
         header (RFC 2931, section 3.1), and only TSIG has the original id in it (RFC 8945, section 4.2)."""
 
+    def values(self, code: int) -> list[bytes]:
+        """The data of each option with this code, in order."""
+        return [data for other, data in self.options if other == code]
+
     def option(self, code: int) -> bytes | None:
-        """The data of the last option with this code."""
-        found = None
-        for other, data in self.options:
-            if other == code:
-                found = data
-        return found
+        """The data of the only option with this code; ``None`` where there is none, and where there are several."""
+        found = self.values(code)
+        return found[0] if len(found) == 1 else None
 
 
 def walk(message: bytes) -> Layout:
@@ -180,8 +189,30 @@ def is_error(message: bytes) -> bool:
 
 
 def malformation(message: bytes) -> str | None:
-    """What is malformed in a message, or ``None``."""
-    return walk(message).problem
+    """What is malformed in a message, or odd in its options; ``None``: nothing."""
+    layout = walk(message)
+    return layout.problem or oddity(message, layout)
+
+
+# What is malformed ends the walk. What is odd in an option does not, since its length says where the next one begins:
+# it hides no other, in whatever order they stand, and is judged apart. A query is refused for it (RFC 6891, section
+# 7); a response is taken, and the odd option does not count. Where an option of ours goes, it replaces all of its code.
+
+
+def oddity(message: bytes, layout: Layout) -> str | None:
+    """What is odd in the options that the engine reads, or ``None``.
+
+    Keepalive is empty in a query and has two octets in a response (RFC 7828, sections 3.1 and 3.2.1); Padding stands
+    there once (RFC 7830, section 3).
+    """
+    timeouts, is_response = layout.values(OPTION_KEEPALIVE), message[2] & 0x80
+    if not is_response and any(timeouts):
+        return "a client's keepalive option must be empty (RFC 7828, section 3.2.1)"
+    if is_response and any(len(data) != 2 for data in timeouts):
+        return "a server's keepalive option must have two octets (RFC 7828, section 3.1)"
+    if len(layout.values(OPTION_PADDING)) > 1:
+        return "a second Padding option (RFC 7830, section 3)"
+    return None
 
 
 def _walk(message: bytes, layout: Layout) -> None:
@@ -207,7 +238,7 @@ def _walk(message: bytes, layout: Layout) -> None:
             layout.opt = start, offset
             if owner_end != start + 1:
                 raise MessageError(f"octet {start}: the owner of OPT is not the root (RFC 6891, section 6.1.2)")
-            layout.options = _options(message, data, offset)
+            _options(message, data, offset, layout.options)
         elif kind == TYPE_TSIG:
             if number != last:
                 raise MessageError(f"octet {start}: TSIG is not the last record (RFC 8945, section 5.1)")
@@ -219,9 +250,7 @@ def _walk(message: bytes, layout: Layout) -> None:
         raise MessageError(f"octet {offset}: octets behind the last record")
 
 
-def _options(message: bytes, offset: int, end: int) -> list[tuple[int, bytes]]:
-    options: list[tuple[int, bytes]] = []
-    padded = False
+def _options(message: bytes, offset: int, end: int, options: list[tuple[int, bytes]]) -> None:
     while offset < end:
         if offset + _OPTION.size > end:
             raise MessageError(f"octet {offset}: OPT ends inside an option (RFC 6891, section 6.1.2)")
@@ -229,12 +258,7 @@ def _options(message: bytes, offset: int, end: int) -> list[tuple[int, bytes]]:
         data, offset = offset + _OPTION.size, offset + _OPTION.size + length
         if offset > end:
             raise MessageError(f"octet {data}: OPT ends inside an option (RFC 6891, section 6.1.2)")
-        if code == OPTION_PADDING:
-            if padded:
-                raise MessageError(f"octet {data}: a second Padding option (RFC 7830, section 3)")
-            padded = True
         options.append((code, message[data:offset]))
-    return options
 
 
 def edns_version(message: bytes, layout: Layout) -> int:

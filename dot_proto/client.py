@@ -365,8 +365,9 @@ class ClientConnection(Connection):
         The id is -1 where it may be any.
         """
         layout = _message.walk(message)
-        if layout.problem is not None:
-            raise MessageError(f"the query is malformed: {layout.problem}")
+        problem = layout.problem or _message.oddity(message, layout)
+        if problem is not None:
+            raise MessageError(f"the query is malformed: {problem}")
         own_id = message[0] << 8 | message[1] if layout.has_sig0 else -1
         if own_id >= 0 and self._outstanding.is_taken(own_id):
             raise IdInUseError(

@@ -14,7 +14,7 @@ from typing import Final
 
 from . import _message
 from ._connection import Connection
-from ._edns import encode_keepalive, for_responses, splice, splice_plain, without_opt
+from ._edns import Additions, drop_unasked, encode_keepalive, for_responses, splice, splice_plain, without_opt
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._message import Layout
 from ._plain import opt_offset, plain_question_end
@@ -22,7 +22,7 @@ from ._state import State, Step
 from ._timers import Slot
 from .arguments import check_buffer, check_flag, check_instance, check_seconds, check_time, check_whole, shown
 from .configuration import ServerConfiguration
-from .errors import Fault, LocalProtocolError, MessageError
+from .errors import Fault, LocalProtocolError, MessageError, RemoteProtocolError
 from .events import DiscardReason, Event, MessageDiscarded, QueryReceived, QueryRejected
 from .query import not_octets
 
@@ -32,6 +32,9 @@ _OPEN: Final = State.OPEN
 _PREFIX: Final = struct.Struct("!H")
 _OPTION: Final = struct.Struct("!HH")
 _PADDING, _KEEPALIVE = _message.OPTION_PADDING, _message.OPTION_KEEPALIVE
+
+_CD: Final = 0x10
+"Checking disabled, in the fourth octet of a message (RFC 4035, section 3.2.2)."
 
 _BARE_OPT: Final = b"\x00\x00\x29\x04\xd0"
 "Root, type OPT, payload size 1232: what an error of ours says of EDNS (RFC 6891, section 6.1.2)."
@@ -43,42 +46,46 @@ _GO: Final = encode_keepalive(0.0)
 class _Query:
     """What a response must know of its query."""
 
-    __slots__ = ("has_opt", "is_padded", "message", "wants_keepalive")
+    __slots__ = ("has_opt", "kind", "message", "wants_keepalive")
 
-    def __init__(self, message: bytes, has_opt: bool, is_padded: bool, wants_keepalive: bool) -> None:
+    def __init__(self, message: bytes, has_opt: bool, kind: int, wants_keepalive: bool) -> None:
         self.message = message
         self.has_opt = has_opt
-        self.is_padded = is_padded
+        self.kind = kind
+        "Which of four: bit 0 is set if the query is padded, bit 1 if it has DO."
         self.wants_keepalive = wants_keepalive
 
     @classmethod
     def of(cls, message: bytes, layout: Layout) -> _Query:
-        is_padded = layout.option(_message.OPTION_PADDING) is not None
-        wants_keepalive = layout.option(_message.OPTION_KEEPALIVE) is not None
-        return cls(message, layout.opt is not None, is_padded, wants_keepalive)
+        """An option counts here also where it is odd: the error says no less than another answer would."""
+        if layout.opt is None:
+            return cls(message, False, 0, False)
+        is_padded = bool(layout.values(_PADDING))
+        kind = is_padded | message[layout.opt[0] + 7] >> 7 << 1
+        return cls(message, True, kind, bool(layout.values(_KEEPALIVE)))
 
     @classmethod
     def of_plain(cls, message: bytes) -> _Query | None:
         """The same without :func:`walk`, for a query to which there is nothing to object."""
         opt, end = plain_question_end(message), len(message)
         if opt == end:
-            return cls(message, False, False, False)
+            return cls(message, False, 0, False)
         if not opt or message[opt + 6]:  # EDNS version
             return None
-        is_padded = wants_keepalive = False
+        kind, wants_keepalive = message[opt + 7] >> 7 << 1, False
         offset = opt + 11
         while offset + 4 <= end:
             code, length = _OPTION.unpack_from(message, offset)
             offset += 4 + length
             if code == _PADDING:
-                if is_padded:
+                if kind & 1:
                     return None
-                is_padded = True
+                kind |= 1
             elif code == _KEEPALIVE:
                 if length:
                     return None
                 wants_keepalive = True
-        return cls(message, True, is_padded, wants_keepalive) if offset == end else None
+        return cls(message, True, kind, wants_keepalive) if offset == end else None
 
 
 class ServerConnection(Connection):
@@ -99,18 +106,14 @@ class ServerConnection(Connection):
         super().__init__(State.OPEN)
         self.configuration: Final = configuration or ServerConfiguration()
         stated = encode_keepalive(self.configuration.idle_timeout)
-        self._added, self._added_stating, self._added_parting = (
-            tuple(
-                for_responses(keepalive=value, padding_block=each) for each in (None, self.configuration.padding_block)
-            )
-            for value in (None, stated, _GO)
-        )
+        self._added, self._added_stating, self._added_parting = map(self._by_kind, (None, stated, _GO))
         self._queries: dict[int, _Query] = {}
         self._octets = 0  # of the messages in _queries
         self._next_handle = 0
         self._outgoing: list[bytes] = []
         self._unsolicited = 0
         self._client_has_finished = False
+        self._is_full_time_left_until = math.inf
         if now is not None:
             self.begin(now=now)
 
@@ -136,18 +139,31 @@ class ServerConnection(Connection):
             self._restart_idle_timer(now)
         if self.configuration.max_duration is not None and not self._has_ended():
             self._timers.set(Slot.DURATION, now + self.configuration.max_duration)
+            self._is_full_time_left_until = now + self.configuration.max_duration - self.configuration.idle_timeout
 
     # Commands: they queue, and raise LocalProtocolError for the caller's mistakes.
 
     def send_response(self, query: int, message: bytes, *, now: float, more: bool = False) -> bool:
         """Answer a query; says whether the response will be sent (false: the client has gone).
 
-        ``message`` is a whole response of 12 to 65535 octets under any id; it goes out under the query's.  Its
-        OPT is padded if the query was (RFC 7830, section 4), and taken away if the query had none (RFC 6891,
-        section 7).  ``more``: further messages answer the same query (RFC 5936, section 2.2).
+        ``message`` is a whole response of 12 to 65535 octets under any id; it goes out under the query's.  ``more``:
+        further messages answer the same query (RFC 5936, section 2.2).
+
+        The response may be one that another server gave, since what is between neighbours alone is made anew: CD
+        (RFC 4035, section 3.2.2) and DO (RFC 3225, section 3) are the query's, the EDNS version is 0, and OPT
+
+        * is there if the query has one, as the last record, and is taken away if not (RFC 6891, section 7);
+        * is padded if the query is (RFC 7830, section 4); other Padding goes;
+        * states the idle timeout, or what is left of ``max_duration`` if that is less, if the query asks for it
+          (RFC 7828, section 3.3.2); while the connection closes, 0 to every query with OPT; other keepalive goes;
+        * has no DAU, DHU, N3U, and NSID, client subnet and COOKIE only if the query has them, a cookie only with the
+          query's own client cookie;
+        * keeps its payload size, the RCODE, and all other options, extended errors among them (RFC 8914, section 3).
+
+        A response that ends in TSIG or SIG(0) is sent as it is but for the id: whoever signs sees to all this before.
 
         Raises :class:`~dot_proto.LocalProtocolError` for a query unknown or answered already, and for a message
-        that is no response.
+        that is no response or malformed.
         """
         found = self._find(query)
         if not isinstance(message, bytes):
@@ -165,7 +181,7 @@ class ServerConnection(Connection):
             raise LocalProtocolError("the message is a query (QR is 0), not a response")
         if found is None:
             return False
-        self._send(found, message)
+        self._send(found, message, now)
         if not more:
             self._forget(query, now)
         return True
@@ -235,26 +251,33 @@ class ServerConnection(Connection):
         return events
 
     def receive_eof(self, *, now: float, orderly: bool = True) -> list[Event]:
-        """The client will send no more.  Where it said so in order, what it asked is still answered.
+        """The client will send no more.  What it asked in whole messages is still answered, then the end is told.
 
-        ``orderly``: it sent close_notify (RFC 8446, section 6.1).  A client gone without it gets nothing more
-        (RFC 7766, section 6.2.4).
+        ``orderly``: it sent close_notify (RFC 8446, section 6.1).  If it did not, or if the stream ends inside a
+        message, the terminal event has the error.  For a client that is known to be gone, whose TCP or TLS has failed,
+        call :meth:`fail` instead: nothing is sent to it any more (RFC 7766, section 6.2.4).
         """
         check_time("now", now)
         check_flag("orderly", orderly)
         events = self._delivered()
         if self._has_ended() or self._client_has_finished:
             return events  # TCP ends as well, behind close_notify: that is nothing new
-        error = self._end_of_stream_error(orderly)
-        if error is not None:
+        self._peer_error = error = self._end_of_stream_error(orderly)
+        self._client_has_finished = True
+        if self._queries:
+            self._drain(Step.PEER_FINISHED, now + self.configuration.close_timeout)
+        elif error is None:
+            self._end(Step.PEER_CLOSED, None, events)
+        else:
             step = Step.PEER_FAULT if error.fault is Fault.TRUNCATED else Step.TRANSPORT_FAILED
             self._end(step, error, events)
-        elif self._queries:
-            self._client_has_finished = True
-            self._drain(Step.PEER_FINISHED, now + self.configuration.close_timeout)
-        else:
-            self._end(Step.PEER_CLOSED, None, events)
         return events
+
+    def fail(self, error: RemoteProtocolError, *, now: float) -> list[Event]:
+        """TLS or the transport has failed, and the client is gone: nothing is sent any more."""
+        if not self._has_ended():
+            self._outgoing.clear()  # RFC 7766, section 6.2.4
+        return super().fail(error, now=now)
 
     def data_to_send(self) -> list[bytes]:
         """Framed responses, one an item.  What was queued before the end is still handed out after it."""
@@ -277,7 +300,8 @@ class ServerConnection(Connection):
             layout = _message.walk(message)
             rcode, explanation = self._refusal(message, layout)
             if explanation:
-                self._reject(message, layout, rcode, explanation, events)
+                self._send(_Query.of(message, layout), _error(message, layout, rcode), now)
+                events.append(QueryRejected(message, rcode, explanation))
                 if not queries:
                     self._after_fate(now, events)
                 return
@@ -299,35 +323,41 @@ class ServerConnection(Connection):
             return _message.NOTIMP, f"opcode {opcode} is not implemented"
         if layout.problem is not None:
             return _message.FORMERR, layout.problem
-        if layout.option(_message.OPTION_KEEPALIVE):
-            return _message.FORMERR, "a client's keepalive option must be empty (RFC 7828, section 3.2.1)"
-        if layout.question_end == 12 and layout.option(_message.OPTION_COOKIE) is None:
+        if odd := _message.oddity(message, layout):
+            return _message.FORMERR, odd
+        if layout.question_end == 12 and not layout.values(_message.OPTION_COOKIE):
             return _message.FORMERR, "no question, and no cookie either (RFC 7873, section 5.4)"
         if len(self._queries) >= self.configuration.hard_outstanding:
             return _message.SERVFAIL, f"{len(self._queries)} queries are outstanding on this connection"
         return _message.NOERROR, ""
 
-    def _reject(self, message: bytes, layout: Layout, rcode: int, explanation: str, events: list[Event]) -> None:
-        self._send(_Query.of(message, layout), _error(message, layout, rcode))
-        events.append(QueryRejected(message, rcode, explanation))
-
-    def _send(self, query: _Query, message: bytes) -> None:
+    def _send(self, query: _Query, message: bytes, now: float) -> None:
         if self._state is not _OPEN:
-            added = self._added_parting[query.is_padded]
+            added = self._added_parting[query.kind]
+        elif not query.wants_keepalive:
+            added = self._added[query.kind]
+        elif now <= self._is_full_time_left_until:
+            added = self._added_stating[query.kind]
         else:
-            added = (self._added_stating if query.wants_keepalive else self._added)[query.is_padded]
+            left = self._timers.deadline(Slot.DURATION) - now
+            added = self._by_kind(encode_keepalive(max(left, 0.0)))[query.kind]
         behind_id = None
-        if opt := opt_offset(message):
+        if not (message[3] ^ query.message[3]) & _CD and (opt := opt_offset(message)):
             if query.has_opt:
                 behind_id = splice_plain(message, opt, added)
             elif opt == len(message):
                 behind_id = message[2:]
         if behind_id is None:
-            layout = _message.walk(message)
-            if layout.problem is not None:
-                raise MessageError(f"the response is malformed: {layout.problem}")
-            behind_id = splice(message, layout, added)[2:] if query.has_opt else without_opt(message, layout)[2:]
+            behind_id = _rewritten(query, message, added)
         self._outgoing.append(_PREFIX.pack(len(behind_id) + 2) + query.message[:2] + behind_id)
+
+    def _by_kind(self, keepalive: bytes | None) -> tuple[Additions, ...]:
+        """What responses get that state this timeout, by the kind of their query."""
+        return tuple(
+            for_responses(keepalive=keepalive, padding_block=block, wants_dnssec=wants_dnssec)
+            for wants_dnssec in (False, True)
+            for block in (None, self.configuration.padding_block)
+        )
 
     def _find(self, handle: int) -> _Query | None:
         """The outstanding query, or ``None`` when the connection has ended."""
@@ -383,8 +413,21 @@ class ServerConnection(Connection):
     def _lose_queries(self, step: Step, events: list[Event]) -> None:
         self._queries.clear()
         self._octets = 0
-        if step in (Step.TRANSPORT_FAILED, Step.PEER_FAULT):
-            self._outgoing.clear()  # RFC 7766, section 6.2.4: nothing is sent to a client that is gone
+
+
+def _rewritten(query: _Query, message: bytes, added: Additions) -> bytes:
+    """A response behind its id, as it goes out; raises :class:`~dot_proto.MessageError` for a malformed one."""
+    layout = _message.walk(message)
+    if layout.problem is not None:
+        raise MessageError(f"the response is malformed: {layout.problem}")
+    if layout.is_signed:
+        return message[2:]
+    if not query.has_opt:
+        message = without_opt(message, layout)
+    else:
+        drop_unasked(layout, query.message)
+        message = splice(message, layout, added)
+    return message[2:3] + bytes([message[3] & ~_CD | query.message[3] & _CD]) + message[4:]
 
 
 def _error(query: bytes, layout: Layout, rcode: int) -> bytes:
@@ -394,7 +437,7 @@ def _error(query: bytes, layout: Layout, rcode: int) -> bytes:
     """
     if rcode > 15 and layout.opt is None:
         rcode = _message.SERVFAIL
-    flags = _message.QR | (query[2] & 0x79) << 8 | query[3] & 0x10 | rcode & 15
+    flags = _message.QR | (query[2] & 0x79) << 8 | query[3] & _CD | rcode & 15
     question = query[12 : layout.question_end]
     opt = b""
     if layout.opt is not None:

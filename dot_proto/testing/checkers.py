@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .._message import walk
 from ..events import (
     ConnectionClosed,
     Event,
@@ -17,7 +18,7 @@ from ..events import (
     QueryTimedOut,
     ResponseReceived,
 )
-from .messages import AA, QR, TC, message, question_of, read, record, response_to
+from .messages import AA, CD, QR, TC, message, question_of, read, record, response_to
 from .runner import Arrived, Asked, Ended, Refused, Reported, Sent, TraceEntry, Woke
 
 ROUNDING = 1e-6
@@ -203,7 +204,7 @@ class ServerChecker:
 
     - :class:`~dot_proto.QueryReceived` comes for each well-formed query, in order, and for no response (QR is 1).
     - What is given to ``send_response`` leaves at once, and once, under the query's id and else as it is, save that OPT
-      may be added behind it.
+      may be added behind it, with DO as in the query (RFC 3225, section 3).
     - Else nothing is sent but one response to each query that the server says it has rejected.
     - The connection ends only where the client sent something that is no well-formed query.
     """
@@ -253,7 +254,7 @@ class ServerChecker:
         handle, query = self.open.pop(which % len(self.open))
         where = f"answering query {handle}"
         id = int.from_bytes(query[:2])
-        response = message(id=id, flags=QR | rcode)
+        response = message(id=id, flags=QR | query[3] & CD | rcode)
         if query in self.fair:
             response = response_to(query, record(), rcode=rcode, flags=AA | TC)
         taken = self.server.send_response(handle, response, now=0.0)
@@ -263,6 +264,9 @@ class ServerChecker:
         for each in sent:
             as_given = each[:10] == response[:10] and each.startswith(response[12:], 12)
             require(as_given, where, f"{each!r} is sent, not {response!r}")
+            asked, added = walk(query).opt, each[len(response) :]
+            if asked is not None and added:
+                require((added[7] ^ query[asked[0] + 7]) & 0x80 == 0, where, f"{added!r} is sent with a wrong DO")
 
     def _skip_to(self, wanted: bytes, arrived: Iterable[bytes], where: str) -> bool:
         """Whether this message is among those that have arrived; none before it may be one that is due."""

@@ -46,6 +46,8 @@ class Model:
     "What commands have brought, for the next verb to deliver."
     closing_for: Cause | None = None
     "The first reason for a graceful close."
+    fault: Fault | None = None
+    "What was wrong with how the peer finished; the end tells it."
     idle_at: float = math.inf
     close_at: float = math.inf
 
@@ -76,6 +78,10 @@ class Model:
     @abstractmethod
     def cut_off(self, orderly: bool, now: float) -> list[Event]:
         """The stream ends inside a message."""
+
+    def break_off(self) -> list[Event]:
+        """TLS or TCP fails."""
+        return self.end(Cause.TRANSPORT_FAILED, Fault.RESET)
 
     @property
     def has_ended(self) -> bool:
@@ -111,7 +117,7 @@ class Model:
             return []
         self.state = State.CLOSED
         self.idle_at = self.close_at = math.inf
-        return [*self.forget(cause), ConnectionClosed(cause=cause, error=error_of(fault))]
+        return [*self.forget(cause), ConnectionClosed(cause=cause, error=error_of(fault or self.fault))]
 
 
 class Verbs(Protocol):
@@ -262,7 +268,7 @@ class ConnectionMachine(RuleBasedStateMachine, Generic[ConnectionT, ModelT]):
         match how:
             case "reset":
                 events += call(connection.fail, RemoteProtocolError("reset", Fault.RESET), now=now)
-                due += self.model.end(Cause.TRANSPORT_FAILED, Fault.RESET)
+                due += self.model.break_off()
             case "eof":
                 events += call(connection.receive_eof, now=now, orderly=orderly)
                 due += self.model.eof(orderly, now)

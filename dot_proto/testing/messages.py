@@ -16,10 +16,16 @@ from ..query import make_query
 QR, AA, TC, RD, RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
 "Bits of the flags (RFC 1035, section 4.1.1)."
 
+AD, CD = 0x0020, 0x0010
+"Bits of the flags (RFC 4035, sections 3.1.6 and 3.2.2)."
+
+DO = 0x8000
+"A bit of OPT's flags (RFC 3225, section 3)."
+
 NS, A, SOA, TXT, AAAA, SIG, OPT, TSIG, AXFR = 2, 1, 6, 16, 28, 24, 41, 250, 252
 "RR types (IANA)."
 
-COOKIE, KEEPALIVE, PADDING, EDE = 10, 11, 12, 15
+NSID, DAU, ECS, COOKIE, KEEPALIVE, PADDING, EDE = 3, 5, 8, 10, 11, 12, 15
 "Codes of EDNS options (IANA)."
 
 
@@ -32,6 +38,23 @@ def opt(*options: bytes, size: int = 1232, rcode: int = 0, version: int = 0, fla
     """An OPT record; ``rcode`` is the upper eight bits (RFC 6891, section 6.1.3)."""
     data = b"".join(options)
     return struct.pack("!BHHBBHH", 0, OPT, size, rcode, version, flags, len(data)) + data
+
+
+ERROR = option(EDE, b"\0\x16")
+"An extended error, No Reachable Authority (RFC 8914, section 4.23), which goes from end to end."
+
+ANOTHERS = opt(
+    option(PADDING, bytes(300)),
+    option(KEEPALIVE, b"\xff\xff"),
+    option(KEEPALIVE, b"\0"),
+    ERROR,
+    option(COOKIE, bytes(16)),
+    option(DAU, b"\x08"),
+    option(PADDING),
+    version=1,
+    flags=0xFFFF,
+)
+"OPT of another server, which knows nothing of the query that its response is to answer; all but the error must go."
 
 
 def record(
@@ -74,9 +97,9 @@ def response_to(
     flags: int = 0,
     id: int | None = None,
 ) -> bytes:
-    """The response under the query's own id, with its opcode, RD and question; ``flags`` are added."""
+    """The response under the query's own id, with its opcode, RD, CD and question; ``flags`` are added."""
     theirs = int.from_bytes(query[:2]) if id is None else id
-    copied = int.from_bytes(query[2:4]) & 0x7900
+    copied = int.from_bytes(query[2:4]) & (0x7800 | RD | CD)
     return message(
         question_of(query), id=theirs, flags=QR | copied | flags | rcode, answers=answers, additionals=additionals
     )

@@ -16,7 +16,22 @@ from ..events import QueryReceived
 from ..query import encode_name
 from ..server import ServerConnection
 from .connection_machine import ConnectionMachine, pick
-from .messages import QR, cut_at, message, opt, record, stream_of, unframed
+from .messages import (
+    ANOTHERS,
+    CD,
+    ERROR,
+    KEEPALIVE,
+    PADDING,
+    QR,
+    RD,
+    cut_at,
+    message,
+    opt,
+    option,
+    record,
+    stream_of,
+    unframed,
+)
 from .server_model import Query, ServerModel
 
 QUESTION = encode_name("a.example") + b"\0\1\0\1"
@@ -28,17 +43,35 @@ QUERIES = {
     "keepalive": Query(0, QUESTION, version=0, keepalive=b""),
     "all": Query(0, QUESTION, version=0, is_padded=True, keepalive=b""),
     "notify": Query(0, QUESTION, opcode=4, version=0),
+    "dnssec": Query(0, QUESTION, version=0, is_padded=True, keepalive=b"", wants_dnssec=True, copied=RD | CD),
+    "checks-disabled": Query(0, QUESTION, copied=CD),
     "opcode": Query(0, QUESTION, opcode=2, version=0, is_padded=True, rcode=4),
     "trailing": Query(0, QUESTION, version=0, trailing=b"\0", rcode=1),
     "version": Query(0, QUESTION, version=1, keepalive=b"", rcode=16),
     "filled-keepalive": Query(0, QUESTION, version=0, keepalive=b"\0\x64", rcode=1),
-    "no-question": Query(0, rcode=1),
+    "padded-twice": Query(
+        0, QUESTION, version=0, others=(option(PADDING),), is_padded=True, keepalive=b"", wants_dnssec=True, rcode=1
+    ),
+    "keepalive-odd-first": Query(
+        0, QUESTION, version=0, others=(option(KEEPALIVE, b"\1"),), is_padded=True, keepalive=b"", rcode=1
+    ),
+    "no-question": Query(0, rcode=1, copied=RD | CD),
     "response": Query(0, QUESTION, is_query=False),
 }
 """What a client sends, under whatever id."""
 
-FAIR = ["bare", "opt", "padded", "keepalive", "all", "notify"]
+FAIR = ["bare", "opt", "padded", "keepalive", "all", "notify", "dnssec", "checks-disabled"]
 MISTAKES = ["short", "long", "query", "malformed", "unknown", "error", "rcode", "decline", "close"]
+
+GLUE = [record(b"\x02ns\xc0\x0c"), record(b"\xc0\x0c", kind=2, data=b"\x01x\xc0\x0c")]
+
+FORMS: dict[str, tuple[int, list[bytes], list[bytes], bytes]] = {
+    "bare": (0, [], [], b""),
+    "opt": (0, [opt()], [], b""),
+    "another server's": (CD, [ANOTHERS], [], ERROR),
+    "another server's before records": (CD, [ANOTHERS, *GLUE], GLUE, ERROR),
+}
+"What the handler answers with: flags, additional records, those of them that stay, and the options that stay."
 
 KINDS = st.sampled_from(FAIR * 2 + list(QUERIES))
 IDS = st.integers(0, 2)
@@ -62,6 +95,7 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         ServerConfiguration(
             idle_timeout=0.0, idle_grace=1.0, max_duration=1.0, max_queries=3, max_unsolicited=1, close_timeout=0.0
         ),
+        ServerConfiguration(idle_timeout=30.0, max_duration=4.0),
     )
     "One of them is drawn at the beginning."
 
@@ -148,16 +182,16 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
     # Commands
 
     @precondition(lambda self: self.received)
-    @rule(which=INDEX, has_opt=st.booleans(), more=st.sampled_from([False, False, True]))
-    def respond(self, which: int, has_opt: bool, more: bool) -> None:
+    @rule(which=INDEX, form=st.sampled_from([*FORMS]), more=st.sampled_from([False, False, True]))
+    def respond(self, which: int, form: str, more: bool) -> None:
         """Answer a query, which may have been answered already; under some id, with OPT or without."""
         handle = self._likely(which)
         send, now, serial = self.connection.send_response, self.now, len(self.recording.calls)
-        bare = _response(serial)
-        response = _response(serial, opt()) if has_opt else bare
+        flags, additionals, left, options = FORMS[form]
+        response = _response(serial, flags, additionals)
         if handle in self.model.outstanding:
             self.agree("taken", self.call(send, handle, response, now=now, more=more), True)
-            self.model.respond(handle, bare, more, now)
+            self.model.respond(handle, _response(serial, flags, left), more, now, options)
         elif self.model.has_ended:
             self.agree("taken", self.call(send, handle, response, now=now, more=more), False)
         else:
@@ -236,6 +270,7 @@ class ServerMachine(ConnectionMachine[ServerConnection, ServerModel]):
         self.agree("wants_data", self.connection.wants_data, self.model.wants_data)
 
 
-def _response(serial: int, *additionals: bytes) -> bytes:
+def _response(serial: int, flags: int = 0, additionals: Sequence[bytes] = ()) -> bytes:
     """Under an id that is no query's, and unlike any other, so that no two can be confused."""
-    return message(QUESTION, id=0x7777, flags=QR, answers=[record(data=serial.to_bytes(4))], additionals=additionals)
+    answers = [record(data=serial.to_bytes(4))]
+    return message(QUESTION, id=0x7777, flags=QR | flags, answers=answers, additionals=additionals)

@@ -11,7 +11,7 @@ from ..configuration import ServerConfiguration
 from ..errors import Fault
 from ..events import DiscardReason, Event, MessageDiscarded, QueryReceived, QueryRejected
 from .connection_machine import Model
-from .messages import KEEPALIVE, PADDING, QR, RD, message, opt, option
+from .messages import CD, DO, KEEPALIVE, PADDING, QR, RD, message, opt, option
 
 SERVFAIL = 2
 "RCODE (RFC 1035, section 4.1.1)."
@@ -30,6 +30,12 @@ class Query:
     is_padded: bool = False
     keepalive: bytes | None = None
     "The option's data; ``None``: no option."
+    others: tuple[bytes, ...] = ()
+    "Further options, before the others."
+    copied: int = RD
+    "Those flags of the header that are copied into a response of the engine's own."
+    wants_dnssec: bool = False
+    "DO in OPT (RFC 3225, section 3)."
     trailing: bytes = b""
     "Octets that belong to no record."
     rcode: int = 0
@@ -38,10 +44,10 @@ class Query:
     @property
     def octets(self) -> bytes:
         """The message."""
-        options = [] if self.keepalive is None else [option(KEEPALIVE, self.keepalive)]
+        options = [*self.others] if self.keepalive is None else [*self.others, option(KEEPALIVE, self.keepalive)]
         options += [option(PADDING, bytes(20))] * self.is_padded
-        opts = [] if self.version is None else [opt(*options, version=self.version)]
-        flags = QR * (not self.is_query) | self.opcode << 11 | RD
+        opts = [] if self.version is None else [opt(*options, version=self.version, flags=DO * self.wants_dnssec)]
+        flags = QR * (not self.is_query) | self.opcode << 11 | self.copied
         return message(self.question, id=self.id, flags=flags, additionals=opts) + self.trailing
 
 
@@ -78,11 +84,9 @@ class ServerModel(Model):
         return [self.duration_at]
 
     def forget(self, cause: Cause) -> list[Event]:
-        """Nothing is owed any more; to a client that is gone nothing is sent either (RFC 7766, section 6.2.4)."""
+        """Nothing is owed any more; what has been answered still leaves."""
         self.outstanding = {}
         self.duration_at = math.inf
-        if cause in (Cause.TRANSPORT_FAILED, Cause.PEER_FAULT):
-            self.outgoing = []
         return []
 
     # Commands
@@ -93,16 +97,16 @@ class ServerModel(Model):
         if self.configuration.max_duration is not None:
             self.duration_at = now + self.configuration.max_duration
 
-    def respond(self, handle: int, response: bytes, more: bool, now: float) -> None:
-        """The response, of one question and nothing else, to a query that is outstanding."""
+    def respond(self, handle: int, response: bytes, more: bool, now: float, kept: bytes = b"") -> None:
+        """The response to a query that is outstanding, without OPT, and the options of the handler's that stay."""
         query = self.outstanding[handle]
-        self.outgoing.append(self._as_sent(query, response))
+        self.outgoing.append(self._as_sent(query, response, now, kept=kept))
         if not more:
             self.decline(handle, now)
 
     def send_error(self, handle: int, rcode: int, now: float) -> None:
         """A response of an RCODE and nothing else to a query that is outstanding."""
-        self.outgoing.append(self._error(self.outstanding[handle], rcode))
+        self.outgoing.append(self._error(self.outstanding[handle], rcode, now))
         self.decline(handle, now)
 
     def decline(self, handle: int, now: float) -> None:
@@ -134,7 +138,7 @@ class ServerModel(Model):
         if not rcode and len(self.outstanding) >= self.configuration.hard_outstanding:
             rcode = SERVFAIL
         if rcode:
-            self.outgoing.append(self._error(query, rcode))
+            self.outgoing.append(self._error(query, rcode, now))
             if not self.outstanding:
                 self._restart_idle_timer(now)
             return [QueryRejected(message=query.octets, rcode=rcode, explanation="foretold"), *self.drained()]
@@ -163,16 +167,12 @@ class ServerModel(Model):
         return events
 
     def eof(self, orderly: bool, now: float) -> list[Event]:
-        """The client will ask no more; if it said so, it still gets what it is owed."""
+        """The client will ask no more; it still gets what it is owed, and then it is told if that was not in order."""
         if self.client_has_finished:
             return []
-        if not orderly:
-            return self.end(Cause.TRANSPORT_FAILED, Fault.NO_CLOSE_NOTIFY)
-        if not self.outstanding:
-            return self.end(Cause.PEER_CLOSED)
-        self.client_has_finished = True
-        self.drain(Cause.PEER_FINISHED, now + self.configuration.close_timeout)
-        return []
+        if orderly:
+            return self._finish(Cause.PEER_CLOSED, None, now)
+        return self._finish(Cause.TRANSPORT_FAILED, Fault.NO_CLOSE_NOTIFY, now)
 
     def bad_frame(self) -> list[Event]:
         """The client is broken."""
@@ -183,7 +183,13 @@ class ServerModel(Model):
         """That is told, however politely it ended; unless nothing means anything any more."""
         if self.client_has_finished or self.framing_has_failed:
             return self.eof(orderly, now)
-        return self.end(Cause.PEER_FAULT, Fault.TRUNCATED)
+        return self._finish(Cause.PEER_FAULT, Fault.TRUNCATED, now)
+
+    def break_off(self) -> list[Event]:
+        """Nothing is sent to a client that is gone (RFC 7766, section 6.2.4)."""
+        if not self.has_ended:
+            self.outgoing = []
+        return super().break_off()
 
     # Consequences
 
@@ -192,29 +198,38 @@ class ServerModel(Model):
         if self.state is State.OPEN:
             self.idle_at = now + self.configuration.idle_timeout + self.configuration.idle_grace
 
-    def _error(self, query: Query, rcode: int) -> bytes:
-        """Id, opcode, RD and question copied; an RCODE above 15 needs OPT (RFC 6891, section 6.1.3)."""
+    def _finish(self, cause: Cause, fault: Fault | None, now: float) -> list[Event]:
+        """The end, for this cause where nothing is owed."""
+        if self.outstanding:
+            self.client_has_finished, self.fault = True, fault
+            self.drain(Cause.PEER_FINISHED, now + self.configuration.close_timeout)
+            return []
+        return self.end(cause, fault)
+
+    def _error(self, query: Query, rcode: int, now: float) -> bytes:
+        """Id, opcode, RD, CD and question copied; an RCODE above 15 needs OPT (RFC 6891, section 6.1.3)."""
         has_opt = query.version is not None
         if rcode > 15 and not has_opt:
             rcode = SERVFAIL
-        response = message(query.question, flags=QR | query.opcode << 11 | RD | rcode & 15)
-        return self._as_sent(query, response, rcode >> 4)
+        response = message(query.question, flags=QR | query.opcode << 11 | query.copied | rcode & 15)
+        return self._as_sent(query, response, now, rcode >> 4)
 
-    def _as_sent(self, query: Query, bare: bytes, extended_rcode: int = 0) -> bytes:
-        """The query's id, and OPT as the query had it: keepalive if it asked or is to go, padding if it was padded."""
-        response = query.id.to_bytes(2) + bare[2:]
+    def _as_sent(self, query: Query, bare: bytes, now: float, extended_rcode: int = 0, kept: bytes = b"") -> bytes:
+        """The query's id, CD and DO; OPT as the query had it: keepalive if it asked or is to go, padding if padded."""
+        response = query.id.to_bytes(2) + bare[2:3] + bytes([bare[3] & ~CD | query.copied & CD]) + bare[4:]
         if query.version is None:
             return response
-        response = response[:10] + b"\0\1" + response[12:]
-        options: list[bytes] = []
+        response = response[:10] + (int.from_bytes(response[10:12]) + 1).to_bytes(2) + response[12:]
+        options = [kept]
         if self.state is not State.OPEN:
             options.append(option(KEEPALIVE, b"\0\0"))
         elif query.keepalive is not None:
-            options.append(option(KEEPALIVE, round(self.configuration.idle_timeout * 10).to_bytes(2)))
+            seconds = min(self.configuration.idle_timeout, max(self.duration_at - now, 0.0))
+            options.append(option(KEEPALIVE, int(seconds * 10 + 1e-5).to_bytes(2)))
         if query.is_padded and self.configuration.padding_block is not None:
             size = len(response) + len(opt(*options, option(PADDING)))
             options.append(option(PADDING, bytes(-size % self.configuration.padding_block)))
-        return response + opt(*options, rcode=extended_rcode)
+        return response + opt(*options, rcode=extended_rcode, flags=DO * query.wants_dnssec)
 
     def _discard_unsolicited(self, query: Query) -> list[Event]:
         self.unsolicited += 1

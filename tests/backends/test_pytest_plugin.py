@@ -254,8 +254,15 @@ def test_it(dot_server, number):
 """
     (tmp_path / "test_it.py").write_text(source)
     runs = [
-        subprocess.Popen(pytest_command(), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(
+            # Each cleans up after others where their temporary files are in one folder, and then stumbles over them.
+            [*pytest_command(), f"--basetemp={tmp_path / name}"],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "other")
     ]
     said = [run.communicate(timeout=LIMIT)[0] for run in runs]
     assert all("10 passed" in one for one in said), said

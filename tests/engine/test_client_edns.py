@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from dot_proto import Cause, KeepaliveReceived, LocalProtocolError, QueryTimedOut, ResponseReceived, State, make_query
+from dot_proto import (
+    Cause,
+    KeepaliveReceived,
+    LocalProtocolError,
+    MessageError,
+    QueryTimedOut,
+    ResponseReceived,
+    State,
+    make_query,
+)
 from support.messages import (
     COOKIE,
     EDE,
@@ -298,6 +309,49 @@ def test_a_badly_formed_option_is_ignored_and_reported_once(data):
         handle, wire = scene.ask()
         assert outcome(scene.receive(saying(wire, option(KEEPALIVE, data)))) == [handle, *news]
         assert scene.client.next_timeout() == scene.now + 19.0
+
+
+TWO = {
+    "two": ([timeout_of(100), timeout_of(30)], 3.0),
+    "two that say the same": ([timeout_of(30), timeout_of(30)], 3.0),
+    "one of them to go": ([timeout_of(0), timeout_of(100)], 0.0),
+    "one too long": ([timeout_of(30), option(KEEPALIVE, bytes(3))], 3.0),
+    "one too short": ([timeout_of(30), option(KEEPALIVE, b"\x01")], 3.0),
+    "one empty": ([timeout_of(30), option(KEEPALIVE)], 3.0),
+    "behind two Paddings": ([timeout_of(30), option(PADDING, b"\x0b"), option(PADDING)], 3.0),
+    "both odd": ([option(KEEPALIVE), option(KEEPALIVE, bytes(3))], None),
+}
+
+
+@pytest.mark.parametrize("known", [None, 30, 200])
+@pytest.mark.parametrize("others", [[], [option(EDE, b"\0\x0b\0\x0b\0\2")], [option(65_001, b"\x0b")]])
+@pytest.mark.parametrize("options", TWO)
+def test_an_odd_option_hides_no_other(options, others, known):
+    """FR-73: whatever stands beside it, and in whatever order, the client does the same (KAL-4, KAL-9)."""
+    stated, due = TWO[options]
+    for order in itertools.permutations([*stated, *others]):
+        scene = Scene(idle_timeout=7.0)
+        if known is not None:
+            scene.receive(saying(scene.ask()[1], timeout_of(known)))
+        handle, wire = scene.ask()
+        news = [KeepaliveReceived(timeout=due)] * (due is None or known is None or due != known / 10)
+        end = [closed(Cause.GO_AWAY)] if due == 0.0 else []
+        assert outcome(scene.receive(saying(wire, *order))) == [handle, *news, *end]
+        if not end:
+            seconds = due if due is not None else None if known is None else known / 10
+            expected = 7.0 if seconds is None else seconds - margin(seconds)
+            assert scene.client.next_timeout() == pytest.approx(scene.now + expected)
+
+
+@pytest.mark.parametrize("odd", [option(PADDING) * 2, option(KEEPALIVE, timeout_of(1)[4:])])
+@pytest.mark.parametrize("settings", [{}, {"padding_block": None, "keepalive": False}])
+def test_an_odd_option_of_the_callers(odd, settings):
+    """FR-73: the server would refuse it, and so does the engine, whatever it adds itself."""
+    scene = Scene(**settings)
+    for options in ([odd, option(65_001)], [option(65_001), odd]):
+        with pytest.raises(MessageError, match="the query is malformed"):
+            scene.ask(message(question_of(QUERY), additionals=[opt(*options)]))
+    assert scene.client.pending == 0
 
 
 @pytest.mark.parametrize("cap", [0.0, 60.0])

@@ -385,6 +385,20 @@ def test_an_end_inside_a_message_is_a_truncation(octets, orderly):
     ]
 
 
+@pytest.mark.parametrize("orderly", [True, False])
+@pytest.mark.parametrize("octets", [1, 2, 13])
+def test_whole_responses_before_a_truncated_one(octets, orderly):
+    """FR-70: each is delivered, and only the last query is lost (CON-7, CON-10)."""
+    scene = Scene()
+    (one, first), (two, second), (three, third) = scene.ask(), scene.ask(), scene.ask()
+    stream = stream_of([response_to(second), response_to(first)]) + stream_of([response_to(third)])[:octets]
+    assert outcome(scene.client.receive_data(stream, now=scene.now)) == [two, one]
+    assert outcome(scene.client.receive_eof(now=scene.now, orderly=orderly)) == [
+        QueryLost(query=three, safe_to_resend=True, was_sent=True),
+        closed(Cause.PEER_FAULT, Fault.TRUNCATED),
+    ]
+
+
 def test_whole_messages_before_the_end_count():
     """An answer and the end in one go (CON-10)."""
     scene = Scene()

@@ -12,20 +12,42 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import dot_proto.client
-from dot_proto import MAX_MESSAGE, MIN_MESSAGE, QUERY_BLOCK, RESPONSE_BLOCK, LocalProtocolError, padding_length
+from dot_proto import (
+    MAX_MESSAGE,
+    MIN_MESSAGE,
+    QUERY_BLOCK,
+    RESPONSE_BLOCK,
+    LocalProtocolError,
+    MessageError,
+    padding_length,
+)
 from dot_proto._edns import (
     MAX_KEEPALIVE,
     Additions,
     additions,
     decode_keepalive,
     encode_keepalive,
+    least_keepalive,
     splice,
     splice_plain,
     without_opt,
 )
 from dot_proto._message import malformation, walk
 from support.interpreted import interpreted
-from support.messages import COOKIE, EDE, KEEPALIVE, PADDING, SIG, TXT, message, opt, option, query_of_length, record
+from support.messages import (
+    COOKIE,
+    EDE,
+    KEEPALIVE,
+    PADDING,
+    QR,
+    SIG,
+    TXT,
+    message,
+    opt,
+    option,
+    query_of_length,
+    record,
+)
 from support.scenes import Scene
 from support.vectors import load, octets
 
@@ -86,7 +108,7 @@ def test_the_usual_blocks():
 
 @pytest.mark.parametrize("case", VECTORS["cases"], ids=by_id)
 def test_padded_messages(case):
-    """Octet for octet; an OPT that is not last is left alone, as PAD-12 allows (PAD-1 to PAD-13)."""
+    """Octet for octet; an OPT that is not last goes last (PAD-1 to PAD-13)."""
     wire = octets(case["in"])
     padded = spliced(wire, block=case["block"])
     assert len(padded) == case["out_length"]
@@ -189,7 +211,7 @@ def test_once_is_enough(parts, keepalive, block):
 def test_near_the_limit_what_does_not_fit_is_left_out(length, keepalive):
     """Keepalive first, then padding with what is left, and never a message that is too long (PAD-13, KAL-1)."""
     made = spliced(query_of_length(length), keepalive, QUERY_BLOCK)
-    assert malformation(made) is None
+    assert walk(made).problem is None
     room = MAX_MESSAGE - length
     codes = [code for code, _ in options_of(made)[1:]]
     if room >= 8 + len(keepalive):
@@ -294,11 +316,88 @@ def test_a_signature_over_records_is_no_signature_of_the_message():
     assert len(spliced(wire, block=QUERY_BLOCK)) == 128
 
 
-def test_opt_before_other_records_is_left_where_it_is():
-    """Names behind it may point at each other: left alone rather than broken (PAD-12)."""
-    wire = message(QUESTION, additionals=[opt(), record(b"\x01x\xc0\x0c")])
-    assert spliced(wire, b"", QUERY_BLOCK) == wire
-    assert without_opt(wire, walk(wire)) == wire
+BEHIND = {
+    "owner in the question": [record(b"\x01x\xc0\x0c")],
+    "owner behind OPT": [record(b"\x02ns\xc0\x0c"), record(b"\xc0\x34"), record(b"\x01y\xc0\x34")],
+    "NS": [record(b"\x02ns\xc0\x0c"), record(kind=2, data=b"\xc0\x34")],
+    "SOA": [record(b"\x02ns\xc0\x0c"), record(kind=6, data=b"\xc0\x34\x01z\xc0\x34" + bytes(20))],
+    "MX": [record(b"\x02ns\xc0\x0c"), record(kind=15, data=b"\0\1\1a\xc0\x34")],
+    "SRV": [record(b"\x02ns\xc0\x0c"), record(kind=33, data=bytes(6) + b"\xc0\x34")],
+    "NAPTR": [record(b"\x02ns\xc0\x0c"), record(kind=35, data=bytes(4) + b"\1U\3SIP\0\xc0\x34")],
+    "TXT is no name": [record(b"\x02ns\xc0\x0c"), record(kind=TXT, data=b"\2\xc0\x34")],
+    "no pointer, but an octet like one": [record(b"\x01\xc0\0"), record(b"\x02ns\xc0\x0c")],
+}
+"Records behind OPT; some point at a name that stands at 0x34, right behind OPT."
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_opt_before_other_records(behind):
+    """FR-65: it goes last, or away, and every name behind it is the same as before (PAD-12; RFC 3597, section 4)."""
+    wire = message(QUESTION, flags=QR, additionals=[opt(option(EDE, bytes(8))), *BEHIND[behind]])
+    assert walk(wire).opt == (0x1D, 0x34)
+    padded, bare = spliced(wire, TEN_SECONDS, QUERY_BLOCK), without_opt(wire, walk(wire))
+    due = sorted(map(str, dns.message.from_wire(wire).additional))
+    for made in (padded, bare):
+        assert walk(made).problem is None
+        assert sorted(map(str, dns.message.from_wire(made).additional)) == due
+    assert walk(bare).opt is None
+    assert [code for code, _ in options_of(padded)] == [EDE, KEEPALIVE, PADDING]
+    assert len(padded) == 128
+    assert spliced(padded, TEN_SECONDS, QUERY_BLOCK) == padded
+
+
+def test_a_record_behind_opt_that_has_no_data():
+    """So it is in an update that deletes (RFC 2136, section 2.5.2): there is no name in it."""
+    rest = [record(kind=2, data=b"", rdclass=255), record()]
+    wire = message(QUESTION, additionals=[opt(), *rest])
+    assert without_opt(wire, walk(wire)) == message(QUESTION, additionals=rest)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        record(b"\xc0\x1d"),
+        record(kind=2, data=b"\xc0\x1e"),
+        record(kind=2, data=b"\x05a"),
+        record(kind=2, data=b"\x01a"),
+        record(kind=15, data=b"\0"),
+        record(kind=6, data=b"\xc0\x0c"),
+        record(kind=35, data=bytes(4) + b"\xff"),
+        record(kind=35, data=bytes(2)),
+    ],
+)
+def test_a_name_behind_opt_that_cannot_be_moved(behind):
+    """It leads into OPT, or does not end with its record: the message is malformed, and nothing is made of it."""
+    wire = message(QUESTION, additionals=[opt(option(EDE, bytes(8))), behind, record(b"\0")])
+    assert walk(wire).problem is None
+    for change in (spliced, lambda each: without_opt(each, walk(each))):
+        with pytest.raises(MessageError):
+            change(wire)
+
+
+@given(parts, st.lists(st.sampled_from(range(4)), max_size=6), st.integers(0, 6))
+def test_opt_anywhere(parts, kinds, place):
+    """FR-65: taken away from wherever it stands, the rest is what it is in a message that never had it."""
+    names = [b"\x01%d\xc0\x0c" % number for number in range(len(kinds))]
+    place = min(place, len(kinds))
+
+    def build(opts):
+        additionals, offset = [], len(message(QUESTION))
+        owners = []
+        for number, kind in enumerate(kinds):
+            if number == place and opts:
+                additionals += opts
+                offset += len(opts[0])
+            pointer = (0xC000 | owners[kind % len(owners)]).to_bytes(2) if owners and kind else b""
+            made = record(b"\x01y" + pointer, 2, pointer) if pointer else record(names[number])
+            owners.append(offset)
+            additionals.append(made)
+            offset += len(made)
+        return message(QUESTION, flags=QR, additionals=additionals + opts * (place == len(kinds)))
+
+    made = opt(*(option(*each) for each in parts["options"] or []))
+    wire = build([made])
+    assert without_opt(wire, walk(wire)) == build([])
 
 
 # Taking OPT away.
@@ -371,14 +470,15 @@ def test_keepalive_out_of_range(seconds):
 
 @pytest.mark.parametrize("case", load("keepalive")["cases"], ids=by_id)
 def test_keepalive_vectors(case):
-    """The last word counts; any length but two is no timeout (KAL-3, KAL-4, KAL-9)."""
-    data = walk(octets(case["message"])).option(KEEPALIVE)
-    assert data is not None
+    """FR-73: the least counts; any length but two is no timeout (KAL-3, KAL-4, KAL-9)."""
+    values = walk(octets(case["message"])).values(KEEPALIVE)
     if case["sender"] == "server":
-        stated = decode_keepalive(data)
-        assert stated == (case["seconds"] if case["transport"] == "tls" else 10.0)
+        for order in (values, values[::-1]):
+            data = least_keepalive(order)
+            stated = None if data is None else decode_keepalive(data)
+            assert stated == (case["seconds"] if case["transport"] == "tls" else 10.0)
     else:
-        assert (data == b"") == (case["outcome"] in ("accept", "ignore"))
+        assert (values == [b""]) == (case["outcome"] in ("accept", "ignore"))
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 4])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import dns.edns
 import dns.exception
 import dns.message
@@ -16,13 +18,14 @@ from dot_proto._message import (
     edns_version,
     is_error,
     malformation,
+    oddity,
     opcode_of,
     question_end,
     rcode,
     skip_name,
     walk,
 )
-from support.messages import COOKIE, KEEPALIVE, OPT, PADDING, SIG, TSIG, TXT, A, message, opt, option, record
+from support.messages import COOKIE, KEEPALIVE, OPT, PADDING, QR, SIG, TSIG, TXT, A, message, opt, option, record
 from support.vectors import load, octets
 
 MALFORMED = load("malformed")["cases"]
@@ -254,7 +257,7 @@ def test_a_changed_octet(wire, offset, value):
         dns.message.from_wire(bytes(changed))
     except Exception:
         return
-    assert problem is None or "questions in one message" in problem or "second Padding option" in problem
+    assert problem is None or any(each in problem for each in ("questions in one message", "Padding", "keepalive"))
 
 
 @given(st.sampled_from(WELL_FORMED), st.integers(0, 10_000))
@@ -345,11 +348,41 @@ def test_an_option_that_is_cut(data):
     assert "OPT ends inside an option" in problem
 
 
-def test_the_last_of_two_equal_options_counts():
-    """RFC 7828 is silent about two timeouts; the later word wins (KAL-4)."""
+@pytest.mark.parametrize("odd", [option(PADDING) * 2, option(KEEPALIVE, b"\1"), option(KEEPALIVE, bytes(3))])
+@pytest.mark.parametrize("flags", [0, QR])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_odd_option_hides_no_other(odd, flags, is_first):
+    """FR-73: it is said what is odd, and the others are there, in whatever order they stand."""
+    good = [option(COOKIE, bytes(8)), option(65_001, b"hi")]
+    wire = message(QUESTION, flags=flags, additionals=[opt(*([odd, *good] if is_first else [*good, odd]))])
+    layout = walk(wire)
+    assert layout.problem is None
+    assert layout.option(COOKIE) == bytes(8)
+    assert layout.option(65_001) == b"hi"
+    assert oddity(wire, layout) == malformation(wire)
+    assert ("Padding" if odd.startswith(option(PADDING)) else "keepalive") in oddity(wire, layout)
+
+
+def test_keepalive_is_odd_by_its_length():
+    """FR-73: which length is right depends on who speaks (KAL-1, KAL-9)."""
+    for flags, length in itertools.product((0, QR), range(4)):
+        wire = message(QUESTION, flags=flags, additionals=[opt(option(KEEPALIVE, bytes(length)))])
+        assert (oddity(wire, walk(wire)) is None) == (length == (2 if flags else 0))
+
+
+def test_options_before_the_one_that_is_cut():
+    """FR-73: where an option says more octets than OPT has, the record can be read up to there."""
+    layout = walk(message(QUESTION, additionals=[opt(option(KEEPALIVE), option(COOKIE, bytes(8)), b"\0\x0f\0\x09")]))
+    assert layout.problem is not None
+    assert layout.options == [(KEEPALIVE, b""), (COOKIE, bytes(8))]
+
+
+def test_one_option_of_two():
+    """None of them is the only one, and both are there."""
     layout = walk(message(QUESTION, additionals=[opt(option(KEEPALIVE, b"\0\x64"), option(KEEPALIVE, b"\0\x1e"))]))
     assert layout.problem is None
-    assert layout.option(KEEPALIVE) == b"\0\x1e"
+    assert layout.option(KEEPALIVE) is None
+    assert layout.values(KEEPALIVE) == [b"\0\x64", b"\0\x1e"]
 
 
 @pytest.mark.parametrize("version", [0, 1, 255])

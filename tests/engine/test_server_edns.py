@@ -8,13 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dot_proto import MessageDiscarded, MessageError, QueryReceived, QueryRejected, ServerConnection, make_query
-from dot_proto._message import walk
+from dot_proto._message import oddity, walk
 from dot_proto._plain import opt_offset
 from support.messages import (
+    CD,
     COOKIE,
+    DAU,
+    DO,
+    ECS,
     EDE,
     KEEPALIVE,
+    NSID,
     PADDING,
+    RD,
     TXT,
     message,
     opt,
@@ -216,13 +222,12 @@ def test_a_query_is_taken_if_nothing_is_wrong_with_it(query, changes, behind):
     if wire[2] & 0x80:
         assert isinstance(event, MessageDiscarded)
         return
-    keepalive, cookie = layout.option(KEEPALIVE), layout.option(COOKIE)
     # FR-63: the version comes first, if an OPT could be found at all.
     if layout.opt is not None and not wire[layout.opt[0]] and wire[layout.opt[0] + 6]:
         due = 16
     elif wire[2] >> 3 not in (0, 4, 5):
         due = 4
-    elif layout.problem is not None or keepalive or (wire[4:6] == b"\0\0" and cookie is None):
+    elif layout.problem is not None or oddity(wire, layout) or (wire[4:6] == b"\0\0" and not layout.values(COOKIE)):
         due = 1
     else:
         assert event == QueryReceived(query=0, message=wire)
@@ -231,7 +236,7 @@ def test_a_query_is_taken_if_nothing_is_wrong_with_it(query, changes, behind):
         (sent,) = server.sent()
         assert has_opt(sent) == (layout.opt is not None)
         assert (PADDING in options_of(sent)) == (layout.option(PADDING) is not None)
-        assert (KEEPALIVE in options_of(sent)) == (keepalive is not None)
+        assert (KEEPALIVE in options_of(sent)) == bool(layout.values(KEEPALIVE))
         return
     assert isinstance(event, QueryRejected)
     assert event.rcode == due
@@ -255,8 +260,7 @@ def test_a_response_leaves_only_well_formed(query, changes, with_opt):
     after = walk(sent)
     assert sent[:2] == query[:2]
     assert after.problem is None
-    free = not layout.is_signed and (layout.opt is None or layout.opt[1] == len(response))
-    if free:
+    if not layout.is_signed:
         assert has_opt(sent) == has_opt(query)
         assert (len(sent) == 468) == (query == PADDED)
     else:
@@ -308,3 +312,172 @@ def test_no_name_starts_in_the_header(target):
     assert [event.rcode for event in events] == [1, 1]
     assert all("into the header" in event.explanation for event in events)
     assert opt_offset(bad[1]) == 0
+
+
+@pytest.mark.parametrize("given", [None, opt(), opt(flags=DO), opt(flags=0xFFFF, version=3), opt(option(EDE, b"\0\0"))])
+@pytest.mark.parametrize("theirs", [0, CD])
+@pytest.mark.parametrize("wants_dnssec", [False, True])
+@pytest.mark.parametrize("ours", [0, CD])
+def test_do_and_cd_are_the_querys(given, theirs, wants_dnssec, ours):
+    """FR-62: whatever the handler has made of them, the other flags of OPT are 0 and its version too (EDN-1)."""
+    query = message(QUESTION, flags=RD | ours, additionals=[opt(option(PADDING), flags=0x7FFF | DO * wants_dnssec)])
+    server = Server()
+    (handle,) = server.ask(query)
+    assert server.answer(handle, message(QUESTION, flags=0x8180 | theirs, additionals=[given] * (given is not None)))
+    (sent,) = server.sent()
+    assert int.from_bytes(sent[2:4]) == 0x8180 | ours
+    assert len(sent) == 468
+    start = walk(sent).opt[0]
+    assert sent[start + 5 : start + 9] == bytes([0, 0, 0x80 * wants_dnssec, 0])
+
+
+def test_cd_without_edns():
+    """FR-62: also with no OPT anywhere."""
+    for ours, theirs in ((0, CD), (CD, 0), (CD, CD)):
+        server = Server()
+        (handle,) = server.ask(message(QUESTION, flags=RD | ours))
+        server.answer(handle, message(QUESTION, flags=0x8180 | theirs))
+        assert server.sent() == [message(QUESTION, flags=0x8180 | ours)]
+
+
+# Responses that another server gave, FR-65.
+
+CLIENT_COOKIE, SERVER_COOKIE = b"\1\2\3\4\5\6\7\x08", bytes(range(8, 24))
+ERROR = option(EDE, b"\0\x16upstream is down")
+THEIRS = [
+    option(PADDING, bytes(300)),
+    option(KEEPALIVE, b"\xff\xff"),
+    option(COOKIE, CLIENT_COOKIE + SERVER_COOKIE),
+    option(DAU, b"\x08\x0d"),
+    option(6, b"\2"),
+    option(7, b"\1"),
+    ERROR,
+    option(NSID, b"ns7"),
+    option(ECS, b"\0\1\x18\x18\xc0\0\2"),
+    option(65_001, b"own"),
+]
+BEHIND = [record(b"\x02ns\xc0\x0c"), record(kind=2, data=b"\x01x\xc0\x0c")]
+
+
+@pytest.mark.parametrize("additionals", [[opt(*THEIRS)], [opt(*THEIRS), *BEHIND], [*BEHIND, opt(*THEIRS)]])
+@pytest.mark.parametrize("asked", [[], [PADDING], [KEEPALIVE], [PADDING, KEEPALIVE]])
+def test_what_another_server_said_of_its_connection(additionals, asked):
+    """FR-65: goes; what is said is of this connection, and what is not between neighbours alone stays."""
+    query = message(QUESTION, additionals=[opt(*map(option, asked))])
+    sent = Server().exchange(query, record(), additionals=additionals)
+    due = {EDE: ERROR[4:], 65_001: b"own"}
+    if KEEPALIVE in asked:
+        due[KEEPALIVE] = TEN_SECONDS
+    found = options_of(sent)
+    assert (found.pop(PADDING, None) is not None) == (PADDING in asked) == (len(sent) == 468)
+    assert found == due
+    assert len(dns.message.from_wire(sent).additional) == 2 * (len(additionals) > 1)
+
+
+@pytest.mark.parametrize("additionals", [[opt(*THEIRS)], [opt(*THEIRS), *BEHIND], [*BEHIND, opt(*THEIRS)]])
+def test_a_client_without_opt_gets_none(additionals):
+    """FR-65: wherever it stands (SRV-8; RFC 6891, section 7)."""
+    sent = Server().exchange(BARE, record(), additionals=additionals)
+    assert sent == response_to(BARE, record(), additionals=BEHIND if len(additionals) > 1 else [])
+
+
+def test_a_client_without_opt_gets_no_rcode_of_twelve_bits():
+    """FR-65: from an OPT that is not last either (EDN-2)."""
+    sent = Server().exchange(BARE, additionals=[opt(rcode=1), *BEHIND])
+    assert sent == response_to(BARE, rcode=2, additionals=BEHIND)
+
+
+@pytest.mark.parametrize(
+    "signer", [record(b"\0", 250, bytes(30), rdclass=255), record(b"\0", 24, bytes(40), rdclass=255)]
+)
+@pytest.mark.parametrize("query", [BARE, PADDED, ASKING])
+def test_a_signed_response_of_another_server(signer, query):
+    """FR-65: the signature covers OPT and the flags, and so it wins over all else (PAD-11)."""
+    for additionals in ([opt(*THEIRS, flags=DO), signer], [opt(*THEIRS), record(), signer]):
+        server = Server()
+        (handle,) = server.ask(query)
+        given = message(QUESTION, flags=0x8180 | CD, additionals=additionals)
+        assert server.answer(handle, given)
+        assert server.sent() == [query[:2] + given[2:]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "stays"),
+    [
+        ([], []),
+        ([option(COOKIE, CLIENT_COOKIE)], [COOKIE]),
+        ([option(COOKIE, CLIENT_COOKIE + bytes(8))], [COOKIE]),
+        ([option(COOKIE, bytes(8))], []),
+        ([option(NSID)], [NSID]),
+        ([option(ECS, bytes(4)), option(NSID)], [NSID, ECS]),
+        ([option(DAU, b"\x08")], []),
+    ],
+)
+def test_what_only_the_asked_may_send(asked, stays):
+    """FR-65: NSID, client subnet; and a cookie only behind the client's own half (RFC 5001, 7871, 7873)."""
+    query = message(QUESTION, additionals=[opt(*asked)])
+    sent = Server().exchange(query, additionals=[opt(*THEIRS)])
+    assert [code for code in options_of(sent) if code in (NSID, DAU, ECS, COOKIE)] == sorted(
+        stays, key=[COOKIE, NSID, ECS].index
+    )
+
+
+@pytest.mark.parametrize(("passed", "tenths"), [(0, 100), (49.9, 100), (50, 100), (50.05, 99), (57, 30), (59.95, 0)])
+def test_no_more_is_stated_than_is_left(passed, tenths):
+    """FR-65: a connection that will end is not said to stay (KAL-7)."""
+    server = Server(max_duration=60)
+    server.clock.advance(passed)
+    (handle,) = server.ask(ASKING)
+    server.answer(handle, response_to(ASKING, additionals=[opt(*THEIRS)]))
+    server.engine.receive_data(stream_of([ASKING[:2] + b"\x79" + ASKING[3:]]), now=server.clock.now)
+    for sent in server.sent():
+        assert options_of(sent)[KEEPALIVE] == tenths.to_bytes(2)
+
+
+def test_a_duration_that_is_over_is_none_at_all():
+    """FR-65: before the clock was looked at."""
+    server = Server(max_duration=3)
+    (handle,) = server.ask(ASKING)
+    server.clock.advance(4)
+    server.answer(handle, response_to(ASKING))
+    assert options_of(server.sent()[0]) == {KEEPALIVE: GO}
+
+
+# Odd options of a query, FR-73.
+
+ODD = {
+    "padding twice": option(PADDING) * 2,
+    "keepalive filled": option(KEEPALIVE, TEN_SECONDS),
+    "keepalive filled and empty": option(KEEPALIVE) + option(KEEPALIVE, b"\0"),
+    "keepalive empty and filled": option(KEEPALIVE, b"\0") + option(KEEPALIVE),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_odd_option_of_a_query(odd, is_first):
+    """FR-73: FORMERR in either order (RFC 6891, section 7), which is padded and states the timeout like any answer."""
+    others = [option(EDE, b"\0\0"), option(KEEPALIVE) if "padding" in odd else option(PADDING)]
+    options = [ODD[odd], *others] if is_first else [*others, ODD[odd]]
+    server = Server()
+    (event,) = server.receive(message(QUESTION, additionals=[opt(*options, flags=DO)]))
+    assert event.rcode == 1
+    (sent,) = server.sent()
+    assert len(sent) == 468
+    assert options_of(sent)[KEEPALIVE] == TEN_SECONDS
+
+
+def test_keepalive_twice_in_a_query():
+    """FR-73: RFC 7828 does not forbid it, and both say the same."""
+    sent = Server().exchange(
+        message(QUESTION, additionals=[opt(option(KEEPALIVE), option(PADDING), option(KEEPALIVE))])
+    )
+    assert list(options_of(sent)) == [KEEPALIVE, PADDING]
+
+
+@pytest.mark.parametrize("odd", [option(PADDING) * 2, option(KEEPALIVE, bytes(3)), option(KEEPALIVE, GO) * 2])
+@pytest.mark.parametrize("query", [BARE, WITH_OPT, PADDED, ASKING])
+def test_an_odd_option_of_another_servers(odd, query):
+    """FR-73: it is replaced or goes, and is no reason to leave the client without its answer."""
+    sent = Server().exchange(query, additionals=[opt(odd, ERROR)])
+    assert sent == Server().exchange(query, additionals=[opt(ERROR)])

@@ -371,18 +371,63 @@ def test_the_client_closes_in_order():
     assert server.engine.receive_eof(now=NOW) == []
 
 
-def test_the_client_goes_without_a_word():
-    """TCP ends without close_notify (CON-10); what it is owed is not sent (CON-14; RFC 7766, section 6.2.4)."""
+@pytest.mark.parametrize("rest", [b"", b"\0", b"\0\x1d", stream_of([BARE])[:-1]])
+@pytest.mark.parametrize("orderly", [True, False])
+def test_what_came_whole_is_answered_however_the_client_finishes(rest, orderly):
+    """FR-28, FR-70: in order, without close_notify, or inside a message; then that is told (CON-10, FRM-11)."""
     server = Server()
-    one, two = server.ask(BARE, BARE)
-    server.answer(one, RESPONSE)
-    events = server.engine.receive_eof(now=NOW, orderly=False)
-    assert closed(events) == (Cause.TRANSPORT_FAILED, Fault.NO_CLOSE_NOTIFY)
-    assert server.sent() == []
-    assert server.answer(two, RESPONSE) is False
-    assert server.engine.send_error(two, now=NOW) is False
+    wrong = BARE[:2] + b"\x79" + BARE[3:]  # opcode 15, which the engine answers
+    events = server.engine.receive_data(stream_of([BARE, BARE, wrong]) + rest, now=NOW)
+    one, two = (event.query for event in events[:2])
+    assert server.engine.receive_eof(now=NOW, orderly=orderly) == []
+    assert server.engine.closing_for is Cause.PEER_FINISHED
+    assert server.engine.next_timeout() == NOW + 5
+    assert server.engine.receive_eof(now=NOW, orderly=False) == []
+    assert server.receive(BARE) == []
+    assert server.answer(two, RESPONSE)
+    assert server.answer(one, RESPONSE)
+    assert server.sent() == [response_to(wrong, rcode=4), RESPONSE, RESPONSE]
+    fault = Fault.TRUNCATED if rest else None if orderly else Fault.NO_CLOSE_NOTIFY
+    assert closed(server.timeout()) == (Cause.PEER_FINISHED, fault)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0", stream_of([BARE])[:-1]])
+@pytest.mark.parametrize("orderly", [True, False])
+def test_nothing_is_owed_when_the_client_finishes(rest, orderly):
+    """CON-10, FRM-11: the end is told at once; FR-70: what the engine has answered by itself still leaves."""
+    server = Server()
+    wrong = BARE[:2] + b"\x79" + BARE[3:]
+    server.engine.receive_data(stream_of([wrong]) + rest, now=NOW)
+    due = (Cause.PEER_FAULT, Fault.TRUNCATED) if rest else (Cause.TRANSPORT_FAILED, Fault.NO_CLOSE_NOTIFY)
+    events = server.engine.receive_eof(now=NOW, orderly=orderly)
+    assert closed(events) == ((Cause.PEER_CLOSED, None) if orderly and not rest else due)
+    assert server.sent() == [response_to(wrong, rcode=4)]
+
+
+def test_a_client_that_finishes_without_a_word_is_not_waited_for_for_ever():
+    """FR-28: for as long as any close waits; and the answer that comes later is sent to nobody (CON-14)."""
+    server = Server(close_timeout=3.0)
+    (handle,) = server.ask(BARE)
+    server.engine.receive_eof(now=NOW, orderly=False)
+    server.clock.advance(3.0)
+    assert closed(server.timeout()) == (Cause.CLOSE_TIMEOUT, Fault.NO_CLOSE_NOTIFY)
+    assert server.answer(handle, RESPONSE) is False
+    assert server.engine.send_error(handle, now=NOW) is False
     assert server.sent() == []
     assert server.engine.outstanding == 0
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_a_client_that_has_finished_and_then_is_gone(orderly):
+    """Its TCP fails: it gets nothing more, and that is what is told (CON-14; RFC 7766, section 6.2.4)."""
+    server = Server()
+    one, two = server.ask(BARE, BARE)
+    server.engine.receive_eof(now=NOW, orderly=orderly)
+    server.answer(one, RESPONSE)
+    events = server.engine.fail(RemoteProtocolError("connection reset", Fault.RESET), now=NOW)
+    assert closed(events) == (Cause.TRANSPORT_FAILED, Fault.RESET)
+    assert server.sent() == []
+    assert server.answer(two, RESPONSE) is False
 
 
 def test_the_transport_fails():
@@ -393,18 +438,6 @@ def test_the_transport_fails():
     assert server.engine.fail(error, now=NOW) == [ConnectionClosed(cause=Cause.TRANSPORT_FAILED, error=error)]
     assert server.engine.fail(error, now=NOW) == []
     assert server.sent() == []
-
-
-@pytest.mark.parametrize("orderly", [True, False])
-@pytest.mark.parametrize("rest", [b"\0", b"\0\x1d", stream_of([BARE])[:-1]])
-def test_the_stream_ends_inside_a_message(rest, orderly):
-    """Truncation, whether or not close_notify came; the part is no query (CON-10, FRM-11)."""
-    server = Server()
-    events = server.engine.receive_data(stream_of([BARE]) + rest, now=NOW)
-    assert len(events) == 1
-    ended = server.engine.receive_eof(now=NOW, orderly=orderly)
-    assert closed(ended) == (Cause.PEER_FAULT, Fault.TRUNCATED)
-    assert server.engine.outstanding == 0
 
 
 def test_a_query_that_is_cut_by_our_close_is_no_truncation():

@@ -21,10 +21,11 @@ from dot_proto import (
     ServerConnection,
     State,
 )
+from dot_proto._state import Step
 from dot_proto._timers import Slot
 from dot_proto.testing.connection_machine import ENDS
 from dot_proto.testing.machines import ServerMachine
-from dot_proto.testing.server_machine import FAIR, MISTAKES, QUERIES
+from dot_proto.testing.server_machine import FAIR, FORMS, MISTAKES, QUERIES
 from support.interpreted import interpreted
 from support.planted import find_bug
 
@@ -75,11 +76,12 @@ class ReadsOnWhileItCloses(Server):
         return events
 
 
-class SendsAfterAFault(Server):
-    def _lose_queries(self, cause, events):
+class SendsToAClientThatIsGone(Server):
+    def fail(self, error, *, now):
         outgoing = self._outgoing.copy()
-        super()._lose_queries(cause, events)
+        events = super().fail(error, now=now)
         self._outgoing = outgoing
+        return events
 
 
 class KeepsBackAnswersAtTheEnd(Server):
@@ -173,9 +175,9 @@ class NeverSaysGo(Server):
 
 
 class IgnoresKeepalive(Server):
-    def _send(self, query, message):
+    def _send(self, query, message, now):
         query.wants_keepalive = False
-        super()._send(query, message)
+        super()._send(query, message, now)
 
 
 class DoesNotPad(Server):
@@ -184,15 +186,41 @@ class DoesNotPad(Server):
 
 
 class PadsAnyAnswer(Server):
-    def _send(self, query, message):
-        query.is_padded = query.has_opt
-        super()._send(query, message)
+    def _send(self, query, message, now):
+        query.kind |= query.has_opt
+        super()._send(query, message, now)
 
 
 class SendsOptToAnybody(Server):
-    def _send(self, query, message):
+    def _send(self, query, message, now):
         query.has_opt = True
-        super()._send(query, message)
+        super()._send(query, message, now)
+
+
+class LeavesOutDnssecOk(Server):
+    """FR-62."""
+
+    def _send(self, query, message, now):
+        query.kind &= 1
+        super()._send(query, message, now)
+
+
+class StatesMoreThanIsLeft(Server):
+    """FR-65: the idle timeout, though the connection ends earlier."""
+
+    def begin(self, *, now):
+        super().begin(now=now)
+        self._is_full_time_left_until = math.inf
+
+
+class HandsOnWhatAnotherServerSaid(Server):
+    """FR-65: its keepalive, padding, version, and all else."""
+
+    def _send(self, query, message, now):
+        if message[11] and query.has_opt:
+            self._outgoing.append(len(message).to_bytes(2) + query.message[:2] + message[2:])
+        else:
+            super()._send(query, message, now)
 
 
 class EndsAnExchangeTooEarly(Server):
@@ -235,8 +263,27 @@ class GoesWithItsClient(Server):
 
     def receive_eof(self, *, now, orderly=True):
         events = super().receive_eof(now=now, orderly=orderly)
-        if self.closing_for is Cause.PEER_FINISHED and self._state is not State.CLOSED:
+        if orderly and self.closing_for is Cause.PEER_FINISHED and self._state is not State.CLOSED:
             self._end(Cause.PEER_CLOSED, None, events)
+        return events
+
+
+class GoesWithItsClientWithoutAWord(Server):
+    """FR-28, FR-70: an end that is not in order makes it forget what it owes."""
+
+    def receive_eof(self, *, now, orderly=True):
+        events = super().receive_eof(now=now, orderly=orderly)
+        if self._peer_error is not None and self._state is not State.CLOSED:
+            self._end(Step.TRANSPORT_FAILED, None, events)
+        return events
+
+
+class ForgetsHowItsClientFinished(Server):
+    """FR-70: the end is told as if it had been in order."""
+
+    def receive_eof(self, *, now, orderly=True):
+        events = super().receive_eof(now=now, orderly=orderly)
+        self._peer_error = None
         return events
 
 
@@ -263,7 +310,7 @@ class AnswersATimeTooMany(Server):
         if found is not None:
             self._answered[query] = found
         elif query in self._answered and self._state is not State.CLOSED:
-            self._send(self._answered[query], message)
+            self._send(self._answered[query], message, now)
             return True
         return super().send_response(query, message, now=now, more=more)
 
@@ -320,14 +367,14 @@ def last(machine: ServerMachine) -> tuple[str, ...]:
     return tuple(type(event).__name__ for event in machine.events[-2:])
 
 
-@pytest.mark.parametrize("configuration", range(4))
+@pytest.mark.parametrize("configuration", range(len(ServerMachine.configurations)))
 @pytest.mark.parametrize("kind", QUERIES)
 def test_each_kind_of_query(kind, configuration):
     """Answered in every way, where it is the caller's to answer."""
     machine = begun(configuration)
     machine.receive([("bare", 1), (kind, 1), (kind, 2)], [1, 60])
-    for has_opt, more in ((True, True), (False, False)):
-        machine.respond(0, has_opt, more)
+    for form, more in zip(FORMS, (True, True, True, False), strict=True):
+        machine.respond(0, form, more)
     machine.drain()
     machine.receive_one(kind, 1)
     machine.send_error(0, 23)
@@ -336,7 +383,7 @@ def test_each_kind_of_query(kind, configuration):
     machine.close(1.0)
     machine.receive_one(kind, 1)
     machine.send_error(0, 5)
-    machine.respond(0, has_opt=True, more=False)
+    machine.respond(0, form="opt", more=False)
     machine.teardown()
 
 
@@ -354,7 +401,7 @@ def test_the_limit_on_queries():
     machine.receive([("keepalive", 0)] * 8, [])
     assert machine.connection.state is State.DRAINING
     for _ in range(6):
-        machine.respond(0, has_opt=False, more=False)
+        machine.respond(0, form="bare", more=False)
     machine.sleep()
     assert last(machine) == ("QueryReceived", "ConnectionClosed")
     machine.begin_again(2)
@@ -378,7 +425,7 @@ def test_idleness_and_duration():
     machine.receive_one("bare", 0)
     machine.close(math.inf)
     machine.sleep()
-    machine.respond(0, has_opt=False, more=False)
+    machine.respond(0, form="bare", more=False)
     machine.sleep()
     assert last(machine) == ("QueryReceived", "ConnectionClosed")
     machine.teardown()
@@ -394,10 +441,10 @@ def test_closing():
     machine.receive([("all", 0), ("all", 0)], [])
     machine.close(None)
     machine.close(1.0)
-    machine.respond(0, has_opt=True, more=False)
+    machine.respond(0, form="opt", more=False)
     machine.sleep()
     assert last(machine) == ("QueryReceived", "ConnectionClosed")
-    machine.respond(0, has_opt=True, more=False)
+    machine.respond(0, form="opt", more=False)
     machine.send_error(0, 2)
     machine.decline(0)
     machine.teardown()
@@ -408,7 +455,7 @@ def test_answering_twice():
     machine = begun(0)
     machine.receive_one("bare", 0)
     machine.decline(0)
-    machine.respond(0, has_opt=False, more=False)
+    machine.respond(0, form="bare", more=False)
     machine.send_error(0, 2)
     machine.decline(0)
     machine.teardown()

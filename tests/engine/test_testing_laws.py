@@ -650,6 +650,14 @@ class RespondsUnderOneId(ServerWrapper):
         return [each[:2] + b"\0\7" + each[4:] for each in super().data_to_send()]
 
 
+class LosesDnssecOk(ServerWrapper):
+    """Says DO to nobody (FR-62)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server._added = self.server._added[:2] * 2
+
+
 class RespondsWithQueries(ServerWrapper):
     """Sends responses with QR 0."""
 
@@ -694,6 +702,7 @@ BAD_SERVERS = {
     HangsUp: "there is no reason",
     LosesRecords: "is sent, not",
     LosesFlags: "is sent, not",
+    LosesDnssecOk: "a wrong DO",
     Skips: "is not delivered|rejected are",
     DeliversTwice: "did not arrive here",
     RejectsAll: "is well formed",

@@ -359,8 +359,9 @@ def plant_damaged_records(patch):
     """A server changes the last octet of what it is given to send."""
     honest = ServerConnection._send
 
-    def send(self, query, message):
-        honest(self, query, message[:-1] + bytes([message[-1] ^ 1]) if message[7] else message)
+    def send(self, query, message, now):
+        damaged = message[:40] + bytes([message[40] ^ 1]) + message[41:]
+        honest(self, query, damaged if message[7] else message, now)
 
     patch.setattr(ServerConnection, "_send", send)
 

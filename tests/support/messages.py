@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from dot_proto.testing.messages import AA as AA
 from dot_proto.testing.messages import AAAA as AAAA
 from dot_proto.testing.messages import AXFR as AXFR
+from dot_proto.testing.messages import CD as CD
 from dot_proto.testing.messages import COOKIE as COOKIE
+from dot_proto.testing.messages import DAU as DAU
+from dot_proto.testing.messages import DO as DO
+from dot_proto.testing.messages import ECS as ECS
 from dot_proto.testing.messages import EDE as EDE
 from dot_proto.testing.messages import KEEPALIVE as KEEPALIVE
 from dot_proto.testing.messages import NS as NS
+from dot_proto.testing.messages import NSID as NSID
 from dot_proto.testing.messages import OPT as OPT
 from dot_proto.testing.messages import PADDING as PADDING
 from dot_proto.testing.messages import QR as QR

@@ -51,7 +51,10 @@ CAUSES: Final = {
     Fault.TLS: Cause.TRANSPORT_FAILED,
     Fault.RESET: Cause.TRANSPORT_FAILED,
 }
-"The ends that come with an error, and with which; all others are orderly ones."
+"The ends that come with an error, and with which."
+
+GRACEFUL: Final = frozenset({Cause.CLOSE_TIMEOUT, Cause.GO_AWAY, Cause.LOCAL_CLOSE, Cause.PEER_FINISHED})
+"The ends that come with the error with which the peer has finished before; all others are orderly ones."
 
 _PLAIN: Final = (int, float, bool, type(None))
 "What weighs nothing: its place is counted where it is held."
@@ -93,6 +96,8 @@ class CheckedConnection(ABC):
         self._max_unsolicited = max_unsolicited
         self._unsolicited = 0
         self._fault: Fault | None = None
+        self._has_finished = False  # the peer
+        self._may_have: tuple[Fault | None, ...] = (None,)  # what the end may tell of how it did
         self._messages = 0  # reported
         self._unreported = 0  # octets fed, less those of the messages reported
         self._ends_by = math.inf
@@ -105,6 +110,10 @@ class CheckedConnection(ABC):
         scheduler, hears = self.scheduler, self._hears()
         scheduler.note(f"{self.name} < {'close_notify' if orderly else 'FIN'}")
         fault = Fault.TRUNCATED if self._unreported else None if orderly else Fault.NO_CLOSE_NOTIFY
+        if not self._has_finished and self._connection.state is not State.CLOSED:
+            # What comes while nothing is read is not counted by messages: then it may end inside one, or between two.
+            self._may_have = (fault,) if hears else (fault, None if orderly else Fault.NO_CLOSE_NOTIFY)
+            self._has_finished = True
         events = self.checked(self._connection.receive_eof(now=scheduler.now, orderly=orderly))
         scheduler.require(not self._hears(), "{}: it waits for more behind the end of the stream", self.name)
         if hears and self.ended is not None:
@@ -215,8 +224,11 @@ class CheckedConnection(ABC):
         scheduler.note(f"{self.name} ended: {event.cause.value}{fault}")
         scheduler.counters[f"{event.cause.value}{fault}"] += 1
         scheduler.require(not self._owed(), "{}: it ended, and {} have no fate", self.name, self._owed())
-        is_fault = event.cause in CAUSES.values()
-        fits = CAUSES[self._fault] is event.cause if self._fault is not None else not is_fault
+        is_fault = event.cause in CAUSES.values() or self._fault is not None
+        if event.cause in GRACEFUL:
+            fits = self._fault in self._may_have
+        else:
+            fits = CAUSES[self._fault] is event.cause if self._fault is not None else not is_fault
         scheduler.require(fits, "{}: the cause is {} and the fault {}", self.name, event.cause, self._fault)
         scheduler.require(self.link.is_foul or not is_fault, "{}: a fault that nobody committed", self.name)
         called = event.cause is not Cause.GO_AWAY or self._may_call_last()

@@ -278,11 +278,11 @@ class CheckedClient(CheckedConnection):
 
     def _read_statement(self, asked: Asked, message: bytes) -> None:
         """What a response says of the server's idle timeout (RFC 7828, section 3.2.2), and whether that is news."""
-        option = walk(message).option(OPTION_KEEPALIVE)
-        timeout = int.from_bytes(option) / 10 if option is not None and len(option) == 2 else None
-        if timeout is None and not asked.has_keepalive and (option is None or self._stated is not None):
+        options = walk(message).values(OPTION_KEEPALIVE)
+        timeout = min((int.from_bytes(data) / 10 for data in options if len(data) == 2), default=None)
+        if timeout is None and not asked.has_keepalive and (not options or self._stated is not None):
             return  # it was not asked, so that it says nothing means nothing
-        if option is not None and timeout is None:
+        if options and timeout is None:
             self._statements.extend([] if self._told_of_bad_option else [None])
             self._told_of_bad_option = True
         elif timeout != self._stated:

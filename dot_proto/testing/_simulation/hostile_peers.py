@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ... import frame, make_query
-from ..messages import AXFR, KEEPALIVE, QR, RD, TXT, message, opt, option, question_of, record, response_to
+from ..messages import AXFR, CD, KEEPALIVE, PADDING, QR, RD, TXT, message, opt, option, question_of, record, response_to
 from .network import End, Link, Scheduler
 from .workload import Dialler, Listener, Network
 
@@ -170,7 +170,9 @@ class HostileServer:
 
     def _keepalive(self, query: bytes, position: int) -> None:
         timeout = self._scheduler.pick([b"", b"\1", b"\1\2\3", b"\0\0", b"\0\1", b"\0\x14", b"\xff\xff"])
-        self._say(response_to(query, additionals=[opt(option(KEEPALIVE, timeout))]), position)
+        odd = self._scheduler.pick([b"", option(PADDING) * 2, option(KEEPALIVE, b"\7"), option(KEEPALIVE, b"\0\x32")])
+        options = self._scheduler.pick([[option(KEEPALIVE, timeout), odd], [odd, option(KEEPALIVE, timeout)]])
+        self._say(response_to(query, additionals=[opt(*options)]), position)
 
     def _nothing(self, query: bytes, position: int) -> None:
         self._scheduler.note(f"hostile server {self._link.number} says nothing")
@@ -271,6 +273,8 @@ class HostileConnection:
                     message(question, additionals=[opt(version=1)]),
                     message(question, additionals=[opt(option(KEEPALIVE, b"\0\1"))]),
                     message(question, additionals=[opt(), opt()]),
+                    message(question, additionals=[opt(option(PADDING), option(PADDING), option(KEEPALIVE))]),
+                    message(question, flags=CD, additionals=[opt(option(KEEPALIVE), option(PADDING), flags=0xFFFF)]),
                 ]
             )
         )

@@ -15,6 +15,7 @@ from ... import (
     Cause,
     ConnectionClosed,
     Event,
+    Fault,
     MessageDiscarded,
     QueryReceived,
     QueryRejected,
@@ -29,9 +30,11 @@ from ..._message import (
     OPTION_PADDING,
     Layout,
     edns_version,
+    oddity,
     opcode_of,
     walk,
 )
+from ..messages import CD
 from .checked import CheckedConnection, before_opt
 from .network import Link, Scheduler
 
@@ -40,6 +43,9 @@ NEARLY_FULL: Final = 65_520
 
 LOSING: Final = frozenset({Cause.CLOSE_TIMEOUT, Cause.PEER_FAULT, Cause.TRANSPORT_FAILED})
 "The only ends at which queries may be left without an answer."
+
+OPT_FLAGS: Final = slice(6, 9)
+"Version and flags in an OPT record (RFC 6891, section 6.1.3)."
 
 PADDED: Final = 500
 "Octets by which an error of the engine's own may be longer than its query: a block of 468, and its prefix."
@@ -53,9 +59,18 @@ class Received:
     message: bytes
     position: int
     "Which of the messages that the client framed it is."
-    has_opt: bool
+    flags: bytes | None
+    "Version 0, and DO of the flags: what OPT of the response must have; ``None``: there is to be none."
     is_padded: bool
     wants_keepalive: bool
+
+    @classmethod
+    def of(cls, handle: int, message: bytes, position: int) -> Received:
+        """The query in these octets."""
+        layout = walk(message)
+        flags = None if layout.opt is None else bytes([0, message[layout.opt[0] + 7] & 0x80, 0])
+        is_padded, wants_keepalive = (bool(layout.values(code)) for code in (OPTION_PADDING, OPTION_KEEPALIVE))
+        return cls(handle, message, position, flags, is_padded, wants_keepalive)
 
     def __repr__(self) -> str:
         return f"query at {self.position}"
@@ -118,15 +133,20 @@ class CheckedServer(CheckedConnection):
         return self._received(octets, self.link.queries, events)
 
     def receive_end(self, *, orderly: bool) -> list[Event]:
-        """The client will ask nothing more; where it said so in order, it is still answered, for a while."""
+        """The client will ask nothing more; it is still answered, for a while."""
         self._ends_within(self.server.configuration.close_timeout)
         return super().receive_end(orderly=orderly)
+
+    def fail(self, text: str, fault: Fault) -> list[Event]:
+        """TLS or TCP has failed: nothing is sent to a client that is gone."""
+        if self.ended is None:
+            self._replies.clear()
+        return super().fail(text, fault)
 
     def drain(self) -> list[bytes]:
         """What is to be sent: the responses queued, each once and in order, fit for its query."""
         scheduler, chunks, replies = self.scheduler, self.server.data_to_send(), self._replies
-        is_gone = self.ended in (Cause.PEER_FAULT, Cause.TRANSPORT_FAILED)
-        due = 0 if is_gone else len(replies)
+        due = len(replies)
         scheduler.require(len(chunks) == due, "{}: {} responses leave of {}", self.name, len(chunks), due)
         for chunk in chunks:
             (query, statement, given), message = replies.popleft(), chunk[2:]
@@ -136,12 +156,15 @@ class CheckedServer(CheckedConnection):
             layout = walk(message)
             if given:
                 same_body = before_opt(message, layout) == before_opt(given, walk(given))
-                kept = message[2:10] == given[2:10] and same_body
+                kept = message[2] == given[2] and (message[3] ^ given[3]) & ~CD == 0 and message[4:10] == given[4:10]
+                kept = kept and same_body
                 scheduler.require(kept, "{}: {!r} is sent as {!r}", self.name, given, message)
             block = self.server.configuration.padding_block
             if block is not None and query.is_padded and len(message) <= NEARLY_FULL:
                 scheduler.require(len(message) % block == 0, "{}: {} octets are not padded", self.name, len(message))
-            scheduler.require((layout.opt is not None) == query.has_opt, "{}: OPT to {} is wrong", self.name, query)
+            scheduler.require((message[3] ^ query.message[3]) & CD == 0, "{}: CD to {} is wrong", self.name, query)
+            flags = None if layout.opt is None else message[layout.opt[0] :][OPT_FLAGS]
+            scheduler.require(flags == query.flags, "{}: OPT to {} is wrong", self.name, query)
             said = layout.option(OPTION_KEEPALIVE)
             scheduler.require(said == statement, "{}: it states {}, not {}", self.name, said, statement)
             self.link.answers.append((message, query.position))
@@ -158,16 +181,11 @@ class CheckedServer(CheckedConnection):
         match event:
             case QueryReceived() | QueryRejected():
                 self._reported(event.message, sent)
-                layout = walk(sent)
-                has_opt = layout.opt is not None
-                is_padded, wants_keepalive = (
-                    layout.option(code) is not None for code in (OPTION_PADDING, OPTION_KEEPALIVE)
-                )
-                query = Received(self._handles, sent, position, has_opt, is_padded, wants_keepalive)
+                query = Received.of(self._handles, sent, position)
                 self._handles += 1
                 self._unsolicited = 0
                 is_rejected = isinstance(event, QueryRejected)
-                scheduler.require(is_rejected == self._objects_to(sent, layout), "{}: {}", self.name, event)
+                scheduler.require(is_rejected == self._objects_to(sent, walk(sent)), "{}: {}", self.name, event)
                 if isinstance(event, QueryReceived):
                     scheduler.require(event.query == query.handle, "{}: handle {} to {}", self.name, event.query, query)
                     scheduler.note(f"{self.name} < {query}, id {sent[:2].hex()}")
@@ -207,8 +225,8 @@ class CheckedServer(CheckedConnection):
             opcode_of(message) not in self.server.configuration.opcodes
             or layout.problem is not None
             or (layout.opt is not None and edns_version(message, layout) > 0)
-            or bool(layout.option(OPTION_KEEPALIVE))
-            or (layout.question_end == HEADER.size and layout.option(OPTION_COOKIE) is None)
+            or oddity(message, layout) is not None
+            or (layout.question_end == HEADER.size and not layout.values(OPTION_COOKIE))
             or len(self._outstanding) >= self.server.configuration.hard_outstanding
         )
 
@@ -219,10 +237,14 @@ class CheckedServer(CheckedConnection):
 
     def _statement_to(self, query: Received, *, is_last: bool) -> bytes | None:
         """None without OPT; that the client should go, when it should (RFC 7828, section 3.3.2)."""
-        if not query.has_opt or not (is_last or query.wants_keepalive):
+        if query.flags is None or not (is_last or query.wants_keepalive):
             return None
-        tenths = 0 if is_last else int(self.server.configuration.idle_timeout * 10)
-        return tenths.to_bytes(2)
+        configuration, seconds = self.server.configuration, 0.0
+        if not is_last:
+            lasts = math.inf if configuration.max_duration is None else configuration.max_duration
+            left = self._began_at + lasts - self.scheduler.now
+            seconds = max(min(configuration.idle_timeout, left), 0.0)
+        return int(seconds / 0.1 + 1e-6).to_bytes(2)
 
     def _has_asked_enough(self) -> bool:
         limit = self.server.configuration.max_queries

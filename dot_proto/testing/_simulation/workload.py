@@ -12,7 +12,19 @@ from functools import partial
 from typing import Final, Protocol
 
 from ... import ClientConfiguration, QueryLost, QueryReceived, ResponseReceived, ServerConfiguration, make_query
-from ..messages import AXFR, RD, SIG, TXT, message, opt, query_of_length, question_of, record, response_to
+from ..messages import (
+    ANOTHERS,
+    AXFR,
+    RD,
+    SIG,
+    TXT,
+    message,
+    opt,
+    query_of_length,
+    question_of,
+    record,
+    response_to,
+)
 from .clients import open_client
 from .credentials import Identities, Meeting
 from .drivers import ClientDriver, DriverOptions, ServerDriver
@@ -171,7 +183,8 @@ class Host:
         filler = self._scheduler.pick([0, 0, 100, 1_000])
         if self._scheduler.chance(0.005):
             filler = 60_000
-        return response_to(event.message, record(kind=TXT, data=text + bytes(filler)))
+        opts = self._scheduler.pick([[], [], [opt()], [ANOTHERS]])
+        return response_to(event.message, record(kind=TXT, data=text + bytes(filler)), additionals=opts)
 
     def _decline(self, driver: ServerDriver, handle: int) -> None:
         driver.server.decline(handle)
