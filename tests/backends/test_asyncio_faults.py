@@ -63,7 +63,7 @@ def test_a_fault_of_the_engine_leaves_no_caller_waiting(
             serve(answer, credentials.context, port=0) as server,
             connect("127.0.0.1", credentials.policy, port=server.port) as client,
         ):
-            monkeypatch.setattr(dot_proto.client, "KeepaliveReceived", broken)
+            monkeypatch.setattr(dot_proto._keepalive, "KeepaliveReceived", broken)
             query = make_query("example.com")
             if many:
                 [(position, fate)] = [one async for one in client.query_many([query])]
