@@ -80,7 +80,7 @@ class Additions:
     leaves those that are there.  Make them by :func:`additions`, once for a connection and not once for a message.
     """
 
-    __slots__ = ("_rdata", "codes", "end", "flags", "options", "padding_block", "start")
+    __slots__ = ("_rdata", "codes", "flags", "options", "padding_block", "replaced", "start")
 
     def __init__(
         self,
@@ -91,16 +91,16 @@ class Additions:
     ) -> None:
         self.options: Final = options
         self.padding_block: Final = padding_block
-        self.flags: Final = flags
+        self.flags: Final = flags or b""
+        self.start: Final = _OPT_START + (_NO_FLAGS if flags is None else b"")
+        "An OPT of ours, up to what :meth:`end` returns."
+        self.replaced: Final = -2 - len(self.flags)
+        "From where on a bare OPT is replaced by what :meth:`end` returns."
         codes = [code for code, _ in options]
         if padding_block is not None:
             codes.append(OPTION_PADDING)
         self.codes: Final = dropped.union(codes)
         "The codes of options that do not stay."
-        self.start: Final = _OPT_START + (_NO_FLAGS if flags is None else flags)
-        "An OPT of ours, up to its RDLENGTH."
-        self.end: Final = b"" if flags is None else flags + b"\0\0"
-        "How a message ends whose OPT is bare and may stay as it is, but for the options."
         self._rdata: dict[int, bytes] = {}
 
     def octets(self, size: int) -> bytes:
@@ -115,8 +115,8 @@ class Additions:
                 data += _TWO_HALVES.pack(OPTION_PADDING, padding) + bytes(padding)
         return data
 
-    def rdata(self, size: int) -> bytes:
-        """RDLENGTH and options of an OPT that has no others, for a message of ``size`` octets up to there.
+    def end(self, size: int) -> bytes:
+        """Flags, if they are ours, RDLENGTH and options of an OPT that has no others, for ``size`` octets up to there.
 
         Kept once made, since few sizes occur (benchmarks/engine.py, row "send a query").
         """
@@ -125,7 +125,7 @@ class Additions:
             if len(self._rdata) >= _MAX_SIZES:
                 self._rdata.clear()
             data = self.octets(size)
-            ready = self._rdata[size] = _HALF.pack(len(data)) + data
+            ready = self._rdata[size] = self.flags + _HALF.pack(len(data)) + data
         return ready
 
 
@@ -207,26 +207,25 @@ def splice(message: bytes, layout: Layout, added: Additions) -> bytes:
             return message
         head, start = message[:10] + _additionals(message, 1) + message[12:], added.start
     else:
-        head, start = without(message, *layout.opt), message[layout.opt[0] : layout.opt[0] + 9]
-        if added.flags is not None:
-            start = start[:6] + added.flags
+        opt = layout.opt[0]
+        head, start = without(message, *layout.opt), message[opt : opt + OPT_FIXED + added.replaced]
         kept = [option for option in layout.options if option[0] not in added.codes]
         data = b"".join([_TWO_HALVES.pack(code, len(value)) + value for code, value in kept])
     data += added.octets(len(head) + OPT_FIXED + len(data))
-    return head + start + _HALF.pack(len(data)) + data
+    return head + start + added.flags + _HALF.pack(len(data)) + data
 
 
 def splice_plain(message: bytes, opt: int, added: Additions) -> bytes | None:
     """What :func:`splice` returns, less the id, for a plain message (``_plain``) with OPT at the offset ``opt``.
 
-    A message without OPT has its length there.  ``None``: OPT holds options already, or other flags than it should, or
-    there is no room for it.
+    A message without OPT has its length there.  ``None``: OPT holds options already, or there is no room for it.
     """
     end = len(message)
-    if end == opt + OPT_FIXED and message.endswith(added.end):
-        return message[2:-2] + added.rdata(end)
-    if end == opt <= MAX_MESSAGE - OPT_FIXED:
-        return message[2:10] + _additionals(message, 1) + message[12:] + added.start + added.rdata(end + OPT_FIXED)
+    if end == opt + 11:
+        return message[2 : added.replaced] + added.end(end)
+    if end == opt <= MAX_MESSAGE - 11:
+        additionals = (message[10] << 8 | message[11]) + 1
+        return message[2:10] + _HALF.pack(additionals) + message[12:] + added.start + added.end(end + 11)
     return None
 
 

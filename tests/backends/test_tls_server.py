@@ -228,30 +228,48 @@ def test_a_client_that_asks_and_says_it_will_ask_no_more(pki: Pki, version: ssl.
 
 
 @both_versions
-@pytest.mark.parametrize("how", ["fin", "reset", "damage", "fin-inside-a-message"])
-def test_a_client_that_is_gone_gets_nothing(pki: Pki, version: ssl.TLSVersion, how: str) -> None:
-    """CON-14 (RFC 7766, section 6.2.4): without close_notify nobody is left to be answered."""
+@pytest.mark.parametrize("rest", [b"", b"\0", b"\0\x20", b"\0\x20" + bytes(31)], ids=len)
+@pytest.mark.parametrize("end", ["close_notify", "close_notify and FIN", "FIN"])
+def test_what_came_whole_is_answered(pki: Pki, version: ssl.TLSVersion, rest: bytes, end: str) -> None:
+    """FR-28, FR-70: in one read with how the client ended, which is told behind the last answer."""
     wire = met(pki, version)
-    wire.client.say(stream_of(QUERIES) + (b"\0" if "message" in how else b""))
+    wire.client.say(stream_of(QUERIES) + rest)
+    if "close_notify" in end:
+        wire.client.close()
+    wire.flow_to_server()
+    if "FIN" in end:
+        wire.server_events += wire.server.receive_eof(now=wire.now)
+    queries = [event for event in wire.server_events if isinstance(event, QueryReceived)]
+    assert [event.message for event in queries] == QUERIES
+    for query in queries:
+        assert not wire.server.is_finished
+        assert wire.server.connection.send_response(query.query, response_to(query.message), now=wire.now)
     wire.flow()
-    match how:
-        case "reset":
-            events = wire.server.fail("Connection reset by peer", now=wire.now)
-        case "damage":
-            events = wire.server.receive_data(bytes([DATA, 3, 3, 0, 40]) + bytes(40), now=wire.now)
-        case _:
-            events = wire.server.receive_eof(now=wire.now)
+    assert answered(wire) == [1, 2, 3]
+    assert wire.client.has_close_notify
+    closed = the(ConnectionClosed, wire.server.handle_timeout(now=wire.now))
+    fault = Fault.TRUNCATED if rest else Fault.NO_CLOSE_NOTIFY if end == "FIN" else None
+    assert (closed.cause, closed.error and closed.error.fault) == (Cause.PEER_FINISHED, fault)
+    assert wire.server.is_finished == ("FIN" in end)
+
+
+@both_versions
+@pytest.mark.parametrize("how", ["reset", "damage"])
+@pytest.mark.parametrize("has_finished", [False, True])
+def test_a_client_that_is_gone_gets_nothing(pki: Pki, version: ssl.TLSVersion, how: str, has_finished: bool) -> None:
+    """CON-14 (RFC 7766, section 6.2.4): nobody is left to be answered."""
+    wire = met(pki, version)
+    wire.client.say(stream_of(QUERIES))
+    wire.flow()
+    if has_finished and how == "reset":
+        assert wire.server.receive_eof(now=wire.now) == []
+    if how == "reset":
+        events = wire.server.fail("Connection reset by peer", now=wire.now)
+    else:
+        events = wire.server.receive_data(bytes([DATA, 3, 3, 0, 40]) + bytes(40), now=wire.now)
     closed = the(ConnectionClosed, events)
     assert closed.error is not None
-    assert (
-        closed.error.fault
-        is {
-            "fin": Fault.NO_CLOSE_NOTIFY,
-            "reset": Fault.RESET,
-            "damage": Fault.TLS,
-            "fin-inside-a-message": Fault.TRUNCATED,
-        }[how]
-    )
+    assert closed.error.fault is {"reset": Fault.RESET, "damage": Fault.TLS}[how]
     for query in (event for event in wire.server_events if isinstance(event, QueryReceived)):
         assert not wire.server.connection.send_response(query.query, response_to(query.message), now=wire.now)
     wire.flow()

@@ -19,10 +19,30 @@ from conformance.adapters import Backend
 from conformance.identities import Identities
 from dot_io._server import BATCH, ConnectionLimits, Peer
 from dot_proto import ServerConfiguration, make_query
-from support.messages import KEEPALIVE, opt, option, query_of_length, record, response_to, stream_of
+from support.messages import (
+    ANOTHERS,
+    CD,
+    DO,
+    ERROR,
+    KEEPALIVE,
+    PADDING,
+    QR,
+    RD,
+    message,
+    opt,
+    option,
+    query_of_length,
+    question_of,
+    record,
+    response_to,
+    stream_of,
+)
 from support.peers import GIVE_UP, RawClient, answer, happens, name_in
 
 QUERY = make_query("example.com")
+
+OPT_START = b"\0\0\x29\x04\xd0"
+"Root, type OPT, 1232 octets of payload."
 
 
 def is_served(client: RawClient) -> bool:
@@ -404,6 +424,56 @@ def test_a_client_that_has_finished_asking_is_still_answered(api: Backend, ident
         gate.open()
         assert name_in(client.message()) == "slow"
         assert client.ends_in_order()
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at-once", "slow"])
+@pytest.mark.parametrize("rest", [b"", b"\0", b"\0\x20" + bytes(31)], ids=["whole", "half-a-length", "half-a-message"])
+@pytest.mark.parametrize("end", ["close_notify", "FIN", "close_notify and FIN"])
+def test_what_came_whole_is_answered_however_the_client_ends(
+    api: Backend, identities: Identities, end: str, rest: bytes, waits: bool
+) -> None:
+    """FR-28, FR-70: five queries and the end in one write; unbound and NSD answer all five."""
+    gate, names = api.gate(), [f"n{number}" for number in range(5)]
+
+    def handler(query: bytes, peer: object) -> Any:
+        return gate.then(answer(query)) if waits else answer(query)
+
+    with api.serving(handler, identities.server) as server, RawClient(server.port) as client:
+        queries = [make_query(f"{name}.example") for name in names]
+        client.send(*queries, rest=rest, close_notify="close_notify" in end)
+        if "FIN" in end:
+            client.socket.shutdown(socket.SHUT_WR)
+        if waits:
+            time.sleep(0.05)  # the server has time to see how the client ends
+            gate.open()
+        assert sorted(name_in(client.message()) for _ in names) == names
+        assert client.ends_in_order()
+
+
+def test_what_an_upstream_says_stays_there(api: Backend, identities: Identities) -> None:
+    """FR-62, FR-65: a handler hands on another server's response, and the client hears of this connection alone."""
+
+    def handler(query: bytes, peer: object) -> bytes:
+        return response_to(query, record(), additionals=[ANOTHERS, record()])
+
+    question = question_of(QUERY)
+    asks = message(question, flags=RD | CD, additionals=[opt(option(PADDING), option(KEEPALIVE), flags=DO)])
+    configuration = ServerConfiguration(max_duration=8.0)
+    with (
+        api.serving(handler, identities.server, configuration=configuration) as server,
+        RawClient(server.port) as client,
+    ):
+        client.send(asks)
+        theirs = client.message()
+        client.send(message(question))
+        bare = client.message()
+    start = theirs.index(OPT_START)
+    assert theirs[start + 5 : start + 9] == b"\0\0\x80\0"
+    assert theirs[start + 11 :].startswith(ERROR + b"\0\x0b\0\2\0")
+    assert theirs[start + 11 + len(ERROR) + 5] in range(70, 81)
+    assert theirs[3] & CD
+    assert len(theirs) == 468
+    assert bare == message(question, flags=QR, answers=[record()], additionals=[record()])
 
 
 @pytest.mark.parametrize("handler_ends", [True, False], ids=["in-time", "too-late"])

@@ -512,7 +512,7 @@ def test_listed_options_keep_their_order_and_leave_out_what_has_no_room(size, op
     added = Additions(tuple(options), QUERY_BLOCK)
     data = added.octets(size)
     assert size + len(data) <= MAX_MESSAGE
-    assert added.rdata(size) == len(data).to_bytes(2) + data
+    assert added.end(size) == len(data).to_bytes(2) + data
     *listed, (last, _) = walk(message(QUESTION, additionals=[opt(data)])).options or [(PADDING, b"")]
     assert last == PADDING or MAX_MESSAGE - size < 200
     assert listed == options or MAX_MESSAGE - size < 200
@@ -522,5 +522,5 @@ def test_what_is_kept_ready_is_bounded():
     """Whoever sends messages of every size has 512 of them at a time."""
     added = Additions(((KEEPALIVE, b""),), QUERY_BLOCK)
     for size in range(12, 2000):
-        assert added.rdata(size) == added.rdata(size)
+        assert added.end(size) == added.end(size)
         assert len(added._rdata) <= 512

@@ -23,6 +23,7 @@ from dot_proto import (
 )
 from dot_proto._state import Step
 from dot_proto._timers import Slot
+from dot_proto.server import _HAS_OPT, _IS_PADDED, _WANTS_DNSSEC, _WANTS_KEEPALIVE
 from dot_proto.testing.connection_machine import ENDS
 from dot_proto.testing.machines import ServerMachine
 from dot_proto.testing.server_machine import FAIR, FORMS, MISTAKES, QUERIES
@@ -161,22 +162,15 @@ class IdlesWhileItOwes(Server):
 class NeverSaysGo(Server):
     """It states its usual idle timeout while it closes."""
 
-    def send_response(self, query, message, *, now, more=False):
-        is_draining = self._state is State.DRAINING
-        if is_draining:
-            self._state = State.OPEN
-        try:
-            return super().send_response(query, message, now=now, more=more)
-        finally:
-            if is_draining and self._state is State.OPEN:
-                self._state = State.DRAINING
-                self._timers.stop(Slot.IDLE)
-                self._after_command(now)
+    def _move(self, step):
+        added = self._added
+        super()._move(step)
+        self._added = added
 
 
 class IgnoresKeepalive(Server):
     def _send(self, query, message, now):
-        query.wants_keepalive = False
+        query.kind &= ~_WANTS_KEEPALIVE
         super()._send(query, message, now)
 
 
@@ -187,13 +181,13 @@ class DoesNotPad(Server):
 
 class PadsAnyAnswer(Server):
     def _send(self, query, message, now):
-        query.kind |= query.has_opt
+        query.kind |= _IS_PADDED * bool(query.kind & _HAS_OPT)
         super()._send(query, message, now)
 
 
 class SendsOptToAnybody(Server):
     def _send(self, query, message, now):
-        query.has_opt = True
+        query.kind |= _HAS_OPT
         super()._send(query, message, now)
 
 
@@ -201,7 +195,7 @@ class LeavesOutDnssecOk(Server):
     """FR-62."""
 
     def _send(self, query, message, now):
-        query.kind &= 1
+        query.kind &= ~_WANTS_DNSSEC
         super()._send(query, message, now)
 
 
@@ -210,14 +204,14 @@ class StatesMoreThanIsLeft(Server):
 
     def begin(self, *, now):
         super().begin(now=now)
-        self._is_full_time_left_until = math.inf
+        self._added_until = math.inf
 
 
 class HandsOnWhatAnotherServerSaid(Server):
     """FR-65: its keepalive, padding, version, and all else."""
 
     def _send(self, query, message, now):
-        if message[11] and query.has_opt:
+        if message[11] and query.kind & _HAS_OPT:
             self._outgoing.append(len(message).to_bytes(2) + query.message[:2] + message[2:])
         else:
             super()._send(query, message, now)

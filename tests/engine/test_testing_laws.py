@@ -655,7 +655,8 @@ class LosesDnssecOk(ServerWrapper):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server._added = self.server._added[:2] * 2
+        plain, stating = self.server._added[:2], self.server._added[4:6]
+        self.server._added = (plain * 2 + stating * 2) * 4
 
 
 class RespondsWithQueries(ServerWrapper):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dot_proto.testing.messages import AA as AA
 from dot_proto.testing.messages import AAAA as AAAA
+from dot_proto.testing.messages import ANOTHERS as ANOTHERS
 from dot_proto.testing.messages import AXFR as AXFR
 from dot_proto.testing.messages import CD as CD
 from dot_proto.testing.messages import COOKIE as COOKIE
@@ -14,6 +15,7 @@ from dot_proto.testing.messages import DAU as DAU
 from dot_proto.testing.messages import DO as DO
 from dot_proto.testing.messages import ECS as ECS
 from dot_proto.testing.messages import EDE as EDE
+from dot_proto.testing.messages import ERROR as ERROR
 from dot_proto.testing.messages import KEEPALIVE as KEEPALIVE
 from dot_proto.testing.messages import NS as NS
 from dot_proto.testing.messages import NSID as NSID

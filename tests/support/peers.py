@@ -215,9 +215,9 @@ class RawClient:
                 break
         self._flush()
 
-    def send(self, *messages: bytes, close_notify: bool = False) -> None:
-        """These queries in one write to TCP, perhaps with close_notify behind them."""
-        self.tls.write(stream_of(messages))
+    def send(self, *messages: bytes, rest: bytes = b"", close_notify: bool = False) -> None:
+        """These queries in one write to TCP, perhaps with a part of another and with close_notify behind them."""
+        self.tls.write(stream_of(messages) + rest)
         if close_notify:
             with suppress(ssl.SSLWantReadError):
                 self.tls.unwrap()

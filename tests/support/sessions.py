@@ -125,7 +125,11 @@ KINDS = {
     "other-protocol": Kind(later=lambda context: context.set_alpn_protocols(["h2"])),
     "keepalive-0": Kind(server_configuration=ServerConfiguration(idle_timeout=0.0)),
     "max-queries": Kind(server_configuration=ServerConfiguration(max_queries=2)),
-    "max-duration": Kind(server_configuration=ServerConfiguration(max_duration=3.0, close_timeout=0.5)),
+    # A client that asks for the server's timeout goes before the server's time is over.
+    "max-duration": Kind(
+        client_configuration=ClientConfiguration(keepalive=False),
+        server_configuration=ServerConfiguration(max_duration=3.0, close_timeout=0.5),
+    ),
     "one-in-flight": Kind(client_configuration=ClientConfiguration(max_in_flight=1, idle_timeout=0.0)),
 }
 
