@@ -428,6 +428,9 @@ def test_all_ids_taken():
     assert outcome(scene.receive(response_to(wires[-1]))) == [handles[-1]]
     assert scene.client.accepts_queries
     assert id_of(scene.ask()[1]) == id_of(wires[-1])
+    for wire in wires[-9:-1]:  # from now on the free ids are listed
+        assert len(scene.receive(response_to(wire))) == 1
+        assert id_of(scene.ask()[1]) == id_of(wire)
 
 
 def test_abandoned_queries_count_as_in_flight():

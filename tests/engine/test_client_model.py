@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import settings
 
-from dot_proto import (
+from dot_proto import ClientConfiguration, (
     Cause,
     ClientConnection,
     ConnectionClosed,
@@ -405,6 +405,25 @@ def test_silence():
         machine.ask("a.example", 0, 1.0, multiple=False, held=False)
         machine.pass_time(1.0, looks=True)
     assert last(machine) == ("QueryTimedOut", "ConnectionClosed")
+    assert machine.events[-1].cause is Cause.PEER_SILENT
+    machine.teardown()
+
+
+def test_silence_while_every_query_is_cancelled_in_time():
+    """For two seconds, as long as two queries with their default time; an octet begins the count anew."""
+
+    class Machine(ClientMachine):
+        configurations = (ClientConfiguration(max_in_flight=64, query_timeout=1.0, max_silent_timeouts=2),)
+
+    machine = Machine()
+    machine.begin(0, True)
+    for answers in (True, False, False, False):
+        machine.ask("a.example", 0, 8.0, multiple=False, held=False)
+        machine.pass_time(1.0, looks=True)
+        machine.cancel(-1)
+        if answers:
+            machine.receive([(-1, "right", None)], [])
+    machine.pass_time(0.0, looks=True)
     assert machine.events[-1].cause is Cause.PEER_SILENT
     machine.teardown()
 
