@@ -48,7 +48,7 @@ from dot_proto import (
     make_query,
 )
 from support.ipv6 import take_ipv4_away
-from support.messages import KEEPALIVE, PADDING, message
+from support.messages import CD, DO, KEEPALIVE, PADDING, RD, message, opt, option
 from support.peers import RawClient
 
 # Where the package is installed its entry point has loaded it already, under the same name.
@@ -695,6 +695,24 @@ def test_a_wrong_id_was_never_asked_under(knowing: LoopbackServer) -> None:
     assert [one.id for one in responses] == [0, 2, 3]
     assert wrong.question[0].name.to_text() == "bad.example."
     assert wrong.answer[0][0].to_text() == "192.0.2.66"
+
+
+@pytest.mark.parametrize("fault", [None, QueryFault.WRONG_ID, QueryFault.WRONG_QUESTION])
+@pytest.mark.parametrize("wants_dnssec", [False, True])
+@pytest.mark.parametrize("has_opt", [False, True])
+def test_what_is_copied_from_the_query(
+    knowing: LoopbackServer, fault: QueryFault | None, wants_dnssec: bool, has_opt: bool
+) -> None:
+    """FR-62: CD, and DO in OPT if there is one, also where something else is wrong on purpose."""
+    knowing.fault = fault
+    opts = [opt(option(PADDING), flags=DO * wants_dnssec)] * has_opt
+    with RawClient(knowing.port) as client:
+        client.send(message(b"\7example\3com\0\0\1\0\1", flags=RD | CD * wants_dnssec, additionals=opts))
+        response = dns.message.from_wire(client.message())
+    assert bool(response.flags & CD) == wants_dnssec
+    assert (response.edns == 0) == has_opt
+    assert response.ednsflags == DO * (wants_dnssec and has_opt)
+    assert [each.otype for each in response.options] == [PADDING] * has_opt
 
 
 def test_a_wrong_question_stands_above_the_right_records(knowing: LoopbackServer) -> None:

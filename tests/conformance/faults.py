@@ -338,6 +338,18 @@ EVERY = (
         ((OK, OK, OK), (GO_AWAY,)),
     ),
     Fault("cut", "closes in mid-message", peer.closes_in_mid_message, ((OK, TRUNCATED), (TRUNCATED,))),
+    Fault(
+        "cut-third",
+        "closes inside the third of three answers, all in one record",
+        peer.closes_in_the_third_message,
+        ((OK, OK, TRUNCATED), (TRUNCATED,)),
+    ),
+    Fault(
+        "cut-third-no-close-notify",
+        "ends TCP without close_notify inside the third of three answers",
+        peer.ends_in_the_third_message,
+        ((OK, OK, TRUNCATED), (TRUNCATED,)),
+    ),
     Fault("no-close-notify", "closes without close_notify", peer.ends_without_close_notify, ((OK, CUT), (CUT,))),
     Fault("resets", "resets TCP after one answer", peer.resets, ((OK, RESET, RESET), (RESET,))),
     Fault("bad-record", "sends a TLS record that cannot be decrypted", peer.breaks_a_record, ((OK, BROKEN), (BROKEN,))),

@@ -81,6 +81,16 @@ def closes_in_mid_message(caller: Caller) -> None:
     close(caller)
 
 
+def closes_in_the_third_message(caller: Caller) -> None:
+    caller.socket.sendall(stream_of(map(answer, asked(caller, 3)))[:-1])
+    close(caller)
+
+
+def ends_in_the_third_message(caller: Caller) -> None:
+    caller.socket.sendall(stream_of(map(answer, asked(caller, 3)))[:-1])
+    end(caller)
+
+
 def ends_without_close_notify(caller: Caller) -> None:
     first, _ = asked(caller, 2)
     caller.send(answer(first))

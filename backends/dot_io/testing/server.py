@@ -32,7 +32,6 @@ from dot_proto import (
     ServerConfiguration,
     State,
     certificates_from,
-    frame,
 )
 from dot_proto.arguments import check_instance, check_seconds, check_whole, shown
 
@@ -317,30 +316,41 @@ class _Connection(Connection):
             self._answer(query, response)
         elif fault is not QueryFault.SILENT:  # whose query stays outstanding, so that the connection is never idle
             self.driver.flush()  # what has been answered leaves before
-            self._misbehave(fault, response)
-            if self._engine.state is not State.CLOSED:
-                self._engine.decline(query.query, now=monotonic())
+            self._misbehave(fault, query, response)
 
     def _answer(self, query: QueryReceived, response: dns.message.Message) -> None:
-        self._engine.send_response(query.query, response.to_wire(max_size=MAX_MESSAGE), now=monotonic())
+        self._respond(query, response)
         self._answered += 1
         if self._answered == self._owner.close_after:
             self.driver.flush()  # the engine drops what is still to be sent when it fails
             self._hang_up()
 
-    def _misbehave(self, fault: QueryFault, response: dns.message.Message) -> None:
+    def _respond(self, query: QueryReceived, response: dns.message.Message) -> None:
+        self._engine.send_response(query.query, response.to_wire(max_size=MAX_MESSAGE), now=monotonic())
+
+    def _framed(self, query: QueryReceived, response: dns.message.Message) -> bytes:
+        """The response as it would be sent, so that nothing is wrong with it but what the fault makes of it."""
+        for earlier in self._engine.data_to_send():
+            self._session.write(earlier)
+        self._respond(query, response)
+        (framed,) = self._engine.data_to_send()
+        return framed
+
+    def _misbehave(self, fault: QueryFault, query: QueryReceived, response: dns.message.Message) -> None:
         match fault:
             case QueryFault.WRONG_ID:
                 wrong = next(number for number in range(65_536) if number.to_bytes(2) not in self._ids)
-                self._session.write(frame(wrong.to_bytes(2) + response.to_wire(max_size=MAX_MESSAGE)[2:]))
+                framed = self._framed(query, response)
+                self._session.write(framed[:2] + wrong.to_bytes(2) + framed[4:])
             case QueryFault.WRONG_QUESTION:
                 for question in response.question:
                     question.name = ANOTHER_NAME
-                self._session.write(frame(response.to_wire(max_size=MAX_MESSAGE)))
+                self._session.write(self._framed(query, response))
             case QueryFault.GARBAGE:
                 self._session.write(GARBAGE)
+                self._engine.decline(query.query, now=monotonic())
             case QueryFault.TRUNCATED:
-                self._session.write(frame(response.to_wire(max_size=MAX_MESSAGE))[:-1])
+                self._session.write(self._framed(query, response)[:-1])
                 self._hang_up()
             case QueryFault.CLOSE:
                 self._hang_up()
