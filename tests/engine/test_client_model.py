@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import settings
 
-from dot_proto import ClientConfiguration, (
+from dot_proto import (
     Cause,
+    ClientConfiguration,
     ClientConnection,
     ConnectionClosed,
     DiscardReason,
