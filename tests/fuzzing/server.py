@@ -18,7 +18,10 @@ from dot_proto import (
 )
 from dot_proto import _message as dns_message
 from dot_proto.testing.messages import (
+    ANOTHERS,
+    CD,
     COOKIE,
+    DO,
     EDE,
     KEEPALIVE,
     PADDING,
@@ -58,6 +61,7 @@ QUERIES = (
     message(QUESTION, additionals=[opt(option(PADDING, bytes(20)), option(KEEPALIVE))]),
     message(QUESTION, additionals=[opt(option(PADDING, bytes(2)), option(PADDING, bytes(2)))]),
     message(QUESTION, additionals=[opt(option(KEEPALIVE, b"\0\1"))]),
+    message(QUESTION, flags=CD, additionals=[opt(option(KEEPALIVE), option(PADDING), flags=DO)]),
     message(QUESTION, additionals=[opt(version=1)]),
     message(QUESTION, additionals=[opt(), opt()]),
     message(QUESTION, additionals=[opt(option(PADDING)), record(b"\0", TSIG, bytes(9))]),
@@ -72,7 +76,9 @@ QUERIES = (
 RESPONSES = (
     response_to,
     lambda query: response_to(query, record()),
-    lambda query: response_to(query, additionals=[opt(option(EDE, bytes(2)), option(PADDING, HANDLERS_PADDING))]),
+    lambda query: response_to(query, additionals=[opt(option(EDE, bytes(2)), option(PADDING, bytes(7)))]),
+    lambda query: response_to(query, additionals=[ANOTHERS]),
+    lambda query: response_to(query, additionals=[ANOTHERS, record(b"\2ns\xc0\x0c"), record()]),
     lambda query: response_to(query, additionals=[opt(rcode=1)]),
     lambda query: response_to(query, additionals=[opt(), record(b"\0", TSIG, bytes(9))]),
     lambda query: response_to(query, record(data=bytes(60_000))),
@@ -83,9 +89,11 @@ RESPONSES = (
 )
 "What handlers answer, rightly or not."
 
-HANDLERS_PADDING = bytes(7)
-STAY, GO = frozenset({b"\0\x3c"}), frozenset({b"\0\0"})
-"What a response may say of the idle timeout of 6 seconds (RFC 7828, section 3.1)."
+IDLE, DURATION = 6.0, 20.0
+"Seconds: how long the client may stay, and for how long at the most."
+
+GO = frozenset({b"\0\0"})
+"That the client should ask nothing more (RFC 7828, section 3.3.2)."
 
 TIMEOUTS = (None, 0.0, 1.0, 30.0, -1.0, float("nan"))
 FAULTLESS = frozenset({"query", "spoil", "octets", "drain", "tick", "alarm", "begin", "eof", "fail"})
@@ -107,18 +115,18 @@ class Player:
     def __init__(self, setting: int, size: int) -> None:
         self.server = ServerConnection(
             ServerConfiguration(
-                idle_timeout=6.0,
+                idle_timeout=IDLE,
                 max_outstanding=3,
                 hard_outstanding=4,
                 max_unsolicited=3,
                 max_queries=(None, 1, 8, 20)[setting & 3],
-                max_duration=(None, 20.0)[setting >> 2 & 1],
+                max_duration=(None, DURATION)[setting >> 2 & 1],
                 padding_block=(None, 468, 128, 1)[setting >> 3 & 3],
             ),
             now=50.0 if setting & 32 else None,
         )
         self.has_begun = bool(setting & 32)
-        self.now = 50.0
+        self.now = self.began_at = 50.0
         self.size = size
         self.queries: dict[int, bytes] = {}
         "Every query received, by handle."
@@ -194,7 +202,7 @@ class Player:
     def answered(self, handle: int, sent: bool, *, is_open: bool, is_last: bool) -> bool:
         if sent:
             assert handle in self.open
-            self.due.append((self.queries[handle], STAY if is_open else GO))
+            self.due.append((self.queries[handle], self.stay() if is_open else GO))
             if is_last:
                 self.open.remove(handle)
         return sent
@@ -225,7 +233,7 @@ class Player:
 
     def begin(self) -> None:
         self.server.begin(now=self.now)
-        self.has_begun = True
+        self.has_begun, self.began_at = True, self.now
 
     def close(self, timeout: int) -> None:
         self.server.close(now=self.now, timeout=picked(TIMEOUTS, timeout))
@@ -235,6 +243,8 @@ class Player:
         return self.server.receive_eof(now=self.now, orderly=bool(orderly & 1))
 
     def fail(self) -> list[Event]:
+        if self.server.state is not State.CLOSED:
+            self.due.clear()  # nobody is there to hear it (RFC 7766, section 6.2.4)
         return self.server.fail(RemoteProtocolError("reset", Fault.RESET), now=self.now)
 
     # The promises.
@@ -258,7 +268,7 @@ class Player:
                     self.unsolicited = 0
                 case QueryRejected():
                     # An error may be the last that the client is let ask, or not.
-                    self.due.append((event.message, STAY | GO))
+                    self.due.append((event.message, self.stay() | GO))
                     self.unsolicited = 0
                     self.reported.append(event.message)
                 case MessageDiscarded():
@@ -270,8 +280,6 @@ class Player:
                     self.open.clear()
                     fault = event.error and event.error.fault
                     assert (self.unsolicited > 3) == (fault is Fault.TOO_MANY_UNSOLICITED)
-                    if event.error is not None:
-                        self.due.clear()  # nobody is there to hear it (RFC 7766, section 6.2.4)
         reading = read(self.heard)
         assert self.reported == reading.messages[: len(self.reported)], "lost, or out of order (FRM-10)"
         assert self.unsolicited <= 3 or self.has_ended
@@ -289,14 +297,24 @@ class Player:
             return  # left as it is; an error without EDNS; or no room for all
         assert (layout.opt is None) == (asked.opt is None)
         if asked.opt is not None:
-            block, is_padded = self.server.configuration.padding_block, asked.option(PADDING) is not None
+            block, is_padded = self.server.configuration.padding_block, bool(asked.values(PADDING))
+            assert (PADDING in dict(layout.options)) == (block is not None and is_padded)
             if block is not None and is_padded:
                 assert len(response) % block == 0
-            elif not is_padded:
-                assert layout.option(PADDING) in (None, HANDLERS_PADDING)
-            if asked.option(KEEPALIVE) is None and timeouts >= STAY:
-                timeouts = timeouts - STAY | {None}  # told to nobody who does not ask, but that he must go
+            if not asked.values(KEEPALIVE) and timeouts != GO:
+                timeouts = timeouts & GO | {None}  # told to nobody who does not ask, but that he must go
             assert layout.option(KEEPALIVE) in timeouts
+            assert layout.opt is not None
+            theirs = query[asked.opt[0] + 7] & 0x80
+            assert response[layout.opt[0] + 6 : layout.opt[0] + 9] == bytes([0, theirs, 0])
+            assert (response[3] ^ query[3]) & CD == 0
+
+    def stay(self) -> frozenset[bytes | None]:
+        """What is said of the idle timeout now: no more than is left (RFC 7828, section 3.1)."""
+        stated = IDLE
+        if self.has_begun and self.server.configuration.max_duration is not None:
+            stated = max(min(IDLE, self.began_at + DURATION - self.now), 0.0)
+        return frozenset({int(stated / 0.1 + 1e-6).to_bytes(2)})
 
     def handle(self, which: int) -> int:
         return picked(list(self.queries), which) if self.queries else which

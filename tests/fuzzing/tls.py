@@ -106,6 +106,7 @@ class Session:
         self.events += session.receive_eof(now=self._now)
         session.data_to_send()
         self.events += session.handle_timeout(now=self._now + 1e6)
+        session.data_to_send()  # where something was owed, close_notify leaves last of all
         closed = self.events[-1]
         assert isinstance(closed, ConnectionClosed)
         assert not any(isinstance(event, ConnectionClosed) for event in self.events[:-1])
