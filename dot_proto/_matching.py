@@ -113,26 +113,27 @@ class Outstanding:
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
 
-    def add(self, query: Query, own_id: int = -1) -> int:
-        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken.
-
-        ``own_id``, where it is not -1, is that id: :meth:`is_taken` must have said that it is free.
-        """
+    def add(self, query: Query) -> int:
+        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken."""
         pending = self.pending
-        if own_id < 0:
-            wire_id = self._drawn.pop() if self._drawn else self._draw_id()
-            if wire_id in pending or wire_id in self.abandoned:
-                wire_id = self._next_free(wire_id)
-        else:
-            wire_id = own_id
-            if self.free is not None:
-                self.free.remove(wire_id)
+        wire_id = self._drawn.pop() if self._drawn else self._draw_id()
+        if wire_id in pending or wire_id in self.abandoned:
+            wire_id = self._next_free(wire_id)
         # The handle holds the id, so that finding a query by its handle needs no second table.
         query.handle = self.count << 16 | wire_id
         self.count += 1
         pending[wire_id] = query
         if query.deadline < self._earliest:
             self._earliest = query.deadline
+        return wire_id
+
+    def add_under(self, query: Query, wire_id: int) -> int:
+        """Register a query under this id, which :meth:`is_taken` must have said is free; returns it."""
+        if self.free is not None:
+            self.free.remove(wire_id)
+        drawn, self._drawn = self._drawn, [wire_id]
+        self.add(query)
+        self._drawn = drawn
         return wire_id
 
     def is_taken(self, wire_id: int) -> bool:
@@ -161,7 +162,13 @@ class Outstanding:
         return 0 <= handle >> 16 < self.count
 
     def overdue_at(self, count: int) -> float:
-        """When so many queries that were given up will be past their time; infinity while fewer were given up."""
+        """When so many queries that were given up will be past their time; infinity while fewer were given up.
+
+        An id stays taken until its answer comes.  A server that silently drops some queries, and answers the others,
+        would take one id after the other for good, until the connection is of no use.  So a connection on which half of
+        what may be in flight is unanswered past its time takes no new queries, and ends when those that are pending
+        have their fates.
+        """
         if len(self.abandoned) < count:
             return math.inf
         return sorted(query.deadline for query in self.abandoned.values())[count - 1]

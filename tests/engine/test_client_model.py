@@ -175,17 +175,21 @@ class ChangesTheIdOfASignedQuery(Client):
     """FR-61."""
 
     def _prepared(self, message):
-        return (*super()._prepared(message)[:-1], -1)
+        prepared = super()._prepared(message)
+        prepared.own_id = -1
+        return prepared
 
 
 class PadsASignedQuery(Client):
     """FR-61."""
 
     def _prepared(self, message):
-        question_end, _, has_keepalive, own_id = super()._prepared(message)
-        unsigned = message[:11] + b"\1" + message[12 : question_end + 11]
-        padded = splice(unsigned, walk(unsigned), for_queries(keepalive=False, padding_block=128))
-        return question_end, (padded if own_id >= 0 else message)[2:], has_keepalive, own_id
+        prepared = super()._prepared(message)
+        if prepared.own_id >= 0:
+            unsigned = message[:11] + b"\1" + message[12 : prepared.question_end + 11]
+            added = for_queries(keepalive=False, padding_block=128)
+            prepared.behind_id = splice(unsigned, walk(unsigned), added)[2:]
+        return prepared
 
 
 class GivesAnIdTwice(Client):

@@ -211,7 +211,7 @@ def plant_restless_timer(patch):
 def plant_id_used_twice(patch):
     """The id of a query given up is drawn again before its answer came."""
 
-    def add(self, query, own_id):
+    def add(self, query):
         wire_id = self._draw_id()
         while wire_id in self.pending:
             wire_id = (wire_id + 1) % 65_536
