@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Final
 
 from ._message import HEADER, QR, QUERY, is_error
@@ -94,7 +95,7 @@ class Exchange(Query):
 class Outstanding:
     """The queries of one connection by wire id: pending ones, and abandoned ones whose ids stay taken."""
 
-    __slots__ = ("_draw", "_drawn", "_earliest", "abandoned", "count", "free", "pending")
+    __slots__ = ("_draw", "_drawn", "_earliest", "_queue", "_queued_below", "abandoned", "count", "free", "pending")
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self.pending: dict[int, Query] = {}
@@ -109,6 +110,9 @@ class Outstanding:
         self._draw = entropy
         self._drawn: list[int] = []
         self._earliest = math.inf
+        # Deadlines and handles in a heap: of the queries below this handle, and of some that are pending no more.
+        self._queue: list[tuple[float, int]] = []
+        self._queued_below = 0
 
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
@@ -184,11 +188,39 @@ class Outstanding:
         """The pending queries whose deadline has come, earliest first; they are pending no more."""
         if self._earliest > now:
             return []
-        due = sorted((query for query in self.pending.values() if query.deadline <= now), key=_by_deadline)
-        for query in due:
-            del self.pending[query.wire_id]
-        self._earliest = min((query.deadline for query in self.pending.values()), default=math.inf)
+        queue, due = self._queue, list[Query]()
+        self._enqueue()
+        while queue and (queue[0][0] <= now or self._is_stale(queue[0])):
+            deadline, handle = heappop(queue)
+            query = self.find(handle)
+            if query is None:
+                continue
+            if query.deadline != deadline:  # a message of several has renewed it
+                heappush(queue, (query.deadline, handle))
+            else:
+                del self.pending[query.wire_id]
+                due.append(query)
+        self._earliest = queue[0][0] if queue else math.inf
         return due
+
+    def _enqueue(self) -> None:
+        """Queue what was asked since the last time; the pending queries are in the order in which they were asked.
+
+        Only here, where a deadline has come: the deadline of a query that is answered in time costs nothing.
+        """
+        queue = self._queue
+        if len(queue) > 2 * len(self.pending) + 64:  # most were answered, and their deadlines may be far
+            queue.clear()
+            self._queued_below = 0
+        for query in reversed(self.pending.values()):
+            if query.handle < self._queued_below:
+                break
+            heappush(queue, (query.deadline, query.handle))
+        self._queued_below = self.next_handle()
+
+    def _is_stale(self, entry: tuple[float, int]) -> bool:
+        query = self.find(entry[1])
+        return query is None or query.deadline != entry[0]
 
     def _draw_id(self) -> int:
         if self.free is not None:
@@ -223,10 +255,6 @@ class Outstanding:
         if len(octets) != size:
             raise LocalProtocolError(f"entropy returned {len(octets)} octets where {size} were asked for")
         return octets
-
-
-def _by_deadline(query: Query) -> tuple[float, int]:
-    return query.deadline, query.handle
 
 
 def mismatch(query: Query, message: bytes) -> DiscardReason | None:
