@@ -345,11 +345,14 @@ def test_to_time_out_takes_bounded_work(others):
 def test_deadlines_of_answered_queries_are_forgotten():
     """FR-69: also those that are far: what is kept of them is bounded by what is pending."""
     table = Outstanding(Random(7).randbytes)
+    left = added(table, timeout=1e6)
     for number in range(2000):
         far, near = added(table, timeout=1e9), added(table, now=float(number), timeout=0.0)
         assert table.expire(float(number)) == [near]
         table.release(far)
         assert len(table._queue) <= 200
+        assert table.earliest_deadline() == 1e6
+    assert table.expire(1e6) == [left]
 
 
 @given(
