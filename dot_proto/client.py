@@ -82,6 +82,7 @@ class ClientConnection(Connection):
         self._last_handle = self.configuration.max_queries - 1 << 16  # or a little above, by the id in it
         self._silence = Silence(self.configuration)
         self._unsolicited = 0
+        self._rests_since = math.inf  # or the last fate of a query, or the verdict
         self._verdict: Verdict | None = None
         self._stated = StatedTimeout()
 
@@ -271,6 +272,7 @@ class ClientConnection(Connection):
                 if query is None:
                     if self._has_ended():
                         return events
+                    known = self._stated.option
                     continue
             self._unsolicited = 0
             more = False
@@ -392,6 +394,11 @@ class ClientConnection(Connection):
         else:
             self._outstanding.release(query)
         events.append(MessageDiscarded(message, DiscardReason.LATE, query.handle))
+        # It answers nobody, and still it is the server's word on its idle timeout. The idle time does not begin anew:
+        # messages of a transfer that nobody waits for could come for ever.
+        if CODE in message or self._stated.option:
+            self._read_keepalive(query, message, events)
+            self._after_fate(self._rests_since, events)
 
     def _read_keepalive(self, query: Query, message: bytes, events: list[Event]) -> None:
         """Honour what the server says of its idle timeout (RFC 7828, section 3.2.2)."""
@@ -403,6 +410,7 @@ class ClientConnection(Connection):
 
     def _restart_idle_timer(self, now: float) -> None:
         """Nothing may be outstanding any more: then the idle timer starts (RFC 7766, section 6.2.3)."""
+        self._rests_since = now
         if self._state is State.OPEN and not self._outstanding.pending:
             self._timers.set(Slot.IDLE, now + self._idle_timeout())
 

@@ -24,6 +24,7 @@ from dot_proto import (
     State,
 )
 from dot_proto._edns import for_queries, splice
+from dot_proto._keepalive import StatedTimeout
 from dot_proto._matching import Exchange, Outstanding
 from dot_proto._message import walk
 from dot_proto._state import Step
@@ -114,6 +115,17 @@ class SaysThatAllIsSafe(Client):
 class IgnoresKeepalive(Client):
     def _idle_timeout(self):
         return self.configuration.idle_timeout
+
+
+class IgnoresWhatALateAnswerSays(Client):
+    """FR-64."""
+
+    def _discard_late(self, query, message, events):
+        stated, count = self._stated, len(events)
+        self._stated = StatedTimeout()
+        super()._discard_late(query, message, events)
+        self._stated = stated
+        del events[count + 1 :]
 
 
 class BelievesAnyKeepalive(Client):
