@@ -81,7 +81,7 @@ def validity_of(chain: Iterable[CertificateFacts]) -> tuple[float, float]:
     """From when until when every certificate of a chain is valid, in POSIX seconds.
 
     The end is where the last second of one of them begins: it is inside (RFC 5280, section 4.1.2.5), but OpenSSL
-    refuses the chain from there on, and what is kept of it must give no more than a full handshake would.
+    refuses from there on, and what is kept of a validated chain must give no more than a full handshake would.
     A chain with a date that cannot be read is never valid: its end is not known, so nothing may be kept until then.
     A chain of no certificates is valid at any time, since nobody has asked for one.
     """

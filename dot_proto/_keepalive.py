@@ -1,4 +1,12 @@
-"""What a server says of its idle timeout (RFC 7828), and how long a client rests for it."""
+"""What a server says of its idle timeout (RFC 7828), and how long a client rests for it.
+
+It is read from OPT and from nothing else, but most messages need no walk to OPT.  An option that states a timeout
+begins with four octets, of which the second is 11.  Where the first such four stand at the last octet 11 of the
+message, they stand there once; and if the value that is known follows them, nothing new is stated: either this is the
+option, or there is none.  In any other case only a walk can tell what the octets stand in.  (To search for one octet
+costs the same in 60 octets and in 400 of padding, which to search for four does not: benchmarks/engine.py, row "OPT
+with keepalive".)
+"""
 
 from __future__ import annotations
 

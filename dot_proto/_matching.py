@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Final
 
 from ._message import HEADER, QR, QUERY, is_error
@@ -95,7 +96,7 @@ class Exchange(Query):
 class Outstanding:
     """The queries of one connection by wire id: pending ones, and abandoned ones whose ids stay taken."""
 
-    __slots__ = ("_draw", "_drawn", "_earliest", "abandoned", "count", "free", "pending")
+    __slots__ = ("_draw", "_drawn", "_earliest", "_queue", "_queued_below", "abandoned", "count", "free", "pending")
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self.pending: dict[int, Query] = {}
@@ -110,30 +111,34 @@ class Outstanding:
         self._draw = entropy
         self._drawn: list[int] = []
         self._earliest = math.inf
+        # Deadlines and handles in a heap: of the queries below this handle, and of some that are pending no more.
+        self._queue: list[tuple[float, int]] = []
+        self._queued_below = 0
 
     def __len__(self) -> int:
         return len(self.pending) + len(self.abandoned)
 
-    def add(self, query: Query, own_id: int = -1) -> int:
-        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken.
-
-        ``own_id``, where it is not -1, is that id: :meth:`is_taken` must have said that it is free.
-        """
+    def add(self, query: Query) -> int:
+        """Register a query under a free id, which is returned; call only while fewer than 65536 are taken."""
         pending = self.pending
-        if own_id < 0:
-            wire_id = self._drawn.pop() if self._drawn else self._draw_id()
-            if wire_id in pending or wire_id in self.abandoned:
-                wire_id = self._next_free(wire_id)
-        else:
-            wire_id = own_id
-            if self.free is not None:
-                self.free.remove(wire_id)
+        wire_id = self._drawn.pop() if self._drawn else self._draw_id()
+        if wire_id in pending or wire_id in self.abandoned:
+            wire_id = self._next_free(wire_id)
         # The handle holds the id, so that finding a query by its handle needs no second table.
         query.handle = self.count << 16 | wire_id
         self.count += 1
         pending[wire_id] = query
         if query.deadline < self._earliest:
             self._earliest = query.deadline
+        return wire_id
+
+    def add_under(self, query: Query, wire_id: int) -> int:
+        """Register a query under this id, which :meth:`is_taken` must have said is free; returns it."""
+        if self.free is not None:
+            self.free.remove(wire_id)
+        drawn, self._drawn = self._drawn, [wire_id]
+        self.add(query)
+        self._drawn = drawn
         return wire_id
 
     def is_taken(self, wire_id: int) -> bool:
@@ -162,7 +167,13 @@ class Outstanding:
         return 0 <= handle >> 16 < self.count
 
     def overdue_at(self, count: int) -> float:
-        """When so many queries that were given up will be past their time; infinity while fewer were given up."""
+        """When so many queries that were given up will be past their time; infinity while fewer were given up.
+
+        An id stays taken until its answer comes.  A server that silently drops some queries, and answers the others,
+        would take one id after the other for good, until the connection is of no use.  So a connection on which half of
+        what may be in flight is unanswered past its time takes no new queries, and ends when those that are pending
+        have their fates.
+        """
         if len(self.abandoned) < count:
             return math.inf
         return sorted(query.deadline for query in self.abandoned.values())[count - 1]
@@ -178,11 +189,39 @@ class Outstanding:
         """The pending queries whose deadline has come, earliest first; they are pending no more."""
         if self._earliest > now:
             return []
-        due = sorted((query for query in self.pending.values() if query.deadline <= now), key=_by_deadline)
-        for query in due:
-            del self.pending[query.wire_id]
-        self._earliest = min((query.deadline for query in self.pending.values()), default=math.inf)
+        queue, due = self._queue, list[Query]()
+        self._enqueue()
+        while queue and (queue[0][0] <= now or self._is_stale(queue[0])):
+            deadline, handle = heappop(queue)
+            query = self.find(handle)
+            if query is None:
+                continue
+            if query.deadline != deadline:  # a message of several has renewed it
+                heappush(queue, (query.deadline, handle))
+            else:
+                del self.pending[query.wire_id]
+                due.append(query)
+        self._earliest = queue[0][0] if queue else math.inf
         return due
+
+    def _enqueue(self) -> None:
+        """Queue what was asked since the last time; the pending queries are in the order in which they were asked.
+
+        Only here, where a deadline has come: the deadline of a query that is answered in time costs nothing.
+        """
+        queue = self._queue
+        if len(queue) > 2 * len(self.pending) + 64:  # most were answered, and their deadlines may be far
+            queue.clear()
+            self._queued_below = 0
+        for query in reversed(self.pending.values()):
+            if query.handle < self._queued_below:
+                break
+            heappush(queue, (query.deadline, query.handle))
+        self._queued_below = self.next_handle()
+
+    def _is_stale(self, entry: tuple[float, int]) -> bool:
+        query = self.find(entry[1])
+        return query is None or query.deadline != entry[0]
 
     def _draw_id(self) -> int:
         if self.free is not None:
@@ -219,10 +258,6 @@ class Outstanding:
         if len(octets) != size:
             raise LocalProtocolError(f"entropy returned {len(octets)} octets where {size} were asked for")
         return octets
-
-
-def _by_deadline(query: Query) -> tuple[float, int]:
-    return query.deadline, query.handle
 
 
 def mismatch(query: Query, message: bytes) -> DiscardReason | None:

@@ -15,11 +15,12 @@ from typing import Final
 
 from . import _message
 from ._connection import Connection
-from ._edns import for_queries, splice, splice_plain
+from ._edns import for_queries, splice_plain
 from ._framing import MAX_MESSAGE, MIN_MESSAGE, Octets
 from ._keepalive import CODE, ELEVEN, HEAD, StatedTimeout
 from ._matching import COMPARED, RESPONSE, START, Exchange, Outstanding, Query, mismatch
 from ._plain import OPT_FIXED, plain_question_end
+from ._preparation import Prepared, prepare
 from ._silence import Silence
 from ._state import State, Step
 from ._timers import Slot
@@ -35,7 +36,7 @@ from .arguments import (
 )
 from .authentication import AuthenticationPolicy, Evidence, Verdict, judge
 from .configuration import ClientConfiguration
-from .errors import Fault, IdInUseError, LocalProtocolError, MessageError, RemoteProtocolError, TooManyQueriesError
+from .errors import Fault, IdInUseError, LocalProtocolError, RemoteProtocolError, TooManyQueriesError
 from .events import (
     DiscardReason,
     Event,
@@ -95,6 +96,7 @@ class ClientConnection(Connection):
         self._last_handle = self.configuration.max_queries - 1 << 16  # or a little above, by the id in it
         self._silence = Silence(self.configuration)
         self._unsolicited = 0
+        self._rests_since = math.inf  # or the last fate of a query, or the verdict
         self._verdict: Verdict | None = None
         self._stated = StatedTimeout()
 
@@ -173,7 +175,9 @@ class ClientConnection(Connection):
         elif question_end and len(message) <= question_end + OPT_FIXED:
             behind_id = message[2:]
         if behind_id is None:
-            question_end, behind_id, has_keepalive, own_id = self._prepared(message)
+            prepared = self._prepared(message)
+            question_end, behind_id = prepared.question_end, prepared.behind_id
+            has_keepalive, own_id = prepared.has_keepalive, prepared.own_id
         expected, question = start & COMPARED | RESPONSE, message[12:question_end]
         if multiple is not False:  # two calls, since one of either class is 8 % slower where this is compiled
             check_flag("multiple", multiple)
@@ -185,13 +189,14 @@ class ClientConnection(Connection):
             )
         else:
             query = Query(caller_id, expected, question, now, now + timeout, has_keepalive)
-        wire_id = outstanding.add(query, own_id)
+        wire_id = outstanding.add(query) if own_id < 0 else outstanding.add_under(query, own_id)
         self._outgoing[wire_id] = _PREFIX_AND_ID.pack(len(behind_id) + 2, wire_id) + behind_id
         if len(outstanding.pending) == 1:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is pending
-        if query.handle >= self._last_handle and self._state is _OPEN:
+        handle = query.handle
+        if handle >= self._last_handle and self._state is _OPEN:
             self._drain(Step.KEY_LIMIT, math.inf)  # each query that is pending has a deadline of its own
-        return query.handle
+        return handle
 
     def cancel(self, query: int, *, now: float) -> bool:
         """Give up one query; says whether that was its fate (false: it already had another).
@@ -301,6 +306,7 @@ class ClientConnection(Connection):
                 if query is None:
                     if self._has_ended():
                         return events
+                    known = self._stated.option
                     continue
             self._unsolicited = 0
             more = False
@@ -312,12 +318,7 @@ class ClientConnection(Connection):
                 if free is not None:
                     free.append(wire_id)
             events.append(ResponseReceived(query.handle, query.caller_id + message[2:], now - query.asked_at, more))
-            # The server's idle timeout is read from OPT and from nothing else, but most messages need no walk to OPT.
-            # An option that states a timeout begins with four octets, of which the second is 11. Where the first such
-            # four stand at the last octet 11 of the message, they stand there once; and if the value that is known
-            # follows them, nothing new is stated: either this is the option, or there is none. In any other case only
-            # a walk can tell what the octets stand in. (Searching for one octet costs the same in 60 octets and in
-            # 400 of padding, which searching for four does not: benchmarks/engine.py, "OPT with keepalive".)
+            # Does it state an idle timeout that is news? Nearly always no walk is needed to see that (_keepalive).
             if known:
                 last = message.rfind(ELEVEN) - 1
                 if not message.startswith(known, last) or message.find(HEAD) != last:
@@ -359,25 +360,14 @@ class ClientConnection(Connection):
 
     # Private methods.
 
-    def _prepared(self, message: bytes) -> tuple[int, bytes, bool, int]:
-        """Where a query's question ends, its octets behind the id as they go out, whether keepalive is in them; its id.
-
-        The id is -1 where it may be any.
-        """
-        layout = _message.walk(message)
-        problem = layout.problem or _message.oddity(message, layout)
-        if problem is not None:
-            raise MessageError(f"the query is malformed: {problem}")
-        own_id = message[0] << 8 | message[1] if layout.has_sig0 else -1
-        if own_id >= 0 and self._outstanding.is_taken(own_id):
+    def _prepared(self, message: bytes) -> Prepared:
+        prepared = prepare(message, self._added)
+        if prepared.own_id >= 0 and self._outstanding.is_taken(prepared.own_id):
             raise IdInUseError(
-                f"the query is signed by SIG(0), which covers its id, and another query in flight has the id {own_id}: "
-                "sign it under another id, or ask again later (RFC 2931, section 3.1)"
+                "the query is signed by SIG(0), which covers its id, and another query in flight has the id "
+                f"{prepared.own_id}: sign it under another id, or ask again later (RFC 2931, section 3.1)"
             )
-        prepared = splice(message, layout, self._added) if self._adds else message
-        has_option = layout.option(_message.OPTION_KEEPALIVE) is not None
-        has_keepalive = has_option or (self.configuration.keepalive and prepared is not message)
-        return layout.question_end, prepared[2:], has_keepalive, own_id
+        return prepared
 
     def _find(self, handle: int) -> Query | None:
         check_whole("query", handle, "number, a handle that send_query returned")
@@ -404,11 +394,7 @@ class ClientConnection(Connection):
             outstanding.release(query)
             del self._outgoing[query.wire_id]
 
-    # An id stays taken until its answer comes. A server that silently drops some queries, and answers the others,
-    # would take one id after the other for good, until the connection is of no use. So a connection on which half of
-    # what may be in flight is unanswered past its time takes no new queries, and ends when those that are pending have
-    # their fates. A query that was cancelled does not count before its time: its answer may be on its way.
-
+    # A query that was cancelled does not count before its time: its answer may be on its way.
     def _count_overdue(self, now: float, events: list[Event]) -> None:
         due = self._outstanding.overdue_at(self._most_overdue)  # later than it was, where late answers have come
         if due > now:
@@ -445,6 +431,11 @@ class ClientConnection(Connection):
         else:
             self._outstanding.release(query)
         events.append(MessageDiscarded(message, DiscardReason.LATE, query.handle))
+        # It answers nobody, and still it is the server's word on its idle timeout. The idle time does not begin anew:
+        # messages of a transfer that nobody waits for could come for ever.
+        if CODE in message or self._stated.option:
+            self._read_keepalive(query, message, events)
+            self._after_fate(self._rests_since, events)
 
     def _read_keepalive(self, query: Query, message: bytes, events: list[Event]) -> None:
         """Honour what the server says of its idle timeout (RFC 7828, section 3.2.2)."""
@@ -456,6 +447,7 @@ class ClientConnection(Connection):
 
     def _restart_idle_timer(self, now: float) -> None:
         """Nothing may be outstanding any more: then the idle timer starts (RFC 7766, section 6.2.3)."""
+        self._rests_since = now
         if self._state is State.OPEN and not self._outstanding.pending:
             self._timers.set(Slot.IDLE, now + self._idle_timeout())
 

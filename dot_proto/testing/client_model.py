@@ -116,6 +116,8 @@ class ClientModel(Model):
     abandoned: dict[int, Query] = field(default_factory=dict[int, Query])
     "Sent, and given up: the id stays taken until the late answer comes (RFC 7766, section 6.2.1)."
     unsolicited: int = 0
+    rests_since: float = math.inf
+    "When the idle time began last."
     stated: float | None = None
     "Seconds: the server's idle timeout, as it stated it last."
     has_reported_bad_keepalive: bool = False
@@ -249,7 +251,11 @@ class ClientModel(Model):
         if query.handle in self.abandoned:
             if not more:
                 del self.abandoned[query.handle]
-            return [MessageDiscarded(message=answer.octets, reason=DiscardReason.LATE, query=query.handle)]
+            late = MessageDiscarded(message=answer.octets, reason=DiscardReason.LATE, query=query.handle)
+            heard = self._hear(query, answer.keepalive)
+            if self.idle_at < math.inf:  # the time is another then, and it has begun when it had
+                self.idle_at = self.rests_since + self._idle_timeout()
+            return [late, *heard, *self.drained()]
         self.unsolicited = 0
         if more:
             query.deadline = now + query.timeout
@@ -327,12 +333,14 @@ class ClientModel(Model):
     def _restart_idle_timer(self, now: float) -> list[Event]:
         """What follows from a fate: the idle time begins, or a graceful close is over."""
         if self.state is State.OPEN and not self.pending:
-            timeout = self.configuration.idle_timeout
-            if self.stated is not None:
-                capped = min(self.stated, self.configuration.max_idle_timeout)
-                timeout = capped - min(1.0, capped / 10)  # the client goes first (RFC 7828, section 3.2.2)
-            self.idle_at = now + timeout
+            self.rests_since, self.idle_at = now, now + self._idle_timeout()
         return self.drained()
+
+    def _idle_timeout(self) -> float:
+        if self.stated is None:
+            return self.configuration.idle_timeout
+        capped = min(self.stated, self.configuration.max_idle_timeout)
+        return capped - min(1.0, capped / 10)  # the client goes first (RFC 7828, section 3.2.2)
 
     def _hear(self, query: Query, keepalive: bytes | None) -> list[Event]:
         """The server's word on its idle timeout: obeyed whenever it comes, missed only if it was asked (RFC 7828)."""

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,10 +184,11 @@ def signed(
         signed(7, records=[opt(option(KEEPALIVE), option(PADDING, bytes(9)))]),
         signed(7, records=[record(b"\0")]),
         signed(7, records=[], behind=[opt()]),
+        UPDATE[:11] + b"\2" + UPDATE[12:] + record(b"\0", SIG, bytes(18), rdclass=255),
         signed(7, behind=[record(b"\0", SIG, bytes(18))]),
         signed(7, behind=[record(b"\0", TSIG, bytes(30), rdclass=255)]),
     ],
-    ids=["vector", "id-0", "no-opt", "own-options", "another-record", "opt-behind", "two", "and-tsig"],
+    ids=["vector", "id-0", "no-opt", "own-options", "another-record", "opt-behind", "update", "two", "and-tsig"],
 )
 def test_a_query_signed_by_sig0_leaves_as_it_is(query, settings):
     """FR-61: its signature covers the header, and so the id (RFC 2931, section 3.1); its answer counts as any other."""
@@ -194,6 +197,41 @@ def test_a_query_signed_by_sig0_leaves_as_it_is(query, settings):
     assert wire == query
     reply = response_to(wire, additionals=[record(b"\0", SIG, bytes(18), rdclass=255)])
     assert scene.receive(reply) == [ResponseReceived(query=handle, message=reply, elapsed=0.0, more=False)]
+
+
+def rdata_of_sig0(signature: bytes) -> bytes:
+    """Of a SIG(0) by Ed25519 (15): type covered, labels, TTL, two dates, key tag; the signer; the signature."""
+    return struct.pack("!HBBIIIH", 0, 15, 0, 0, 2_000_000_000, 1_700_000_000, 1) + b"\3key\4test\0" + signature
+
+
+def verifies(wire: bytes, key: ed25519.Ed25519PublicKey) -> bool:
+    """Whether a message signed by SIG(0) is as it was signed (RFC 2931, section 3.1).
+
+    What is signed is the RDATA without the signature, and the message as it was before the record was added.
+    """
+    rdata = rdata_of_sig0(wire[-64:])
+    start = len(wire) - len(record(b"\0", SIG, rdata, rdclass=255))
+    assert wire.endswith(rdata)
+    unsigned = wire[:10] + (int.from_bytes(wire[10:12]) - 1).to_bytes(2) + wire[12:start]
+    try:
+        key.verify(wire[-64:], rdata[:-64] + unsigned)
+    except InvalidSignature:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("settings", [{}, BARE], ids=["padding", "bare"])
+def test_a_true_signature_still_verifies(settings):
+    """FR-61: whoever gets it can verify it; under any other id, or padded, nobody could (RFC 2931, section 3.1)."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    unsigned = UPDATE[:2] + QUERY[2:]
+    signature = key.sign(rdata_of_sig0(b"") + unsigned)
+    query = unsigned[:11] + b"\2" + unsigned[12:] + record(b"\0", SIG, rdata_of_sig0(signature), rdclass=255)
+    scene = Scene(**settings)
+    handle, wire = scene.ask(query)
+    assert verifies(wire, key.public_key())
+    assert not verifies(b"\0\0" + wire[2:], key.public_key())
+    assert outcome(scene.receive(response_to(wire))) == [handle]
 
 
 @pytest.mark.parametrize("fate", ["pending", "held", "abandoned"])

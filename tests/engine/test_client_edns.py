@@ -8,6 +8,7 @@ import pytest
 
 from dot_proto import (
     Cause,
+    DiscardReason,
     KeepaliveReceived,
     LocalProtocolError,
     MessageError,
@@ -371,15 +372,59 @@ def test_the_octets_of_the_option_elsewhere_are_no_option():
     assert scene.client.next_timeout() == scene.now + 5.0
 
 
-def test_an_option_in_what_is_discarded_is_not_believed():
-    """Neither in a late answer nor in an unsolicited message."""
+def test_an_option_in_what_is_unsolicited_is_not_believed():
+    """It answers nothing that was asked."""
     scene = Scene(idle_timeout=5.0)
-    handle, wire = scene.ask()
-    scene.client.cancel(handle, now=scene.now)
+    _, wire = scene.ask()
+    assert len(scene.receive(response_to(wire))) == 1
     unsolicited = saying(wire[:1] + bytes([wire[1] ^ 1]) + wire[2:], timeout_of(0))
     assert len(scene.receive(saying(wire, timeout_of(0)), unsolicited)) == 2
     assert scene.client.state is State.OPEN
     assert scene.client.next_timeout() == scene.now + 5.0
+
+
+def test_a_late_answer_says_how_long_the_server_waits():
+    """FR-64: whoever receives the option honours it (RFC 7828, section 3.2.2); the idle time has begun before it."""
+    scene = Scene(idle_timeout=5.0)
+    queries = [scene.ask() for _ in range(3)]
+    for handle, _ in queries:
+        scene.client.cancel(handle, now=scene.now)
+    began = scene.now
+    scene.clock.advance(1.0)
+    late, stated = scene.receive(saying(queries[0][1], timeout_of(200)))
+    assert (late.reason, stated) == (DiscardReason.LATE, KeepaliveReceived(20.0))
+    assert scene.client.next_timeout() == began + 20.0 - margin(20.0)
+    assert len(scene.receive(saying(queries[1][1], timeout_of(200)))) == 1
+    scene.clock.advance(1.0)
+    assert scene.receive(saying(queries[2][1]))[1:] == [KeepaliveReceived(None)]
+    assert scene.client.next_timeout() == began + 5.0
+
+
+@pytest.mark.parametrize("is_pending", [False, True])
+def test_a_late_answer_may_be_the_last_call(is_pending):
+    """FR-64: no more queries from there on, and the end when those that are pending have their fates (KAL-5)."""
+    scene = Scene()
+    given_up, wire = scene.ask()
+    scene.client.cancel(given_up, now=scene.now)
+    pending = [scene.ask("b.example")] if is_pending else []
+    late, stated, *end = scene.receive(saying(wire, timeout_of(0)))
+    assert (late.reason, stated) == (DiscardReason.LATE, KeepaliveReceived(0.0))
+    assert not scene.client.is_open
+    if is_pending:
+        assert end == []
+        end = scene.receive(response_to(pending[0][1]))[1:]
+    assert outcome(end) in ([closed(Cause.GO_AWAY)], [KeepaliveReceived(None), closed(Cause.GO_AWAY)])
+
+
+def test_what_a_late_answer_says_counts_for_those_behind_it():
+    """FR-64: in one read: the same value as before it is news again."""
+    scene = Scene()
+    (_, first), (given_up, second), (_, third) = scene.ask(), scene.ask("b.example"), scene.ask("c.example")
+    scene.client.cancel(given_up, now=scene.now)
+    events = scene.receive(
+        *(saying(wire, timeout_of(tenths)) for wire, tenths in ((first, 50), (second, 70), (third, 50)))
+    )
+    assert [event.timeout for event in events if isinstance(event, KeepaliveReceived)] == [5.0, 7.0, 5.0]
 
 
 ODDITIES = {

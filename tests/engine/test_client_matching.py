@@ -17,7 +17,7 @@ from dot_proto import (
 )
 from dot_proto.query import encode_name
 from support.messages import AA, AXFR, COOKIE, QR, SOA, TC, message, opt, option, question_of, record, response_to
-from support.scenes import Scene, always, closed, outcome
+from support.scenes import Scene, always, closed, outcome, seeded
 from support.vectors import load, octets
 
 MATCHING = load("matching")
@@ -570,3 +570,32 @@ def test_an_error_is_the_last_message_of_an_abandoned_transfer(error):
     refusal = response_to(wire, **ERRORS[error])
     assert scene.receive(refusal) == [MessageDiscarded(message=refusal, reason=DiscardReason.LATE, query=transfer)]
     assert scene.ask()[1][:2] == b"\0\7"
+
+
+# A crowd: nearly every id is taken
+
+
+def test_each_way_in_which_an_id_becomes_free_in_a_crowd():
+    """FR-69: answered, late, an error, the end of an exchange, never sent; what is free is given out, nothing twice."""
+    scene = Scene(max_in_flight=65_536, entropy=seeded(69), **NOTHING_ADDED)
+    crowd = [scene.client.send_query(ASKED, now=scene.now, timeout=60.0) for _ in range(65_530)]
+    taken = {wire[:2] for wire in scene.sent()}
+    assert len(taken) == 65_530
+    for _ in range(20):
+        free = {number.to_bytes(2) for number in range(65_536)} - taken
+        (answered, one), (late, two), (refused, three), (begun, four) = (
+            scene.ask(multiple=multiple) for multiple in (False, False, True, True)
+        )
+        assert {one[:2], two[:2], three[:2], four[:2]} < free
+        scene.client.cancel(late, now=scene.now)
+        events = scene.receive(response_to(one), response_to(two), response_to(three, rcode=5), response_to(four))
+        assert [event.query for event in events] == [answered, late, refused, begun]
+        scene.client.end_exchange(begun, now=scene.now)
+        held = [scene.client.send_query(ASKED, now=scene.now) for _ in range(6)]
+        assert not scene.client.accepts_queries
+        for handle in held:
+            scene.client.cancel(handle, now=scene.now)
+        assert scene.client.capacity == 6
+    last = [scene.ask()[1][:2] for _ in range(6)]
+    assert {*last} | taken == {number.to_bytes(2) for number in range(65_536)}
+    assert scene.client.pending == len(crowd) + 6

@@ -25,6 +25,7 @@ from dot_proto import (
     State,
 )
 from dot_proto._edns import for_queries, splice
+from dot_proto._keepalive import StatedTimeout
 from dot_proto._matching import Exchange, Outstanding
 from dot_proto._message import walk
 from dot_proto._state import Step
@@ -117,6 +118,17 @@ class IgnoresKeepalive(Client):
         return self.configuration.idle_timeout
 
 
+class IgnoresWhatALateAnswerSays(Client):
+    """FR-64."""
+
+    def _discard_late(self, query, message, events):
+        stated, count = self._stated, len(events)
+        self._stated = StatedTimeout()
+        super()._discard_late(query, message, events)
+        self._stated = stated
+        del events[count + 1 :]
+
+
 class BelievesAnyKeepalive(Client):
     def __init__(self, policy, configuration, *, entropy):
         super().__init__(policy, replace(configuration, max_idle_timeout=1e6), entropy=entropy)
@@ -176,17 +188,21 @@ class ChangesTheIdOfASignedQuery(Client):
     """FR-61."""
 
     def _prepared(self, message):
-        return (*super()._prepared(message)[:-1], -1)
+        prepared = super()._prepared(message)
+        prepared.own_id = -1
+        return prepared
 
 
 class PadsASignedQuery(Client):
     """FR-61."""
 
     def _prepared(self, message):
-        question_end, _, has_keepalive, own_id = super()._prepared(message)
-        unsigned = message[:11] + b"\1" + message[12 : question_end + 11]
-        padded = splice(unsigned, walk(unsigned), for_queries(keepalive=False, padding_block=128))
-        return question_end, (padded if own_id >= 0 else message)[2:], has_keepalive, own_id
+        prepared = super()._prepared(message)
+        if prepared.own_id >= 0:
+            unsigned = message[:11] + b"\1" + message[12 : prepared.question_end + 11]
+            added = for_queries(keepalive=False, padding_block=128)
+            prepared.behind_id = splice(unsigned, walk(unsigned), added)[2:]
+        return prepared
 
 
 class GivesAnIdTwice(Client):

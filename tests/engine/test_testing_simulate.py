@@ -30,6 +30,7 @@ from dot_proto import (
     make_query,
 )
 from dot_proto._matching import Outstanding
+from dot_proto._state import Step
 from dot_proto.testing import simulate as command
 from dot_proto.testing._simulation.hostile_peers import HostileHost, HostileServer
 from dot_proto.testing._simulation.network import (
@@ -211,7 +212,7 @@ def plant_restless_timer(patch):
 def plant_id_used_twice(patch):
     """The id of a query given up is drawn again before its answer came."""
 
-    def add(self, query, own_id):
+    def add(self, query):
         wire_id = self._draw_id()
         while wire_id in self.pending:
             wire_id = (wire_id + 1) % 65_536
@@ -258,6 +259,22 @@ def plant_everybody_is_trusted(patch):
     """The verdict accepts whoever answers."""
     honest = dot_proto.client.judge
     patch.setattr(dot_proto.client, "judge", lambda *each: replace(honest(*each), accepted=True))
+
+
+def plant_changed_id(patch):
+    """FR-61: a query signed by SIG(0) gets an id of ours."""
+    patch.setattr(Outstanding, "add_under", lambda self, query, wire_id: self.add(query))
+
+
+def plant_endless_keys(patch):
+    """KEY-1: any number of queries is taken."""
+    patch.setattr(ClientConnection, "_has_asked_all", lambda self: False)
+    honest = ClientConnection._drain
+    patch.setattr(
+        ClientConnection,
+        "_drain",
+        lambda self, step, deadline: step is Step.KEY_LIMIT or honest(self, step, deadline),
+    )
 
 
 def plant_growing_buffer(patch):
@@ -368,16 +385,18 @@ def plant_damaged_records(patch):
 
 def plant_dropped_options(patch):
     """A client drops the caller's own EDNS options where it adds its own."""
-    honest = dot_proto.client.splice
+    honest = dot_proto._preparation.splice
 
     def splice(message, layout, added):
         layout.options = []
         return honest(message, layout, added)
 
-    patch.setattr(dot_proto.client, "splice", splice)
+    patch.setattr(dot_proto._preparation, "splice", splice)
 
 
 PLANTS = {
+    plant_changed_id: "signed, leaves as",
+    plant_endless_keys: "a query is refused|capacity is|it stays open with worn keys",
     plant_damaged_records: "is sent as",
     plant_dropped_options: "leaves as",
     plant_swapped_answers: "gets what answers query at",

@@ -266,6 +266,7 @@ class CheckedClient(CheckedConnection):
         is_abandoned = asked is not None and asked.handle in self._abandoned
         if event.reason is DiscardReason.LATE and asked is not None:
             scheduler.require(is_abandoned and event.query == asked.handle, "{}: late, for {}", self.name, asked)
+            self._read_statement(asked, event.message)
             if not asked.multiple or rcode(event.message):
                 del self._abandoned[asked.handle]
                 self._free(asked)
