@@ -46,7 +46,7 @@ BATCH_TIME: Final = 0.002
 "Seconds after which what is ready is sent all the same; sending costs a hundredth of that."
 
 Handler = Callable[[bytes, Peer], bytes | None]
-"From a query's octets to its response's; ``None`` leaves it unanswered.  Ids, padding and OPT are seen to."
+"From a query's octets to its response's; ``None`` leaves it unanswered.  See ``ServerConnection.send_response``."
 
 
 def serve(
