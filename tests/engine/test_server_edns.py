@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dot_proto import MessageDiscarded, MessageError, QueryReceived, QueryRejected, ServerConnection, make_query
+from dot_proto import (
+    MessageDiscarded,
+    MessageError,
+    QueryReceived,
+    QueryRejected,
+    ServerConfiguration,
+    ServerConnection,
+    make_query,
+)
 from dot_proto._message import oddity, walk
 from dot_proto._plain import opt_offset
 from support.messages import (
@@ -441,6 +449,17 @@ def test_a_duration_that_is_over_is_none_at_all():
     server.clock.advance(4)
     server.answer(handle, response_to(ASKING))
     assert options_of(server.sent()[0]) == {KEEPALIVE: GO}
+
+
+def test_a_close_before_the_handshake_is_over():
+    """FR-65: what is left then does not matter: the client should go."""
+    connection = ServerConnection(ServerConfiguration(max_duration=60))
+    [event] = connection.receive_data(stream_of([ASKING]), now=NOW)
+    connection.close(now=NOW)
+    connection.begin(now=NOW)
+    connection.send_response(event.query, response_to(ASKING), now=NOW + 1)
+    [sent] = unframed(connection.data_to_send())
+    assert options_of(sent) == {KEEPALIVE: GO}
 
 
 # Odd options of a query, FR-73.
