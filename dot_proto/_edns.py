@@ -80,7 +80,7 @@ class Additions:
     leaves those that are there.  Make them by :func:`additions`, once for a connection and not once for a message.
     """
 
-    __slots__ = ("_rdata", "codes", "flags", "options", "padding_block", "replaced", "start")
+    __slots__ = ("codes", "flags", "options", "padding_block", "ready", "replaced", "start")
 
     def __init__(
         self,
@@ -101,7 +101,8 @@ class Additions:
             codes.append(OPTION_PADDING)
         self.codes: Final = dropped.union(codes)
         "The codes of options that do not stay."
-        self._rdata: dict[int, bytes] = {}
+        self.ready: Final[dict[int, bytes]] = {}
+        "What :meth:`end` has returned, by size."
 
     def octets(self, size: int) -> bytes:
         """The options that a message of ``size`` octets gets, its own OPT counted; what does not fit is left out."""
@@ -118,15 +119,13 @@ class Additions:
     def end(self, size: int) -> bytes:
         """Flags, if they are ours, RDLENGTH and options of an OPT that has no others, for ``size`` octets up to there.
 
-        Kept once made, since few sizes occur (benchmarks/engine.py, row "send a query").
+        Look into :attr:`ready` first: few sizes occur (benchmarks/engine.py, row "client sends, OPT").
         """
-        ready = self._rdata.get(size)
-        if ready is None:
-            if len(self._rdata) >= _MAX_SIZES:
-                self._rdata.clear()
-            data = self.octets(size)
-            ready = self._rdata[size] = self.flags + _HALF.pack(len(data)) + data
-        return ready
+        if len(self.ready) >= _MAX_SIZES:
+            self.ready.clear()
+        data = self.octets(size)
+        made = self.ready[size] = self.flags + _HALF.pack(len(data)) + data
+        return made
 
 
 _MAX_SIZES: Final = 512
@@ -159,7 +158,7 @@ _NEIGHBOURS: Final = frozenset({OPTION_KEEPALIVE, OPTION_PADDING, *range(OPTION_
 "What another server's options say about its own connection with whoever asked it."
 
 _ONLY_IF_ASKED: Final = frozenset({OPTION_NSID, OPTION_ECS, OPTION_COOKIE})
-"What no server may send unasked (RFC 5001, section 2.2; RFC 7871, section 7.2.1; RFC 7873, section 5.2)."
+"What no server may send unasked (RFC 5001, section 2.2; RFC 7871; RFC 7873)."
 
 _CLIENT_COOKIE: Final = 8
 "Octets of the client's part of a cookie (RFC 7873, section 4)."
@@ -222,10 +221,10 @@ def splice_plain(message: bytes, opt: int, added: Additions) -> bytes | None:
     """
     end = len(message)
     if end == opt + 11:
-        return message[2 : added.replaced] + added.end(end)
+        return message[2 : added.replaced] + (added.ready.get(end) or added.end(end))
     if end == opt <= MAX_MESSAGE - 11:
-        additionals = (message[10] << 8 | message[11]) + 1
-        return message[2:10] + _HALF.pack(additionals) + message[12:] + added.start + added.end(end + 11)
+        head = message[2:10] + _additionals(message, 1) + message[12:] + added.start
+        return head + (added.ready.get(end + 11) or added.end(end + 11))
     return None
 
 

@@ -157,7 +157,7 @@ def walk(message: bytes) -> Layout:
     try:
         _walk(message, layout)
     except MessageError as error:
-        layout.problem = str(error)
+        layout.problem = layout.problem or str(error)
     return layout
 
 
@@ -216,7 +216,15 @@ def oddity(message: bytes, layout: Layout) -> str | None:
 
 
 def _walk(message: bytes, layout: Layout) -> None:
-    offset = layout.question_end = question_end(message)
+    questions = message[4] << 8 | message[5]
+    if questions > 1:
+        # OPT is looked for all the same: whoever sends one gets one back (RFC 6891, section 6.1.1).
+        layout.problem = f"{questions} questions in one message (RFC 9619)"
+        offset = HEADER.size
+        for _ in range(questions):
+            offset = skip_name(message, offset) + 4
+    else:
+        offset = layout.question_end = question_end(message)
     answers, authorities, additionals = struct.unpack_from("!HHH", message, 6)
     body = answers + authorities
     last = body + additionals

@@ -84,7 +84,9 @@ class ServerConfiguration:
     """How a server behaves on one connection."""
 
     idle_timeout: float = 10.0
-    "Seconds without a whole query, and without anything outstanding, that a client is told it may stay."
+    """Seconds without a whole query, and without anything outstanding, that a client is told it may stay.
+
+    It is told less where less is left of :attr:`max_duration`."""
 
     idle_grace: float = 2.0
     "Seconds added before the server itself closes, so that the client closes first (RFC 7828, section 3.3.2)."
@@ -112,7 +114,7 @@ class ServerConfiguration:
     "Messages in a row that are no queries; one more ends the connection."
 
     padding_block: int | None = RESPONSE_BLOCK
-    "Octets: responses to padded queries are padded to a multiple of this; ``None``: not padded."
+    "Octets: responses to padded queries are padded to a multiple of this; ``None``: not padded, by handlers neither."
 
     opcodes: frozenset[int] = frozenset({QUERY, NOTIFY, UPDATE})
     "Opcodes that reach the caller; the engine answers NOTIMP to all others (RFC 1035, section 4.1.1)."

@@ -58,40 +58,40 @@ class _Query:
         self.message = message
         self.kind = kind
 
-    @classmethod
-    def of(cls, message: bytes, layout: Layout) -> _Query:
-        """An option counts here also where it is odd: the error says no less than another answer would."""
-        kind = message[3] & _CD
-        if layout.opt is not None:
-            kind |= _HAS_OPT | message[layout.opt[0] + 7] >> 6 & _WANTS_DNSSEC
-            kind |= _IS_PADDED * bool(layout.values(_PADDING))
-            kind |= _WANTS_KEEPALIVE * bool(layout.values(_KEEPALIVE))
-        return cls(message, kind)
 
-    @classmethod
-    def of_plain(cls, message: bytes) -> _Query | None:
-        """The same without :func:`walk`, for a query to which there is nothing to object."""
-        opt, end = plain_question_end(message), len(message)
-        if opt == end:
-            return cls(message, message[3] & _CD)
-        if not opt or message[opt + 6]:  # EDNS version
-            return None
-        kind, padded, keepalive = message[3] & _CD | _HAS_OPT, 0, 0
-        if message[opt + 7] & 0x80:
-            kind |= _WANTS_DNSSEC
-        offset = opt + 11
-        while offset + 4 <= end:
-            code, length = _OPTION.unpack_from(message, offset)
-            offset += 4 + length
-            if code == _PADDING:
-                if padded:
-                    return None
-                padded = _IS_PADDED
-            elif code == _KEEPALIVE:
-                if length:
-                    return None
-                keepalive = _WANTS_KEEPALIVE
-        return cls(message, kind | padded | keepalive) if offset == end else None
+def _query(message: bytes, layout: Layout) -> _Query:
+    """An option counts here also where it is odd: the error says no less than another answer would."""
+    kind = message[3] & _CD
+    if layout.opt is not None:
+        kind |= _HAS_OPT | message[layout.opt[0] + 7] >> 6 & _WANTS_DNSSEC
+        kind |= _IS_PADDED * bool(layout.values(_PADDING))
+        kind |= _WANTS_KEEPALIVE * bool(layout.values(_KEEPALIVE))
+    return _Query(message, kind)
+
+
+def _plain_query(message: bytes) -> _Query | None:
+    """The same without :func:`walk`, for a query to which there is nothing to object."""
+    opt, end = plain_question_end(message), len(message)
+    if opt == end:
+        return _Query(message, message[3] & _CD)
+    if not opt or message[opt + 6]:  # EDNS version
+        return None
+    kind = message[3] & _CD | _HAS_OPT
+    if message[opt + 7] & 0x80:
+        kind |= _WANTS_DNSSEC
+    offset = opt + 11
+    while offset + 4 <= end:
+        code, length = _OPTION.unpack_from(message, offset)
+        offset += 4 + length
+        if code == _PADDING:
+            if kind & _IS_PADDED:
+                return None
+            kind |= _IS_PADDED
+        elif code == _KEEPALIVE:
+            if length:
+                return None
+            kind |= _WANTS_KEEPALIVE
+    return _Query(message, kind) if offset == end else None
 
 
 class ServerConnection(Connection):
@@ -307,17 +307,17 @@ class ServerConnection(Connection):
         if self._next_handle == configuration.max_queries:
             self._go_away(now)
         is_welcome = message[2] >> 3 in configuration.opcodes and len(queries) < configuration.hard_outstanding
-        query = _Query.of_plain(message) if is_welcome else None
+        query = _plain_query(message) if is_welcome else None
         if query is None:
             layout = _message.walk(message)
             rcode, explanation = self._refusal(message, layout)
             if explanation:
-                self._send(_Query.of(message, layout), _error(message, layout, rcode), now)
+                self._send(_query(message, layout), _error(message, layout, rcode), now)
                 events.append(QueryRejected(message, rcode, explanation))
                 if not queries:
                     self._after_fate(now, events)
                 return
-            query = _Query.of(message, layout)
+            query = _query(message, layout)
         if not queries:
             self._timers.stop(Slot.IDLE)  # it runs only while nothing is outstanding
         queries[handle] = query

@@ -95,7 +95,8 @@ class Arrival:
 
 
 AsyncHandler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
-"From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered."
+"""From a query's octets to its response's, at once or awaited; ``None`` leaves it unanswered.  See
+``ServerConnection.send_response``."""
 
 
 class _HandlerOf(Protocol):

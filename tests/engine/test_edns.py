@@ -523,4 +523,4 @@ def test_what_is_kept_ready_is_bounded():
     added = Additions(((KEEPALIVE, b""),), QUERY_BLOCK)
     for size in range(12, 2000):
         assert added.end(size) == added.end(size)
-        assert len(added._rdata) <= 512
+        assert len(added.ready) <= 512

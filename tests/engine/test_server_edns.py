@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dot_proto import MessageDiscarded, MessageError, QueryReceived, QueryRejected, ServerConnection, make_query
+from dot_proto import (
+    MessageDiscarded,
+    MessageError,
+    QueryReceived,
+    QueryRejected,
+    ServerConfiguration,
+    ServerConnection,
+    make_query,
+)
 from dot_proto._message import oddity, walk
 from dot_proto._plain import opt_offset
 from support.messages import (
@@ -443,6 +451,17 @@ def test_a_duration_that_is_over_is_none_at_all():
     assert options_of(server.sent()[0]) == {KEEPALIVE: GO}
 
 
+def test_a_close_before_the_handshake_is_over():
+    """FR-65: what is left then does not matter: the client should go."""
+    connection = ServerConnection(ServerConfiguration(max_duration=60))
+    [event] = connection.receive_data(stream_of([ASKING]), now=NOW)
+    connection.close(now=NOW)
+    connection.begin(now=NOW)
+    connection.send_response(event.query, response_to(ASKING), now=NOW + 1)
+    [sent] = unframed(connection.data_to_send())
+    assert options_of(sent) == {KEEPALIVE: GO}
+
+
 # Odd options of a query, FR-73.
 
 ODD = {
@@ -481,3 +500,44 @@ def test_an_odd_option_of_another_servers(odd, query):
     """FR-73: it is replaced or goes, and is no reason to leave the client without its answer."""
     sent = Server().exchange(query, additionals=[opt(odd, ERROR)])
     assert sent == Server().exchange(query, additionals=[opt(ERROR)])
+
+
+UNREADABLE = {
+    "two questions": message(QUESTION * 2, additionals=[opt(option(PADDING), option(KEEPALIVE), flags=DO)]),
+    "octets behind": message(QUESTION, additionals=[opt(option(PADDING), option(KEEPALIVE), flags=DO)]) + b"\0",
+    "second OPT": message(QUESTION, additionals=[opt(option(PADDING), option(KEEPALIVE), flags=DO), opt()]),
+    "a record behind that is cut": message(
+        QUESTION, additionals=[opt(option(PADDING), option(KEEPALIVE), flags=DO), record()]
+    )[:-1],
+}
+
+
+@pytest.mark.parametrize("query", UNREADABLE)
+def test_a_malformed_query_with_edns_gets_edns_back(query):
+    """FR-62: as far as OPT can be found (RFC 6891, section 6.1.1; RFC 9619)."""
+    octets = UNREADABLE[query]
+    if query == "two questions":
+        octets = octets[:5] + b"\2" + octets[6:]
+    server = Server()
+    (event,) = server.receive(octets)
+    assert event.rcode == 1
+    (sent,) = server.sent()
+    assert len(sent) == 468
+    assert options_of(sent)[KEEPALIVE] == TEN_SECONDS
+    assert dns.message.from_wire(sent).ednsflags == DO
+
+
+def test_two_questions_and_nothing_behind_them():
+    """RFC 9619: also where the second is cut."""
+    for cut in range(1, len(QUESTION) + 1):
+        octets = message(QUESTION * 2)
+        (event,) = Server().receive(octets[:5] + b"\2" + octets[6 : len(octets) - cut])
+        assert (event.rcode, event.explanation) == (1, "2 questions in one message (RFC 9619)")
+
+
+def test_the_size_that_a_client_takes_by_udp_does_not_matter():
+    """EDN-3: a longer response is sent whole, and TC is not set (RFC 6891, section 6.2.3)."""
+    query = message(QUESTION, additionals=[opt(size=512)])
+    sent = Server().exchange(query, record(data=bytes(3000)))
+    assert len(sent) > 3000
+    assert not sent[2] & 2

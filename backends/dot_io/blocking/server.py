@@ -54,7 +54,7 @@ MAX_WORKERS: Final = 10_000
 "Threads; a number beyond is a mistake."
 
 Handler = Callable[[bytes, Peer], bytes | None]
-"From a query's octets to its response's; ``None`` leaves it unanswered.  Ids, padding and OPT are seen to."
+"From a query's octets to its response's; ``None`` leaves it unanswered.  See ``ServerConnection.send_response``."
 
 
 def serve(
