@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from .._event import event
+from .._state import Cause
 from ..authentication import Verdict
 from ..events import Event
 from .upstream import Upstream
@@ -64,6 +65,8 @@ class Attempt:
     "Where."
     explanation: str
     "Why no answer came."
+    cause: Cause | None = None
+    "What ended the connection, where it has ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ class QueryFailed(Event):
     "What :meth:`StubResolver.send_query` returned."
     reason: FailureReason
     "Why."
+    safe_to_resend: bool
+    "Whether it may be asked again without doing anything twice (RFC 7766, section 6.2.4)."
     attempts: tuple[Attempt, ...]
     "Where it was sent, and what became of it; at most three."
     upstreams: tuple[UpstreamReport, ...]

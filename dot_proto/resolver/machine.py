@@ -186,16 +186,18 @@ class StubResolver:
             self._connections.opened(found, engine)
         return self._settled(now)
 
-    def receive_events(self, connection: int, events: Iterable[Event], *, now: float) -> list[Event]:
+    def receive_events(self, connection: int, events: Sequence[Event], *, now: float) -> list[Event]:
         """What a verb of a connection's session has returned."""
         found = self._connections.by_number.get(connection)
         if found is not None:
-            lost: list[ResolverQuery] = []
+            end, lost = _end_in(events), list[ResolverQuery]()
             for event in events:
                 if isinstance(event, ResponseReceived):
                     self._received(found, event, now)
+                elif isinstance(event, QueryLost):
+                    self._lost(found, event, end, lost, now)
                 else:
-                    self._take_in(found, event, lost, now)
+                    self._take_in(found, event, now)
             self._waiting.put_back(lost)
         return self._settled(now)
 
@@ -280,7 +282,7 @@ class StubResolver:
         del self._queries[query.handle]
         self._undelivered.append(answered)
 
-    def _take_in(self, connection: UpstreamConnection, event: Event, lost: list[ResolverQuery], now: float) -> None:
+    def _take_in(self, connection: UpstreamConnection, event: Event, now: float) -> None:
         record = connection.record
         if isinstance(event, QueryTimedOut):
             expired = connection.placed.pop(event.query)
@@ -288,10 +290,6 @@ class StubResolver:
             if connection.is_authenticated:  # else it has never left
                 self._note_attempt(expired, connection, f"no answer within {event.elapsed:.1f} s")
             self._fail(expired, FailureReason.TIMED_OUT)
-        elif isinstance(event, QueryLost):
-            query = connection.placed.pop(event.query, None)
-            if query is not None:  # it may be the probe
-                self._lost(query, connection, event, lost, now)
         elif isinstance(event, PeerAuthenticated):
             self._connections.authenticated(connection, now=now)
         elif isinstance(event, PeerRefused):
@@ -303,32 +301,36 @@ class StubResolver:
 
     def _lost(
         self,
-        query: ResolverQuery,
         connection: UpstreamConnection,
         event: QueryLost,
+        end: ConnectionClosed | None,
         lost: list[ResolverQuery],
         now: float,
     ) -> None:
+        query = connection.placed.pop(event.query, None)
+        if query is None:
+            return  # it was the probe, or it is asked elsewhere already
         if not event.was_sent:
             query.sends -= 1
             lost.append(query)
             return
+        assert end is not None, "queries are lost at a connection's end alone"
         connection.record.lost += 1
-        self._note_attempt(query, connection, "the connection ended before the answer came")
+        self._note_attempt(query, connection, _words(end), end.cause)
         if self._is_closing:
-            self._fail(query, FailureReason.CLOSED)
+            self._fail(query, FailureReason.CLOSED, safe_to_resend=event.safe_to_resend)
         elif event.safe_to_resend and query.sends < MAX_SENDS and query.deadline > now:
             query.avoided = connection.record
             lost.append(query)
         else:
-            self._fail(query, FailureReason.LOST)
+            self._fail(query, FailureReason.LOST, safe_to_resend=event.safe_to_resend)
 
     def _ended(self, connection: UpstreamConnection, event: ConnectionClosed, now: float) -> None:
         """A connection has ended.  Its queries have been reported before."""
         record, number = connection.record, connection.number
         if number not in self._connections.by_number:
             return  # refused: that has been dealt with
-        text = event.cause.value if event.error is None else str(event.error)
+        text = _words(event)
         if not connection.is_authenticated:
             self._connections.failed(connection, UpstreamFailure(Phase.TLS, connection.address, text), now=now)
             return
@@ -348,17 +350,19 @@ class StubResolver:
         self._waiting.add(query)
         return True
 
-    def _note_attempt(self, query: ResolverQuery, connection: UpstreamConnection, explanation: str) -> None:
-        query.attempts += (Attempt(connection.record.upstream, connection.address, explanation),)
+    def _note_attempt(
+        self, query: ResolverQuery, connection: UpstreamConnection, explanation: str, cause: Cause | None = None
+    ) -> None:
+        query.attempts += (Attempt(connection.record.upstream, connection.address, explanation, cause),)
 
-    def _fail(self, query: ResolverQuery, reason: FailureReason) -> None:
+    def _fail(self, query: ResolverQuery, reason: FailureReason, *, safe_to_resend: bool = True) -> None:
         """No answer, but for one whose RCODE has asked for another upstream: that one is better than none."""
         del self._queries[query.handle]
         if query.first_answer is not None:
             self._undelivered.append(query.first_answer)
             return
         reports = tuple(record.report() for record in self._records)
-        self._undelivered.append(QueryFailed(query.handle, reason, query.attempts, reports))
+        self._undelivered.append(QueryFailed(query.handle, reason, safe_to_resend, query.attempts, reports))
 
     # Where a query goes.
 
@@ -434,6 +438,24 @@ class StubResolver:
         events, self._undelivered = self._undelivered, []
         return events
 
+
+def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:
+    """The connection's end, which comes last where it comes; it says why the queries before it were lost."""
+    last = events[-1] if events else None
+    return last if isinstance(last, ConnectionClosed) else None
+
+
+def _words(end: ConnectionClosed) -> str:
+    return _ENDS.get(end.cause, end.cause.value) if end.error is None else str(end.error)
+
+
+_ENDS: Final = {
+    Cause.PEER_CLOSED: "the server closed the connection",
+    Cause.PEER_SILENT: "the server has fallen silent",
+    Cause.CLOSE_TIMEOUT: "the connection was given up",
+    Cause.EXHAUSTED: "the server has left too many queries unanswered",
+}
+"For people: ends without anybody's fault, before an answer."
 
 _PEERS_DOING: Final = frozenset({Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.PEER_SILENT, Cause.TRANSPORT_FAILED})
 "Ends that are the server's or the network's; the others are this side's, or were agreed on."

@@ -6,6 +6,7 @@ import pytest
 
 from dot_proto import (
     AuthenticationPolicy,
+    Cause,
     ClientConfiguration,
     Evidence,
     LocalProtocolError,
@@ -597,7 +598,9 @@ def test_a_name_that_ends_connections_is_sent_three_times():
             scene.answer(number + 1, "other.test")
     failure = scene.failures()[poison]
     assert failure.reason is FailureReason.LOST
-    assert [attempt.explanation for attempt in failure.attempts] == ["the connection ended before the answer came"] * 3
+    assert [attempt.explanation for attempt in failure.attempts] == ["the server closed the connection"] * 3
+    assert [attempt.cause for attempt in failure.attempts] == [Cause.PEER_CLOSED] * 3
+    assert failure.safe_to_resend
     assert len(scene.dialled()) == 3
     assert scene.resolver.statistics()[0].lost == 3
 
@@ -612,7 +615,7 @@ def test_an_update_is_not_sent_twice():
     query = scene.resolver.send_query(bytes(update), now=scene.now)
     scene.drain()
     scene.end(0)
-    assert scene.failures()[query].reason is FailureReason.LOST
+    assert (scene.failures()[query].reason, scene.failures()[query].safe_to_resend) == (FailureReason.LOST, False)
     assert scene.dialled() == [FIRST]
 
 
