@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Self
 
-from dot_proto import DoTError, Event, LocalProtocolError
+from dot_proto import DoTError, LocalProtocolError
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import FindAddresses, OpenConnection
 from dot_proto.resolver.upstream import Upstream
@@ -107,7 +107,7 @@ class Resolver(ResolverBase):
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
         check_timeout(timeout)
-        loop = self._running_loop()
+        self._running_loop()
         self._machine.close(now=self._now(), timeout=timeout)
         self._do()
         try:
