@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from dot_proto import Cause, ConnectionClosed, DoTError, Event, LocalProtocolError
+from dot_proto import (
+    AuthenticationPolicy,
+    Cause,
+    ConnectionClosed,
+    DoTError,
+    Event,
+    LocalProtocolError,
+    PeerAuthenticated,
+)
 from dot_proto.query import not_octets
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import (
@@ -34,9 +43,11 @@ from dot_proto.resolver.machine import StubResolver
 from dot_proto.resolver.upstream import Upstream
 
 from ._address import check_timeout
+from ._attempt import Attempt
 from ._fork import forgets_after_fork
 from ._stays import StaysInProcess
-from .errors import ConnectionLostError, Failure, HandshakeError, NoUpstreamError, QueryTimeoutError
+from ._transport import give_up_unacknowledged
+from .errors import AuthenticationError, ConnectionLostError, HandshakeError, NoUpstreamError, QueryTimeoutError
 from .tls import ClientContext, TLSClient
 
 log = logging.getLogger("dot_io")
@@ -46,6 +57,9 @@ Fate = QueryAnswered | QueryFailed
 
 Waiter = Callable[[Fate], None]
 "What is told a query's fate."
+
+MAX_KEPT: Final = 256
+"Addresses of which it is kept how they were authenticated; then all is forgotten, sessions too."
 
 HANDSHAKE_GRACE: Final = 1.0
 "Seconds that a session waits longer for its handshake than the machine does, which decides."
@@ -67,7 +81,11 @@ class ResolverBase(StaysInProcess, ABC):
             )
         self._machine = StubResolver(upstreams, configuration, entropy=os.urandom)
         self._share_records = share_records
-        self._contexts: dict[Upstream, ClientContext] = {}
+        self._contexts: dict[tuple[Upstream, AuthenticationPolicy], ClientContext] = {}
+        self._attempts: dict[tuple[Upstream, str], Attempt] = {}
+        "By address: of the handshake that is under way, or of the last one, if it has authenticated the server."
+        self._proven: set[tuple[Upstream, str]] = set()
+        "The addresses where it has."
         self._waiters: dict[int, Waiter] = {}
         self._has_closed = False
         forgets_after_fork(self)
@@ -94,7 +112,7 @@ class ResolverBase(StaysInProcess, ABC):
         Queries that wait here are the parent's too, and nobody in this process waits for them.
         """
         self._machine = StubResolver(self.upstreams, self._machine.configuration, entropy=os.urandom)
-        self._contexts.clear()
+        self._forget_sessions()
         self._waiters.clear()
 
     # For the backends.
@@ -123,23 +141,41 @@ class ResolverBase(StaysInProcess, ABC):
     def _keep_timer(self, due: float | None) -> None:
         """Call :meth:`_ring` at this time."""
 
-    def _new_session(self, action: OpenConnection) -> TLSClient:
+    def _new_session(self, action: OpenConnection, sock: socket.socket) -> TLSClient:
         """The session of a TCP connection that has come up."""
-        context = self._contexts.get(action.upstream)
-        if context is None:
-            context = self._contexts[action.upstream] = ClientContext(action.upstream.policy)
-        if action.learnt_anchor is not None:
-            context = context.with_learnt_anchor(action.learnt_anchor)
         configuration = self._machine.configuration
+        # The longest silence that the machine bears: no packet needs to be sent again after that.
+        give_up_unacknowledged(sock, 2 * configuration.patience + configuration.probe_timeout)
+        attempt = self._attempt(action)
         return TLSClient(
-            context,
+            attempt.context,
             configuration.connection,
             server=(action.address, action.upstream.port),
             entropy=os.urandom,
             now=self._now(),
             handshake_timeout=configuration.open_timeout + HANDSHAKE_GRACE,
             share_records=self._share_records,
+            tried=attempt.tried,
         )
+
+    def _attempt(self, action: OpenConnection) -> Attempt:
+        where = action.upstream, action.address
+        attempt = self._attempts.get(where)
+        if attempt is None:
+            if len(self._attempts) >= MAX_KEPT:
+                self._forget_sessions()
+            key = action.upstream, action.upstream.policy_for(action.address)
+            context = self._contexts.get(key)
+            if context is None:
+                context = self._contexts[key] = ClientContext(key[1])
+            attempt = self._attempts[where] = Attempt.first(context)
+        return attempt
+
+    def _forget_sessions(self) -> None:
+        """Sessions to resume are in the contexts, and so is what was learnt of issuers."""
+        self._contexts.clear()
+        self._attempts.clear()
+        self._proven.clear()
 
     def _opened(self, action: OpenConnection, session: TLSClient) -> None:
         """TCP is up."""
@@ -151,16 +187,36 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _process(self, action: OpenConnection, session: TLSClient, events: list[Event]) -> None:
         """What a verb of a session has returned."""
-        number, machine = action.connection, self._machine
+        where, machine = (action.upstream, action.address), self._machine
         for event in events:
-            if isinstance(event, ConnectionClosed) and _is_for_want_of_a_full_handshake(event, session):
-                # Some servers end a handshake in which a session is offered, instead of falling back to a full one.
-                context = self._contexts[action.upstream]
-                if context.sessions is not None:
-                    context.sessions.forget_server(context, (action.address, action.upstream.port))
-                self._take(machine.connection_failed(number, str(event.error), now=self._now(), may_retry=True))
-                return
-        self._take(machine.receive_events(number, events, now=self._now()))
+            if isinstance(event, PeerAuthenticated):
+                # Where a name was tried in vain, it is tried again next time.
+                if session.was_tried:
+                    self._attempts.pop(where, None)
+                else:
+                    self._proven.add(where)
+            elif isinstance(event, ConnectionClosed) and isinstance(event.error, HandshakeError):
+                event.error.session_was_offered = session.offers_session
+                if self._has_another(where, event.error):
+                    text = str(event.error)
+                    self._take(machine.connection_failed(action.connection, text, now=self._now(), may_retry=True))
+                    return
+        self._take(machine.receive_events(action.connection, events, now=self._now()))
+
+    def _has_another(self, where: tuple[Upstream, str], error: HandshakeError) -> bool:
+        """Whether another handshake is to follow one that has failed; if so, it is prepared."""
+        upstream, address = where
+        attempt = self._attempts.pop(where, None)
+        was_proven = where in self._proven
+        self._proven.discard(where)
+        if attempt is None:
+            return False  # the network has changed meanwhile
+        try:
+            self._attempts[where] = attempt.after(error, (address, upstream.port))
+        except HandshakeError:
+            # What was right before may be wrong since: an issuer has a new certificate for its key. Then we begin anew.
+            return was_proven and isinstance(error, AuthenticationError)
+        return True
 
     def _ask(self, message: bytes, timeout: float | None, waiter: Waiter) -> int:
         if timeout is not None:
@@ -217,7 +273,7 @@ class ResolverBase(StaysInProcess, ABC):
             case FindAddresses():
                 self._find(action)
             case ForgetSessions():
-                self._contexts.clear()
+                self._forget_sessions()
 
 
 def response(fate: Fate) -> bytes:
@@ -245,12 +301,3 @@ _FAILURES: Final = {
     FailureReason.CLOSED: "the resolver was closed before the answer came",
 }
 "For people."
-
-
-def _is_for_want_of_a_full_handshake(event: ConnectionClosed, session: TLSClient) -> bool:
-    error = event.error
-    return (
-        session.offers_session
-        and isinstance(error, HandshakeError)
-        and error.failure not in (Failure.TIMED_OUT, Failure.REFUSED)
-    )

@@ -17,14 +17,14 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ..authentication import Reason, Verdict
+from ..authentication import Verdict
 from ..client import ClientConnection
 from ..events import Event
 from ..query import make_query
 from ._health import Sign
 from ._race import Race, in_order
 from ._records import ResolverQuery, UpstreamConnection, UpstreamRecord
-from .configuration import ResolverConfiguration
+from .configuration import MAX_RETRIES, ResolverConfiguration
 from .events import (
     AbandonConnection,
     Action,
@@ -73,7 +73,7 @@ class Connections:
             return
         race.lookup_until = now + self._configuration.open_timeout
         self.ring_at(race.lookup_until)
-        self.actions.append(FindAddresses(record.upstream, record.upstream.host))
+        self.actions.append(FindAddresses(record.upstream))
 
     def addresses_found(self, record: UpstreamRecord, addresses: Sequence[str], ttl: float, *, now: float) -> None:
         """A lookup is over.  Where it has failed, the addresses of before are good enough: TLS will tell."""
@@ -87,7 +87,7 @@ class Connections:
         if record.addresses:
             self._line_up(record, race, now=now)
         else:
-            text = f"no address was found for {record.upstream.host}"
+            text = "no address was found for its name"
             self._lost_race(record, UpstreamFailure(Phase.LOOKUP, None, text), refused=False, now=now)
 
     def opened(self, connection: UpstreamConnection, engine: ClientConnection) -> None:
@@ -120,19 +120,9 @@ class Connections:
         self._try_again_or_note(connection, failure, refused=False, may_retry=may_retry, now=now)
 
     def refused(self, connection: UpstreamConnection, verdict: Verdict, *, now: float) -> None:
-        """A server was not authenticated, or has shown the certificate of a pinned issuer."""
-        record, may_retry = connection.record, False
-        if connection.used_anchor is None:
-            if verdict.reason is Reason.ANCHOR_LEARNT:
-                record.anchor, may_retry = verdict.anchor, True
-        else:
-            assert record.race is not None, "what is being opened takes part in a race"
-            # Where it was learnt in an earlier opening, the issuer may have a new certificate for its key since.
-            may_retry = connection.address not in record.race.retried
-            if record.anchor == connection.used_anchor:
-                record.anchor = None
+        """A server was not authenticated."""
         failure = UpstreamFailure(Phase.AUTHENTICATION, connection.address, verdict.explanation, verdict)
-        self._try_again_or_note(connection, failure, refused=True, may_retry=may_retry, now=now)
+        self._try_again_or_note(connection, failure, refused=True, may_retry=False, now=now)
 
     def handle_timeout(self, records: Iterable[UpstreamRecord], *, now: float) -> None:
         """Act on what has taken too long, and find out when the next thing is due."""
@@ -238,7 +228,7 @@ class Connections:
         self.by_number[number] = record.connections[number] = UpstreamConnection(number, record, address, now=now)
         race.racers.add(number)
         self.ring_at(now + self._configuration.open_timeout)
-        self.actions.append(OpenConnection(number, record.upstream, address, record.anchor))
+        self.actions.append(OpenConnection(number, record.upstream, address))
 
     def _abandon(self, connection: UpstreamConnection) -> None:
         self.drop(connection)
@@ -257,9 +247,8 @@ class Connections:
         record, address = connection.record, connection.address
         race = record.race
         assert race is not None, "what is being opened takes part in a race"
-        # At most twice: once since it is known why, and once more where an issuer's certificate is learnt anew.
-        if may_retry and race.retried.count(address) < 2:
-            race.retried.append(address)
+        if may_retry and race.retries < MAX_RETRIES:
+            race.retries += 1
             race.racers.discard(connection.number)
             self._dial(record, race, address, now=now)
         else:

@@ -36,7 +36,7 @@ def in_order(addresses: Iterable[str], last_good: str | None) -> tuple[str, ...]
 class Race:
     """The addresses still to be tried, and the connections that are being opened, by their numbers."""
 
-    __slots__ = ("failure", "lookup_until", "next_at", "racers", "remaining", "retried", "was_refused")
+    __slots__ = ("failure", "lookup_until", "next_at", "racers", "remaining", "retries", "was_refused")
 
     def __init__(self) -> None:
         self.remaining = deque[str]()
@@ -48,7 +48,7 @@ class Race:
         self.failure: UpstreamFailure | None = None
         "What to tell if all fail: a refusal, or else the last failure."
         self.was_refused = False
-        self.retried: list[str] = []
+        self.retries = 0
         "Addresses that were dialled once more, since it was known why they had failed."
 
     def note(self, failure: UpstreamFailure, *, refused: bool) -> None:

@@ -71,7 +71,6 @@ class UpstreamConnection:
         "record",
         "suspect_until",
         "unheard_since",
-        "used_anchor",
     )
 
     def __init__(self, number: int, record: UpstreamRecord, address: str, *, now: float) -> None:
@@ -79,7 +78,6 @@ class UpstreamConnection:
         self.record = record
         self.address = address
         self.opened_at = now
-        self.used_anchor = record.anchor
         self.engine: ClientConnection | None = None
         "There is one once TCP is up."
         self.placed: dict[int, ResolverQuery] = {}
@@ -128,7 +126,6 @@ class UpstreamRecord:
     __slots__ = (
         "addresses",
         "addresses_until",
-        "anchor",
         "answered",
         "connections",
         "failed",
@@ -156,8 +153,6 @@ class UpstreamRecord:
         self.addresses_until = math.inf if upstream.addresses else -math.inf
         self.last_good: str | None = None
         "The address where a server was last authenticated."
-        self.anchor: bytes | None = None
-        "The issuer's certificate, learnt from the server and held against the issuer's pin."
         self.smoothed_time: float | None = None
         self.measured_at = 0.0
         self.opened = self.failed = self.refused = self.lost = 0

@@ -15,6 +15,9 @@ MAX_UPSTREAMS: Final = 16
 MAX_ADDRESSES: Final = 16
 "Addresses of one upstream that are tried; the rest is left out."
 
+MAX_RETRIES: Final = 16
+"Handshakes of one opening that follow others at the same address, since it was known why those had failed."
+
 MAX_SENDS: Final = 3
 "Times that one query leaves at the most, each time on another connection (RFC 7766, section 6.2.4, says: retry)."
 

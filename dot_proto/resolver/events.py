@@ -162,11 +162,9 @@ class OpenConnection:
     connection: int
     "Its number; no other connection of this resolver has it."
     upstream: Upstream
-    "Whose server it is: port and policy."
+    "Whose server it is, and on which port."
     address: str
-    "An IP address, with a zone where it needs one."
-    learnt_anchor: bytes | None
-    "The certificate in DER to be used as the only trust anchor, where the issuer is known by its pin."
+    "An IP address, with a zone where it needs one.  What must be shown there: ``upstream.policy_for(address)``."
 
 
 @event
@@ -182,9 +180,7 @@ class FindAddresses:
     """Look up the addresses of an upstream's name, and report by ``addresses_found``."""
 
     upstream: Upstream
-    "Whose."
-    host: str
-    "The name."
+    "Whose; its ``bootstrap`` says whom to ask."
 
 
 @event

@@ -18,6 +18,7 @@ from typing import Final
 
 from .._connection import check_seconds
 from .._state import Cause
+from ..authentication import AuthenticationPolicy
 from ..client import ClientConnection
 from ..errors import LocalProtocolError, TooManyQueriesError
 from ..events import (
@@ -207,7 +208,8 @@ class StubResolver:
         """A connection could not be opened: there was no TCP, or the handshake failed without a word of the engine.
 
         ``explanation`` is a sentence.  ``may_retry``: the same address is worth another try at once, since it is known
-        why this one has failed (a TLS session was offered that the server did not like).
+        why this one has failed: a session was offered that the server did not want, or the handshake was to learn the
+        certificate of an issuer that is pinned.  No events of the connection are told then.
         """
         found = self._connections.by_number.get(connection)
         if found is not None:
@@ -402,7 +404,7 @@ class StubResolver:
 
     def _check(self, message: bytes, now: float) -> None:
         """Refuse now what every connection would refuse later, in the same words: one that never sends is asked."""
-        example = ClientConnection(self.upstreams[0].policy, self.configuration.connection, entropy=bytes)
+        example = ClientConnection(_ANY_POLICY, self.configuration.connection, entropy=bytes)
         example.takes_parts = False
         example.send_query(message, now=now)
 
@@ -457,6 +459,9 @@ _ENDS: Final = {
 }
 "For people: ends without anybody's fault, before an answer."
 
+_ANY_POLICY: Final = AuthenticationPolicy.opportunistic()
+"Of a connection that is never opened."
+
 _PEERS_DOING: Final = frozenset({Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.PEER_SILENT, Cause.TRANSPORT_FAILED})
 "Ends that are the server's or the network's; the others are this side's, or were agreed on."
 
@@ -478,7 +483,7 @@ def checked_upstreams(upstreams: Iterable[Upstream], configuration: ResolverConf
         raise LocalProtocolError(f"a resolver has 1 to {MAX_UPSTREAMS} upstreams, not {len(found)}")
     if len(set(found)) < len(found):
         raise LocalProtocolError("an upstream is given twice")
-    kinds = {one.policy.is_opportunistic for one in found}
+    kinds = {one.is_opportunistic for one in found}
     if len(kinds) > 1 and not configuration.allow_mixed:
         raise LocalProtocolError(
             "some upstreams are strict and some opportunistic: a query for the former would go to a server that nobody "

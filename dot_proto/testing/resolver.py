@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from ..authentication import AuthenticationPolicy
 from ..resolver.configuration import MAX_SENDS, ResolverConfiguration, Strategy
 from ..resolver.upstream import Upstream
 from ._simulation.credentials import certificate
@@ -61,15 +60,14 @@ class _Life:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         leaf = certificate(bytes(32))
-        policy = AuthenticationPolicy.strict(NAME)
         self.servers = {address: Server(scheduler, address) for address in self._addresses()}
         addresses = list(self.servers)
-        upstreams = [Upstream(addresses=(addresses[0],), policy=policy)]
+        upstreams = [Upstream(name=NAME, addresses=(addresses[0],))]
         if len(addresses) > 1:
-            upstreams.append(Upstream(addresses=tuple(addresses[1:]), policy=policy, port=8853))
+            upstreams.append(Upstream(name=NAME, addresses=tuple(addresses[1:]), port=8853))
         self._sound = scheduler.chance(0.3)
         if not self._sound and scheduler.chance(0.2):
-            upstreams[0] = Upstream(addresses=(), host="resolver.test", policy=policy)
+            upstreams[0] = Upstream(name=NAME, bootstrap="system")
         configuration = ResolverConfiguration(
             strategy=Strategy.ORDERED if self._sound else scheduler.pick(list(Strategy)),
             max_connections=scheduler.pick((1, 1, 1, 2)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from dot_proto import AuthenticationPolicy, ClientConnection, Event, Evidence, Fault, RemoteProtocolError, make_query
+from dot_proto import ClientConnection, Event, Evidence, Fault, RemoteProtocolError, make_query
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import (
     AbandonConnection,
@@ -27,8 +27,7 @@ V6 = "2001:db8::1"
 
 def upstream(*addresses: str, **fields: object) -> Upstream:
     """One of these addresses, authenticated by the name of :data:`support.scenes.STRICT`."""
-    fields.setdefault("policy", AuthenticationPolicy.strict("dot.test"))
-    return Upstream(addresses=addresses, **fields)
+    return Upstream(addresses=addresses, **{"name": "dot.test", **fields})
 
 
 class ResolverScene:
@@ -96,9 +95,7 @@ class ResolverScene:
 
     def tcp_up(self, number: int) -> None:
         action = next(a for a in self.actions if isinstance(a, OpenConnection) and a.connection == number)
-        policy = action.upstream.policy
-        if action.learnt_anchor is not None:
-            policy = AuthenticationPolicy.strict(policy.name, trust_anchors=[action.learnt_anchor])
+        policy = action.upstream.policy_for(action.address)
         engine = ClientConnection(policy, self.resolver.configuration.connection, entropy=counting(0x1000))
         self.engines[number] = engine
         self.take(self.resolver.connection_opened(number, engine, now=self.now))
@@ -168,7 +165,7 @@ class ResolverScene:
         return [action.connection for action in self.actions if isinstance(action, AbandonConnection)]
 
     def lookups(self) -> list[str]:
-        return [action.host for action in self.actions if isinstance(action, FindAddresses)]
+        return [action.upstream.name or "" for action in self.actions if isinstance(action, FindAddresses)]
 
     def forgotten(self) -> int:
         return sum(isinstance(action, ForgetSessions) for action in self.actions)

@@ -176,7 +176,7 @@ class Resolver(ResolverBase):
             self._failed(action, error)
             return
         try:
-            session = self._new_session(action)
+            session = self._new_session(action, sock)
             driver = Driver(loop, session, partial(self._process, action, session), quickack=True)
             self._drivers[number] = driver
             driver.ended.add_done_callback(lambda _: self._drivers.pop(number, None))
@@ -207,7 +207,7 @@ class Resolver(ResolverBase):
     async def _look_up(self, action: FindAddresses) -> None:
         deadline = self._now() + self._machine.configuration.open_timeout
         try:
-            found = await look_up(action.host, action.upstream.port, deadline)
+            found = await look_up(action.upstream.name or "", action.upstream.port, deadline)
         except DoTError:
             found = []
         addresses = [str(address) for _, address in found]

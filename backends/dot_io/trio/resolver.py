@@ -195,7 +195,7 @@ class Resolver(ResolverBase):
         deadline = self._now() + self._machine.configuration.open_timeout
         sock = await dial(action.address, action.upstream.port, deadline)
         try:
-            session = self._new_session(action)
+            session = self._new_session(action, sock)
             driver = Driver(sock, session, partial(self._process, action, session), quickack=True)
         except BaseException:
             sock.close()
@@ -217,7 +217,7 @@ class Resolver(ResolverBase):
     async def _look_up(self, action: FindAddresses) -> None:
         deadline = self._now() + self._machine.configuration.open_timeout
         try:
-            found = await look_up(action.host, action.upstream.port, deadline)
+            found = await look_up(action.upstream.name or "", action.upstream.port, deadline)
         except DoTError:
             found = []
         addresses = [str(address) for _, address in found]

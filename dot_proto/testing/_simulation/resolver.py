@@ -194,7 +194,10 @@ class Driver:
             del self._lines[number]
             self._take(self.resolver.connection_failed(number, "connection refused", now=now))
             return
-        policy, configuration = line.opening.upstream.policy, self.resolver.configuration.connection
+        policy, configuration = (
+            line.opening.upstream.policy_for(line.server.address),
+            self.resolver.configuration.connection,
+        )
         line.engine = ClientConnection(policy, configuration, entropy=self._entropy)
         self._take(self.resolver.connection_opened(number, line.engine, now=now))
         self._scheduler.call_later(self._scheduler.seconds(0.0, 0.1), self._shaken, line)
