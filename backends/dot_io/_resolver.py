@@ -23,6 +23,7 @@ from dot_proto import (
     LocalProtocolError,
     PeerAuthenticated,
 )
+from dot_proto.arguments import check_seconds
 from dot_proto.query import not_octets
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import (
@@ -42,7 +43,6 @@ from dot_proto.resolver.events import (
 from dot_proto.resolver.machine import StubResolver
 from dot_proto.resolver.upstream import Upstream
 
-from ._address import check_timeout
 from ._attempt import Attempt
 from ._fork import forgets_after_fork
 from ._stays import StaysInProcess
@@ -220,7 +220,7 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _ask(self, message: bytes, timeout: float | None, waiter: Waiter) -> int:
         if timeout is not None:
-            check_timeout(timeout)
+            check_seconds("timeout", timeout)
         if not isinstance(message, bytes):
             raise LocalProtocolError(not_octets(message))
         handle = self._machine.send_query(message, now=self._now(), timeout=timeout)

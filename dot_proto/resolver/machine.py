@@ -16,8 +16,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from .._connection import check_seconds
 from .._state import Cause
+from ..arguments import check_seconds
 from ..authentication import AuthenticationPolicy
 from ..client import ClientConnection
 from ..errors import LocalProtocolError, TooManyQueriesError

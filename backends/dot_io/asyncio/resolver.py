@@ -11,12 +11,12 @@ from itertools import islice
 from typing import Self
 
 from dot_proto import DoTError, LocalProtocolError
+from dot_proto.arguments import check_seconds
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import FindAddresses, OpenConnection
 from dot_proto.resolver.upstream import Upstream
 
-from .._address import check_timeout
-from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_in_flight
+from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
 from .._resolver import Fate, ResolverBase, response
 from .dial import dial, look_up
 from .driver import Driver
@@ -70,7 +70,7 @@ class Resolver(ResolverBase):
         :class:`~dot_proto.resolver.events.QueryFailed`.  Leaving the loop early cancels what is in flight, once the
         generator is closed.
         """
-        check_in_flight(max_in_flight)
+        check_many(messages, timeout, max_in_flight)
         loop = self._running_loop()
         positions: dict[int, int] = {}
         fates: deque[Fate] = deque()
@@ -106,7 +106,7 @@ class Resolver(ResolverBase):
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         self._running_loop()
         self._machine.close(now=self._now(), timeout=timeout)
         self._do()

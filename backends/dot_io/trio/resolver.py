@@ -15,12 +15,12 @@ import outcome as results
 import trio
 
 from dot_proto import DoTError, LocalProtocolError
+from dot_proto.arguments import check_seconds
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import FindAddresses, OpenConnection
 from dot_proto.resolver.upstream import Upstream
 
-from .._address import check_timeout
-from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_in_flight
+from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
 from .._resolver import Fate, ResolverBase, response
 from .dial import dial, look_up
 from .driver import Driver
@@ -78,7 +78,7 @@ class Resolver(ResolverBase):
         :class:`~dot_proto.resolver.events.QueryFailed`.  Leaving the loop early cancels what is in flight, once the
         generator is closed.
         """
-        check_in_flight(max_in_flight)
+        check_many(messages, timeout, max_in_flight)
         self._check_run()
         positions: dict[int, int] = {}
         fates: deque[Fate] = deque()
@@ -113,7 +113,7 @@ class Resolver(ResolverBase):
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         self._check_run()
         self._machine.close(now=self._now(), timeout=timeout)
         self._do()
