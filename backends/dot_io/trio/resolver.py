@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import islice
@@ -48,6 +48,8 @@ class Resolver(ResolverBase):
         self._dials: dict[int, trio.CancelScope] = {}
         self._drivers: dict[int, Driver] = {}
         self._sleep = trio.CancelScope()
+        self._others: set[trio.CancelScope] = set()
+        "Of the tasks that are no connection's."
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -134,7 +136,7 @@ class Resolver(ResolverBase):
         self._token = trio.lowlevel.current_trio_token()
         async with AsyncExitStack() as stack:
             self._nursery = await stack.enter_async_context(open_plain_nursery())
-            self._nursery.start_soon(self._keep_time)
+            self._start(self._keep_time)
             self._stack = stack.pop_all()
         return self
 
@@ -144,7 +146,9 @@ class Resolver(ResolverBase):
         # A block that is left by an exception waits for nothing that is still owed.
         with trio.CancelScope(shield=True):
             await self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
-        self._nursery.cancel_scope.cancel()
+        # Not the nursery as a whole: what the block raises would come out in an exception group.
+        for scope in list(self._others):
+            scope.cancel()
         return await self._stack.__aexit__(kind, error, traceback)
 
     def __enter__(self) -> Self:
@@ -173,25 +177,27 @@ class Resolver(ResolverBase):
         return trio.current_time()
 
     def _open(self, action: OpenConnection) -> None:
+        self._dials[action.connection] = trio.CancelScope()
         self._nursery.start_soon(self._dial, action)
 
     @trio.lowlevel.enable_ki_protection
     async def _dial(self, action: OpenConnection) -> None:
         number = action.connection
-        with trio.CancelScope() as self._dials[number]:
-            try:
-                driver = await self._dialled(action)
-            except DoTError as error:
-                self._failed(action, error)
-                return
-            finally:
-                del self._dials[number]
         try:
-            await driver.run()
+            with self._dials[number]:
+                await self._dialled(action)
+        except DoTError as error:
+            self._failed(action, error)
         finally:
-            del self._drivers[number]
+            del self._dials[number]
+        driver = self._drivers.get(number)
+        if driver is not None:
+            try:
+                await driver.run()
+            finally:
+                del self._drivers[number]
 
-    async def _dialled(self, action: OpenConnection) -> Driver:
+    async def _dialled(self, action: OpenConnection) -> None:
         deadline = self._now() + self._machine.configuration.open_timeout
         sock = await dial(action.address, action.upstream.port, deadline)
         try:
@@ -202,7 +208,6 @@ class Resolver(ResolverBase):
             raise
         self._drivers[action.connection] = driver
         self._opened(action, session)
-        return driver
 
     def _abandon(self, number: int) -> None:
         if number in self._dials:
@@ -211,7 +216,23 @@ class Resolver(ResolverBase):
             self._drivers[number].abort()
 
     def _find(self, action: FindAddresses) -> None:
-        self._nursery.start_soon(self._look_up, action)
+        self._start(self._look_up, action)
+
+    def _start(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        # The scope is there at once, so that a task is cancelled also where it has not begun yet.
+        scope = trio.CancelScope()
+        self._others.add(scope)
+        self._nursery.start_soon(self._cancellably, scope, function, *arguments)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _cancellably(
+        self, scope: trio.CancelScope, function: Callable[..., Awaitable[None]], *arguments: object
+    ) -> None:
+        try:
+            with scope:
+                await function(*arguments)
+        finally:
+            self._others.discard(scope)
 
     @trio.lowlevel.enable_ki_protection
     async def _look_up(self, action: FindAddresses) -> None:
