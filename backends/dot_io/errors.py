@@ -6,6 +6,7 @@ import enum
 
 from dot_proto import Cause, DoTError, Fault, RemoteProtocolError, Verdict
 from dot_proto.arguments import check_flag, check_instance
+from dot_proto.resolver.events import UpstreamReport
 
 
 class Failure(enum.Enum):
@@ -91,3 +92,12 @@ class ConnectionLostError(DoTError, ConnectionError):
         "The peer's fault, where it was one."
         self.safe_to_resend = safe_to_resend
         "Whether the query may be sent again without doing anything twice."
+
+
+class NoUpstreamError(DoTError, ConnectionError):
+    """No upstream can be asked within the query's time: each is down, or is not the one that it should be."""
+
+    def __init__(self, message: str, upstreams: tuple[UpstreamReport, ...]) -> None:
+        super().__init__(message)
+        self.upstreams = upstreams
+        "Each upstream, what went wrong with it last, and when it is tried again."

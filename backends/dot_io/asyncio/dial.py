@@ -16,7 +16,7 @@ async def dial(host: str, port: int, deadline: float) -> socket.socket:
 
     Raises :class:`~dot_io.errors.ConnectError`.
     """
-    dialling = Dialling(host, port, await _look_up(host, port, deadline), deadline=deadline)
+    dialling = Dialling(host, port, await look_up(host, port, deadline), deadline=deadline)
     attempts: dict[asyncio.Task[socket.socket], Address] = {}
     try:
         sock = await _first_connected(dialling, attempts)
@@ -35,7 +35,8 @@ async def dial(host: str, port: int, deadline: float) -> socket.socket:
 # its cancellation comes out of whatever the task awaits next (Python 3.11).
 
 
-async def _look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+async def look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+    """The addresses of a host, each with its family; raises :class:`~dot_io.errors.ConnectError`."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[None] = loop.create_future()
 

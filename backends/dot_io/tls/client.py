@@ -66,6 +66,8 @@ class TLSClient(Session):
         if tried is not None:
             check_instance("tried", tried, Verdict)
         self._tried = tried
+        self.was_tried: Final = tried is not None
+        "Whether the name of an opportunistic policy was tried before, and in vain."
         self._session: ssl.SSLSession | None = None
         "The session to resume, where there is one."
         self._earlier_verdict: Verdict | None = None

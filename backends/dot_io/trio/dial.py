@@ -18,7 +18,7 @@ async def dial(host: str, port: int, deadline: float) -> socket.socket:
 
     Raises :class:`~dot_io.errors.ConnectError`.
     """
-    dialling = Dialling(host, port, await _look_up(host, port, deadline), deadline=deadline)
+    dialling = Dialling(host, port, await look_up(host, port, deadline), deadline=deadline)
     attempts = _Attempts(dialling)
     try:
         async with open_plain_nursery() as nursery:
@@ -30,7 +30,8 @@ async def dial(host: str, port: int, deadline: float) -> socket.socket:
             sock.close()
 
 
-async def _look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+async def look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+    """The addresses of a host, each with its family; raises :class:`~dot_io.errors.ConnectError`."""
     token, found = trio.lowlevel.current_trio_token(), trio.Event()
 
     def tell() -> None:

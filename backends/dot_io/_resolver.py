@@ -1,0 +1,303 @@
+"""What the resolvers of all backends share: contexts, sessions, and what becomes of events.
+
+The policy is :class:`dot_proto.resolver.machine.StubResolver`'s.  A backend dials, moves octets and keeps time; this
+module stands between the two.  It hands to the machine what the sessions report, and to each caller the fate of its
+query, and has the machine's actions carried out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from dot_proto import (
+    AuthenticationPolicy,
+    Cause,
+    ConnectionClosed,
+    DoTError,
+    Event,
+    LocalProtocolError,
+    PeerAuthenticated,
+)
+from dot_proto.arguments import check_seconds
+from dot_proto.query import not_octets
+from dot_proto.resolver.configuration import ResolverConfiguration
+from dot_proto.resolver.events import (
+    AbandonConnection,
+    Action,
+    FailureReason,
+    FindAddresses,
+    ForgetSessions,
+    OpenConnection,
+    QueryAnswered,
+    QueryFailed,
+    ResolverClosed,
+    UpstreamDown,
+    UpstreamStatistics,
+    UpstreamUp,
+)
+from dot_proto.resolver.machine import StubResolver
+from dot_proto.resolver.upstream import Upstream
+
+from ._attempt import Attempt
+from ._fork import forgets_after_fork
+from ._stays import StaysInProcess
+from ._transport import give_up_unacknowledged
+from .errors import AuthenticationError, ConnectionLostError, HandshakeError, NoUpstreamError, QueryTimeoutError
+from .tls import ClientContext, TLSClient
+
+log = logging.getLogger("dot_io")
+
+Fate = QueryAnswered | QueryFailed
+"What became of a query."
+
+Waiter = Callable[[Fate], None]
+"What is told a query's fate."
+
+MAX_KEPT: Final = 256
+"Addresses of which it is kept how they were authenticated; then all is forgotten, sessions too."
+
+HANDSHAKE_GRACE: Final = 1.0
+"Seconds that a session waits longer for its handshake than the machine does, which decides."
+
+
+class ResolverBase(StaysInProcess, ABC):
+    """The part of a resolver that does not wait."""
+
+    def __init__(
+        self,
+        upstreams: Iterable[Upstream],
+        configuration: ResolverConfiguration | None = None,
+        *,
+        share_records: bool = False,
+    ) -> None:
+        if not isinstance(configuration, ResolverConfiguration | None):
+            raise LocalProtocolError(
+                f"configuration must be a ResolverConfiguration, not {type(configuration).__name__}"
+            )
+        self._machine = StubResolver(upstreams, configuration, entropy=os.urandom)
+        self._share_records = share_records
+        self._contexts: dict[tuple[Upstream, AuthenticationPolicy], ClientContext] = {}
+        self._attempts: dict[tuple[Upstream, str], Attempt] = {}
+        "By address: of the handshake that is under way, or of the last one, if it has authenticated the server."
+        self._proven: set[tuple[Upstream, str]] = set()
+        "The addresses where it has."
+        self._waiters: dict[int, Waiter] = {}
+        self._has_closed = False
+        forgets_after_fork(self)
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Who is asked."""
+        return self._machine.upstreams
+
+    def statistics(self) -> tuple[UpstreamStatistics, ...]:
+        """The counters of each upstream; they hold no name that was asked for."""
+        return self._machine.statistics()
+
+    def __repr__(self) -> str:
+        count = len(self.upstreams)
+        return (
+            f"<{type(self).__module__}.{type(self).__qualname__} of {count} upstream{'s' if count > 1 else ''}, "
+            f"{'closed' if self._has_closed else 'open'}>"
+        )
+
+    def forget_parents(self) -> None:
+        """In a forked child: begin anew, since what is open belongs to the parent.
+
+        Queries that wait here are the parent's too, and nobody in this process waits for them.
+        """
+        self._machine = StubResolver(self.upstreams, self._machine.configuration, entropy=os.urandom)
+        self._forget_sessions()
+        self._waiters.clear()
+
+    # For the backends.
+
+    @abstractmethod
+    def _now(self) -> float:
+        """Seconds on the clock that the machine is given."""
+
+    @abstractmethod
+    def _open(self, action: OpenConnection) -> None:
+        """Begin to dial."""
+
+    @abstractmethod
+    def _abandon(self, number: int) -> None:
+        """End a connection at once, dialling included."""
+
+    @abstractmethod
+    def _find(self, action: FindAddresses) -> None:
+        """Begin to look a name up."""
+
+    @abstractmethod
+    def _flush(self, number: int) -> None:
+        """Have sent what a connection has to send."""
+
+    @abstractmethod
+    def _keep_timer(self, due: float | None) -> None:
+        """Call :meth:`_ring` at this time."""
+
+    def _new_session(self, action: OpenConnection, sock: socket.socket) -> TLSClient:
+        """The session of a TCP connection that has come up."""
+        configuration = self._machine.configuration
+        # The longest silence that the machine bears: no packet needs to be sent again after that.
+        give_up_unacknowledged(sock, 2 * configuration.patience + configuration.probe_timeout)
+        attempt = self._attempt(action)
+        return TLSClient(
+            attempt.context,
+            configuration.connection,
+            server=(action.address, action.upstream.port),
+            entropy=os.urandom,
+            now=self._now(),
+            handshake_timeout=configuration.open_timeout + HANDSHAKE_GRACE,
+            share_records=self._share_records,
+            tried=attempt.tried,
+        )
+
+    def _attempt(self, action: OpenConnection) -> Attempt:
+        where = action.upstream, action.address
+        attempt = self._attempts.get(where)
+        if attempt is None:
+            if len(self._attempts) >= MAX_KEPT:
+                self._forget_sessions()
+            key = action.upstream, action.upstream.policy_for(action.address)
+            context = self._contexts.get(key)
+            if context is None:
+                context = self._contexts[key] = ClientContext(key[1])
+            attempt = self._attempts[where] = Attempt.first(context)
+        return attempt
+
+    def _forget_sessions(self) -> None:
+        """Sessions to resume are in the contexts, and so is what was learnt of issuers."""
+        self._contexts.clear()
+        self._attempts.clear()
+        self._proven.clear()
+
+    def _opened(self, action: OpenConnection, session: TLSClient) -> None:
+        """TCP is up."""
+        self._take(self._machine.connection_opened(action.connection, session.connection, now=self._now()))
+
+    def _failed(self, action: OpenConnection, error: DoTError) -> None:
+        """There is no connection."""
+        self._take(self._machine.connection_failed(action.connection, str(error), now=self._now()))
+
+    def _process(self, action: OpenConnection, session: TLSClient, events: list[Event]) -> None:
+        """What a verb of a session has returned."""
+        where, machine = (action.upstream, action.address), self._machine
+        for event in events:
+            if isinstance(event, PeerAuthenticated):
+                # Where a name was tried in vain, it is tried again next time.
+                if session.was_tried:
+                    self._attempts.pop(where, None)
+                else:
+                    self._proven.add(where)
+            elif isinstance(event, ConnectionClosed) and isinstance(event.error, HandshakeError):
+                event.error.session_was_offered = session.offers_session
+                if self._has_another(where, event.error):
+                    text = str(event.error)
+                    self._take(machine.connection_failed(action.connection, text, now=self._now(), may_retry=True))
+                    return
+        self._take(machine.receive_events(action.connection, events, now=self._now()))
+
+    def _has_another(self, where: tuple[Upstream, str], error: HandshakeError) -> bool:
+        """Whether another handshake is to follow one that has failed; if so, it is prepared."""
+        upstream, address = where
+        attempt = self._attempts.pop(where, None)
+        was_proven = where in self._proven
+        self._proven.discard(where)
+        if attempt is None:
+            return False  # the network has changed meanwhile
+        try:
+            self._attempts[where] = attempt.after(error, (address, upstream.port))
+        except HandshakeError:
+            # What was right before may be wrong since: an issuer has a new certificate for its key. Then we begin anew.
+            return was_proven and isinstance(error, AuthenticationError)
+        return True
+
+    def _ask(self, message: bytes, timeout: float | None, waiter: Waiter) -> int:
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        if not isinstance(message, bytes):
+            raise LocalProtocolError(not_octets(message))
+        handle = self._machine.send_query(message, now=self._now(), timeout=timeout)
+        self._waiters[handle] = waiter
+        self._do()
+        return handle
+
+    def _cancel(self, handle: int) -> None:
+        """A caller does not wait any more."""
+        if self._waiters.pop(handle, None) is not None:
+            self._machine.cancel(handle, now=self._now())
+            self._do()
+
+    def _ring(self) -> None:
+        """A deadline of the machine's has come."""
+        self._take(self._machine.handle_timeout(now=self._now()))
+
+    def _take(self, events: list[Event]) -> None:
+        """What a verb of the machine has returned."""
+        for event in events:
+            if isinstance(event, QueryAnswered | QueryFailed):
+                waiter = self._waiters.pop(event.query, None)
+                if waiter is not None:
+                    waiter(event)
+            elif isinstance(event, UpstreamDown):
+                log.warning(
+                    "upstream %s is down (%s): %s", event.upstream, event.failure.phase.value, event.failure.explanation
+                )
+            elif isinstance(event, UpstreamUp):
+                log.info("upstream %s is up again", event.upstream)
+            elif isinstance(event, ResolverClosed):
+                self._has_closed = True
+        self._do()
+
+    def _do(self) -> None:
+        """The duties of a driver: actions, octets, the timer."""
+        machine = self._machine
+        for action in machine.actions():
+            self._carry_out(action)
+        for number in machine.unflushed():
+            self._flush(number)
+        self._keep_timer(machine.next_timeout())
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case OpenConnection():
+                self._open(action)
+            case AbandonConnection():
+                self._abandon(action.connection)
+            case FindAddresses():
+                self._find(action)
+            case ForgetSessions():
+                self._forget_sessions()
+
+
+def response(fate: Fate) -> bytes:
+    """The response's octets, or the exception that the fate amounts to."""
+    if isinstance(fate, QueryAnswered):
+        return fate.message
+    reasons = [f"{attempt.address}: {attempt.explanation}" for attempt in fate.attempts]
+    reasons += [
+        f"{report.upstream}: {report.failure.explanation}" for report in fate.upstreams if report.failure is not None
+    ]
+    text = "; ".join([_FAILURES[fate.reason], *reasons])
+    if fate.reason is FailureReason.TIMED_OUT:
+        raise QueryTimeoutError(text)
+    if fate.reason is FailureReason.NO_UPSTREAM:
+        raise NoUpstreamError(text, fate.upstreams)
+    causes = [attempt.cause for attempt in fate.attempts if attempt.cause is not None]
+    cause = causes[-1] if causes else Cause.LOCAL_CLOSE
+    raise ConnectionLostError(text, cause=cause, safe_to_resend=fate.safe_to_resend)
+
+
+_FAILURES: Final = {
+    FailureReason.TIMED_OUT: "no answer within the query's time",
+    FailureReason.NO_UPSTREAM: "no upstream can be asked",
+    FailureReason.LOST: "the connection ended before the answer came",
+    FailureReason.CLOSED: "the resolver was closed before the answer came",
+}
+"For people."

@@ -1,0 +1,77 @@
+"""The queries that wait for a place, in the order in which they were asked, by what they wait for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ._records import ResolverQuery, UpstreamRecord
+
+Wish = tuple[tuple[UpstreamRecord, ...], UpstreamRecord | None]
+"The order in which a query wants the upstreams, and the one that it wants last."
+
+
+class Waiting:
+    """Queries with the same wish wait in one line, so that a whole line is placed, or left, at once."""
+
+    __slots__ = ("_earliest", "_size", "lines")
+
+    def __init__(self) -> None:
+        self.lines: dict[Wish, dict[int, ResolverQuery]] = {}
+        self._size = 0
+        self._earliest = math.inf
+
+    def __len__(self) -> int:
+        return self._size
+
+    def has_line(self, query: ResolverQuery) -> bool:
+        """Whether others with the same wish wait already."""
+        return bool(self.lines) and (query.order, query.avoided) in self.lines
+
+    def add(self, query: ResolverQuery) -> None:
+        """A query joins its line at the end."""
+        self.lines.setdefault((query.order, query.avoided), {})[query.handle] = query
+        self._size += 1
+        self._earliest = min(self._earliest, query.deadline)
+
+    def put_back(self, queries: Iterable[ResolverQuery]) -> None:
+        """Queries that had a place join their lines again, in front: they have waited for longer."""
+        by_wish: dict[Wish, dict[int, ResolverQuery]] = {}
+        for query in queries:
+            by_wish.setdefault((query.order, query.avoided), {})[query.handle] = query
+            self._size += 1
+            self._earliest = min(self._earliest, query.deadline)
+        for wish, line in by_wish.items():
+            self.lines[wish] = line | self.lines.get(wish, {})
+
+    def discard(self, query: ResolverQuery) -> bool:
+        """A query waits no more; says whether it did."""
+        wish = query.order, query.avoided
+        line = self.lines.get(wish)
+        if line is None or line.pop(query.handle, None) is None:
+            return False
+        self._size -= 1
+        if not line:
+            del self.lines[wish]
+        return True
+
+    def expired(self, now: float) -> list[ResolverQuery]:
+        """The queries whose deadline has come; they wait no more."""
+        due = [query for line in self.lines.values() for query in line.values() if query.deadline <= now]
+        for query in due:
+            self.discard(query)
+        self._earliest = min(
+            (query.deadline for line in self.lines.values() for query in line.values()), default=math.inf
+        )
+        return due
+
+    def clear(self) -> list[ResolverQuery]:
+        """All queries; none of them waits any more."""
+        every = [query for line in self.lines.values() for query in line.values()]
+        self.lines.clear()
+        self._size, self._earliest = 0, math.inf
+        return every
+
+    def earliest_deadline(self) -> float:
+        """A time no later than the earliest deadline; infinity where nobody waits."""
+        return self._earliest if self._size else math.inf

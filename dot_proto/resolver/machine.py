@@ -1,0 +1,492 @@
+"""A stub resolver without I/O: several upstreams, connections that come and go, and one fate for each query.
+
+Theory of operation.  The resolver holds the :class:`~dot_proto.ClientConnection` of every connection, and asks in it
+by itself.  Its driver dials, moves octets, and tells what happened; it decides nothing.  A query waits until an
+upstream that may be asked has a connection that takes it; there it has all the time that is left to it.  When the
+connection ends first, the query is asked again on another one, if that is safe.  What a connection's silence means is
+said in ``_connection``, how one of several addresses wins in ``_race``, and when a failed upstream is tried again in
+``_health``.
+
+A name is shown to a second upstream only when the first cannot be asked, or has let the query down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from .._state import Cause
+from ..arguments import check_seconds
+from ..authentication import AuthenticationPolicy
+from ..client import ClientConnection
+from ..errors import LocalProtocolError, TooManyQueriesError
+from ..events import (
+    ConnectionClosed,
+    Event,
+    PeerAuthenticated,
+    PeerRefused,
+    QueryLost,
+    QueryTimedOut,
+    ResponseReceived,
+)
+from ._connections import Connections
+from ._health import Sign
+from ._records import ResolverQuery, UpstreamConnection, UpstreamRecord
+from ._selection import Selection
+from ._waiting import Waiting
+from .configuration import MAX_SENDS, MAX_UPSTREAMS, ResolverConfiguration
+from .events import (
+    Action,
+    AnswerFacts,
+    Attempt,
+    FailureReason,
+    ForgetSessions,
+    Phase,
+    QueryAnswered,
+    QueryFailed,
+    ResolverClosed,
+    UpstreamFailure,
+    UpstreamStatistics,
+)
+from .upstream import Upstream
+
+
+class StubResolver:
+    """A stub resolver over one or more upstreams, without I/O.
+
+    ``entropy`` returns that many octets of cryptographic randomness (``os.urandom`` will do): for the delay until a
+    failed upstream is tried again, and for the choice of :attr:`Strategy.RANDOM`.
+
+    After every call: carry out what :meth:`actions` returns, send what the connections in :meth:`unflushed` and those
+    that were fed have to send, then wait for octets, for a connection's own deadline, or for :meth:`next_timeout`.
+    Tell a connection's events in their order.
+
+    Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
+    """
+
+    def __init__(
+        self,
+        upstreams: Iterable[Upstream],
+        configuration: ResolverConfiguration | None = None,
+        *,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.configuration: Final = configuration or ResolverConfiguration()
+        self.upstreams: Final = checked_upstreams(upstreams, self.configuration)
+        self._entropy = entropy
+        self._records = tuple(UpstreamRecord(one, self.configuration, self._jitter) for one in self.upstreams)
+        self._connections = Connections(self.configuration)
+        self._selection = Selection(self._records, self.configuration, self._connections, entropy)
+        self._queries: dict[int, ResolverQuery] = {}
+        self._waiting = Waiting()
+        self._handles = 0
+        self._undelivered: list[Event] = []
+        self._undelivered_since = math.inf
+        self._is_closing = False
+        self._has_ended = False
+
+    @property
+    def pending(self) -> int:
+        """How many queries have no fate yet."""
+        return len(self._queries)
+
+    @property
+    def waiting(self) -> int:
+        """How many of them wait for a place on a connection."""
+        return len(self._waiting)
+
+    # Commands: they queue, and raise LocalProtocolError for the caller's mistakes.
+
+    def send_query(self, message: bytes, *, now: float, timeout: float | None = None) -> int:
+        """Ask; returns the handle under which the query's fate will be reported.
+
+        ``message`` is a whole query, as for :meth:`ClientConnection.send_query`; ``timeout`` is in seconds from
+        ``now``, and covers all: waiting, opening connections, asking, and asking again.
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a message that cannot be sent and after :meth:`close`,
+        :class:`~dot_proto.TooManyQueriesError` while too many queries wait.
+        """
+        if self._is_closing:
+            raise LocalProtocolError("the resolver takes no more queries: it is closed")
+        timeout = self.configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
+        order = self._selection.order(now)
+        query = ResolverQuery(self._handles, message, order, now, now + timeout)
+        first = order[0]
+        connection = first.takes() if first.health.is_up and not self._waiting.has_line(query) else None
+        if connection is not None:
+            self._place(query, connection, now)
+        else:
+            self._check(message, now)
+            if len(self._waiting) >= self.configuration.max_waiting:
+                raise TooManyQueriesError(
+                    f"{self.configuration.max_waiting} queries wait for a connection (max_waiting): wait for one to end"
+                )
+            self._waiting.add(query)
+        self._handles += 1
+        self._queries[query.handle] = query
+        if connection is None:
+            self._settle(now)
+        return query.handle
+
+    def cancel(self, query: int, *, now: float) -> bool:
+        """Give up one query; says whether that was its fate (false: it already had another).
+
+        Raises :class:`~dot_proto.LocalProtocolError` for a handle that was never issued.
+        """
+        if not 0 <= query < self._handles:
+            raise LocalProtocolError(f"{query} is no handle that send_query returned on this resolver")
+        found = self._queries.pop(query, None)
+        if found is None:
+            return False
+        if not self._waiting.discard(found):
+            assert found.connection is not None, "a query that does not wait has a place"
+            connection, handle = found.connection
+            assert connection.engine is not None
+            del connection.placed[handle]
+            connection.engine.cancel(handle, now=now)
+            self._connections.unflushed.add(connection.number)
+        self._settle(now)
+        return True
+
+    def network_changed(self, *, now: float) -> None:
+        """The machine is in another network, or was suspended: what was known of the upstreams does not count.
+
+        Answers that are owed may still come, for as long as a silent server is borne.  New connections are opened on
+        demand, without the TLS sessions of before (RFC 8446, appendix C.4).
+        """
+        configuration = self.configuration
+        for record in self._records:
+            self._connections.abandon_race(record)
+            self._connections.step(record, Sign.FORGOTTEN, now=now)
+            record.last_good = None
+            for connection in record.connections.values():
+                self._connections.close(connection, configuration.patience + configuration.probe_timeout, now=now)
+        self._connections.actions.append(ForgetSessions())
+        self._settle(now)
+
+    def close(self, *, now: float, timeout: float | None = None) -> None:
+        """Take no more queries; answers still owed are waited for, ``timeout`` seconds long.
+
+        Queries that are on no connection yet fail.  Closing twice does nothing, or shortens the wait.
+        """
+        timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
+        self._is_closing = True
+        for record in self._records:
+            self._connections.abandon_race(record)
+        for connection in self._connections.by_number.values():
+            self._connections.close(connection, timeout, now=now)
+        self._settle(now)
+
+    # The verbs of the driver: they report what the network, the connections and the clock do.
+
+    def connection_opened(self, connection: int, engine: ClientConnection, *, now: float) -> list[Event]:
+        """TCP is up; the server is not judged yet.  ``engine`` is the connection's, and the driver's to drive."""
+        found = self._connections.by_number.get(connection)
+        if found is not None:
+            self._connections.opened(found, engine)
+        return self._settled(now)
+
+    def receive_events(self, connection: int, events: Sequence[Event], *, now: float) -> list[Event]:
+        """What a verb of a connection's session has returned."""
+        found = self._connections.by_number.get(connection)
+        if found is not None:
+            end, lost = _end_in(events), list[ResolverQuery]()
+            for event in events:
+                if isinstance(event, ResponseReceived):
+                    self._received(found, event, now)
+                elif isinstance(event, QueryLost):
+                    self._lost(found, event, end, lost, now)
+                else:
+                    self._take_in(found, event, now)
+            self._waiting.put_back(lost)
+        return self._settled(now)
+
+    def connection_failed(
+        self, connection: int, explanation: str, *, now: float, may_retry: bool = False
+    ) -> list[Event]:
+        """A connection could not be opened: there was no TCP, or the handshake failed without a word of the engine.
+
+        ``explanation`` is a sentence.  ``may_retry``: the same address is worth another try at once, since it is known
+        why this one has failed: a session was offered that the server did not want, or the handshake was to learn the
+        certificate of an issuer that is pinned.  No events of the connection are told then.
+        """
+        found = self._connections.by_number.get(connection)
+        if found is not None:
+            if found.is_authenticated:
+                raise LocalProtocolError(f"connection {connection} has been opened: its events tell how it ends")
+            phase = Phase.TCP if found.engine is None else Phase.TLS
+            failure = UpstreamFailure(phase, found.address, explanation)
+            self._connections.failed(found, failure, now=now, may_retry=may_retry)
+        return self._settled(now)
+
+    def addresses_found(self, upstream: Upstream, addresses: Sequence[str], ttl: float, *, now: float) -> list[Event]:
+        """The answer to :class:`FindAddresses`, to be kept for ``ttl`` seconds; no addresses: the lookup failed."""
+        for record in self._records:
+            if record.upstream == upstream:
+                self._connections.addresses_found(record, addresses, ttl, now=now)
+        return self._settled(now)
+
+    def handle_timeout(self, *, now: float) -> list[Event]:
+        """Act on the deadlines that have come; does nothing when there are none."""
+        if self._connections.due <= now:
+            self._connections.handle_timeout(self._records, now=now)
+        return self._settled(now)
+
+    def next_timeout(self) -> float | None:
+        """When :meth:`handle_timeout` is to be called; it may be early, never late.  ``None``: never."""
+        due = self._undelivered_since if self._undelivered else self._connections.due
+        return None if due == math.inf else due
+
+    def actions(self) -> list[Action]:
+        """What the driver is to do now; each is told once."""
+        actions, self._connections.actions = self._connections.actions, []
+        return actions
+
+    def unflushed(self) -> set[int]:
+        """The connections in which the resolver has asked, or closed, since the last call."""
+        numbers, self._connections.unflushed = self._connections.unflushed, set()
+        return numbers
+
+    def statistics(self) -> tuple[UpstreamStatistics, ...]:
+        """The counters of each upstream."""
+        return tuple(record.statistics() for record in self._records)
+
+    # The fates of queries.
+
+    def _received(self, connection: UpstreamConnection, event: ResponseReceived, now: float) -> None:
+        record = connection.record
+        query = connection.placed.pop(event.query, None)
+        before = connection.answers
+        connection.answers += 1
+        connection.heard(now=now)
+        if not record.health.is_up:
+            self._connections.step(record, Sign.ANSWERED, now=now)
+        if query is None:
+            return  # it was the probe
+        connection.probes_in_a_row = 0
+        record.measured(event.elapsed, now=now)
+        record.answered += 1
+        facts = AnswerFacts(
+            record.upstream,
+            connection.address,
+            connection.number,
+            before,
+            query.sends,
+            query.placed_at - query.asked_at,
+            now - query.asked_at,
+        )
+        answered = QueryAnswered(query.handle, event.message, facts)
+        if self.configuration.failover_rcodes and event.rcode in self.configuration.failover_rcodes:
+            answered = query.first_answer = query.first_answer or answered
+            if self._turn_to_another(query, connection, f"answered with RCODE {event.rcode}"):
+                return
+        del self._queries[query.handle]
+        self._undelivered.append(answered)
+
+    def _take_in(self, connection: UpstreamConnection, event: Event, now: float) -> None:
+        record = connection.record
+        if isinstance(event, QueryTimedOut):
+            expired = connection.placed.pop(event.query)
+            record.timed_out += 1
+            if connection.is_authenticated:  # else it has never left
+                self._note_attempt(expired, connection, f"no answer within {event.elapsed:.1f} s")
+            self._fail(expired, FailureReason.TIMED_OUT)
+        elif isinstance(event, PeerAuthenticated):
+            self._connections.authenticated(connection, now=now)
+        elif isinstance(event, PeerRefused):
+            self._connections.refused(connection, event.verdict, now=now)
+        elif isinstance(event, ConnectionClosed):
+            self._ended(connection, event, now)
+        else:
+            connection.heard(now=now)  # a message that answers nothing is a sign of life too
+
+    def _lost(
+        self,
+        connection: UpstreamConnection,
+        event: QueryLost,
+        end: ConnectionClosed | None,
+        lost: list[ResolverQuery],
+        now: float,
+    ) -> None:
+        query = connection.placed.pop(event.query, None)
+        if query is None:
+            return  # it was the probe, or it is asked elsewhere already
+        if not event.was_sent:
+            query.sends -= 1
+            lost.append(query)
+            return
+        assert end is not None, "queries are lost at a connection's end alone"
+        connection.record.lost += 1
+        self._note_attempt(query, connection, _words(end), end.cause)
+        if self._is_closing:
+            self._fail(query, FailureReason.CLOSED, safe_to_resend=event.safe_to_resend)
+        elif event.safe_to_resend and query.sends < MAX_SENDS and query.deadline > now:
+            query.avoided = connection.record
+            lost.append(query)
+        else:
+            self._fail(query, FailureReason.LOST, safe_to_resend=event.safe_to_resend)
+
+    def _ended(self, connection: UpstreamConnection, event: ConnectionClosed, now: float) -> None:
+        """A connection has ended.  Its queries have been reported before."""
+        record, number = connection.record, connection.number
+        if number not in self._connections.by_number:
+            return  # refused: that has been dealt with
+        text = _words(event)
+        if not connection.is_authenticated:
+            self._connections.failed(connection, UpstreamFailure(Phase.TLS, connection.address, text), now=now)
+            return
+        self._connections.drop(connection)
+        if connection.answers == 0 and event.cause in _PEERS_DOING:
+            # The end of a connection that has answered is no sign against its upstream: servers close those that
+            # rest. One that takes a connection and ends it unanswered is no server to go on with.
+            self._connections.step(record, Sign.FAILED, UpstreamFailure(Phase.END, connection.address, text), now=now)
+
+    def _turn_to_another(self, query: ResolverQuery, connection: UpstreamConnection, explanation: str) -> bool:
+        """Ask the next upstream of the query's order; says whether there is one that may be asked."""
+        self._note_attempt(query, connection, explanation)
+        rest = tuple(one for one in query.order if one is not connection.record and one.health.is_up)
+        if not rest or query.sends >= MAX_SENDS:
+            return False
+        query.order, query.avoided = rest, None
+        self._waiting.add(query)
+        return True
+
+    def _note_attempt(
+        self, query: ResolverQuery, connection: UpstreamConnection, explanation: str, cause: Cause | None = None
+    ) -> None:
+        query.attempts += (Attempt(connection.record.upstream, connection.address, explanation, cause),)
+
+    def _fail(self, query: ResolverQuery, reason: FailureReason, *, safe_to_resend: bool = True) -> None:
+        """No answer, but for one whose RCODE has asked for another upstream: that one is better than none."""
+        del self._queries[query.handle]
+        if query.first_answer is not None:
+            self._undelivered.append(query.first_answer)
+            return
+        reports = tuple(record.report() for record in self._records)
+        self._undelivered.append(QueryFailed(query.handle, reason, safe_to_resend, query.attempts, reports))
+
+    # Where a query goes.
+
+    def _place(self, query: ResolverQuery, connection: UpstreamConnection, now: float) -> None:
+        engine = connection.engine
+        assert engine is not None, "only a connection with an engine takes queries"
+        handle = engine.send_query(query.message, now=now, timeout=max(query.deadline - now, 0.0))
+        connection.placed[handle] = query
+        query.connection = connection, handle
+        query.placed_at = now
+        query.sends += 1
+        connection.record.sent += 1
+        self._connections.unflushed.add(connection.number)
+        if connection.unheard_since == math.inf and connection.is_authenticated:
+            connection.unheard_since = now
+            self._connections.watch(connection)
+
+    def _place_waiting(self, now: float) -> None:
+        for (order, avoided), line in list(self._waiting.lines.items()):
+            wanted = order if avoided is None else sorted(order, key=lambda record: record is avoided)
+            connection: UpstreamConnection | None = None
+            for query in list(line.values()):
+                if connection is None or connection.capacity <= 0:
+                    connection = self._selection.choose(wanted, now)
+                    if connection is None:
+                        break
+                self._waiting.discard(query)
+                self._place(query, connection, now)
+            else:
+                continue
+            until = self._selection.can_wait_until(order)
+            for query in [one for one in line.values() if one.deadline < until]:
+                self._waiting.discard(query)
+                self._fail(query, FailureReason.NO_UPSTREAM)
+
+    # Small parts.
+
+    def _check(self, message: bytes, now: float) -> None:
+        """Refuse now what every connection would refuse later, in the same words: one that never sends is asked."""
+        example = ClientConnection(_ANY_POLICY, self.configuration.connection, entropy=bytes)
+        example.takes_parts = False
+        example.send_query(message, now=now)
+
+    def _jitter(self) -> float:
+        return 0.5 + int.from_bytes(self._entropy(2)) / 65_536
+
+    def _settle(self, now: float) -> None:
+        """After every change: queries whose connection was abandoned wait again, and whoever can be placed is."""
+        connections = self._connections
+        if connections.returned:
+            self._waiting.put_back(connections.returned)
+            connections.returned = []
+        if self._waiting.earliest_deadline() <= now:
+            for query in self._waiting.expired(now):
+                self._fail(query, FailureReason.TIMED_OUT)
+        if self._is_closing:
+            for query in self._waiting.clear():
+                self._fail(query, FailureReason.CLOSED)
+            if not self._connections.by_number and not self._has_ended:
+                self._has_ended = True
+                connections.due = math.inf
+                self._undelivered.append(ResolverClosed())
+        elif self._waiting.lines:
+            self._place_waiting(now)
+        self._connections.ring_at(self._waiting.earliest_deadline())
+        if connections.events:
+            self._undelivered += connections.events
+            connections.events = []
+        self._undelivered_since = now
+
+    def _settled(self, now: float) -> list[Event]:
+        self._settle(now)
+        events, self._undelivered = self._undelivered, []
+        return events
+
+
+def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:
+    """The connection's end, which comes last where it comes; it says why the queries before it were lost."""
+    last = events[-1] if events else None
+    return last if isinstance(last, ConnectionClosed) else None
+
+
+def _words(end: ConnectionClosed) -> str:
+    return _ENDS.get(end.cause, end.cause.value) if end.error is None else str(end.error)
+
+
+_ENDS: Final = {
+    Cause.PEER_CLOSED: "the server closed the connection",
+    Cause.PEER_SILENT: "the server has fallen silent",
+    Cause.CLOSE_TIMEOUT: "the connection was given up",
+    Cause.EXHAUSTED: "the server has left too many queries unanswered",
+}
+"For people: ends without anybody's fault, before an answer."
+
+_ANY_POLICY: Final = AuthenticationPolicy.opportunistic()
+"Of a connection that is never opened."
+
+_PEERS_DOING: Final = frozenset({Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.PEER_SILENT, Cause.TRANSPORT_FAILED})
+"Ends that are the server's or the network's; the others are this side's, or were agreed on."
+
+
+def checked_upstreams(upstreams: Iterable[Upstream], configuration: ResolverConfiguration) -> tuple[Upstream, ...]:
+    """The upstreams of a resolver, if they can stand together; raises :class:`~dot_proto.LocalProtocolError`."""
+    if isinstance(upstreams, Upstream):
+        raise LocalProtocolError("upstreams must be a list of Upstream; put the one that was given into a list")
+    if isinstance(upstreams, str):
+        raise LocalProtocolError(
+            f"upstreams must be a list of Upstream, not text: Upstream.parse({upstreams!r}) reads one"
+        )
+    found = tuple(upstreams)
+    for one in found:
+        if not isinstance(one, Upstream):
+            hint = f": Upstream.parse({one!r}) reads one" if isinstance(one, str) else ""
+            raise LocalProtocolError(f"upstreams must hold Upstream objects, not {type(one).__name__}{hint}")
+    if not 1 <= len(found) <= MAX_UPSTREAMS:
+        raise LocalProtocolError(f"a resolver has 1 to {MAX_UPSTREAMS} upstreams, not {len(found)}")
+    if len(set(found)) < len(found):
+        raise LocalProtocolError("an upstream is given twice")
+    kinds = {one.is_opportunistic for one in found}
+    if len(kinds) > 1 and not configuration.allow_mixed:
+        raise LocalProtocolError(
+            "some upstreams are strict and some opportunistic: a query for the former would go to a server that nobody "
+            "has authenticated when those are down; leave the opportunistic ones out, or say allow_mixed=True"
+        )
+    return found
