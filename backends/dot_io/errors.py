@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 from dot_proto import Cause, DoTError, Fault, RemoteProtocolError, Verdict
 from dot_proto.arguments import check_flag, check_instance
-from dot_proto.resolver.events import UpstreamReport
+
+if TYPE_CHECKING:  # a program without a resolver imports nothing of it
+    from dot_proto.resolver.events import UpstreamReport
 
 
 class Failure(enum.Enum):
@@ -98,6 +101,7 @@ class NoUpstreamError(DoTError, ConnectionError):
     """No upstream can be asked within the query's time: each is down, or is not the one that it should be."""
 
     def __init__(self, message: str, upstreams: tuple[UpstreamReport, ...]) -> None:
+        check_instance("upstreams", upstreams, tuple)
         super().__init__(message)
         self.upstreams = upstreams
         "Each upstream, what went wrong with it last, and when it is tried again."

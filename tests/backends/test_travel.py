@@ -31,16 +31,30 @@ from dot_io.errors import (
     ConnectTimeoutError,
     Failure,
     HandshakeError,
+    NoUpstreamError,
     QueryTimeoutError,
     TLSLibraryError,
 )
 from dot_io.testing import Answers, Authority, LoopbackServer, ReceivedQuery, SettingError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, SessionCache, TLSClient, TLSServer
-from dot_proto import AuthenticationPolicy, Cause, CertificateFacts, Evidence, Fault, RemoteProtocolError, judge
+from dot_proto import (
+    AuthenticationPolicy,
+    Cause,
+    CertificateFacts,
+    Evidence,
+    Fault,
+    RemoteProtocolError,
+    Upstream,
+    judge,
+)
+from dot_proto.resolver.events import Phase, UpstreamFailure, UpstreamReport
 from support.credentials import Credentials
 from support.travel import Workers, alike, check_stays, check_travels
 
 MODULES = [dot_io.errors, dot_io.tls, dot_io.blocking, dot_io.asyncio, dot_io.trio, dot_io.testing]
+REPORT = UpstreamReport(
+    Upstream.parse("tls://192.0.2.1#dot.test"), UpstreamFailure(Phase.TCP, "192.0.2.1", "refused"), next_try=7.5
+)
 VERDICT = judge(AuthenticationPolicy.strict("dot.test"), Evidence())
 FAULTY = RemoteProtocolError("the peer reset the connection", Fault.RESET)
 LOST = ConnectionLostError("it was reset", cause=Cause.TRANSPORT_FAILED, error=FAULTY, safe_to_resend=False)
@@ -77,6 +91,7 @@ TRAVELS: dict[str, list[object]] = {
     "ConnectionLostError": [LOST, ConnectionLostError("idle", cause=Cause.IDLE)],
     "HandshakeCompleted": [HandshakeCompleted("TLSv1.3", "TLS_AES_128_GCM_SHA256", "dot", False, None, None, b"leaf")],
     "HandshakeError": [offered(), HandshakeError("too late", Failure.TIMED_OUT)],
+    "NoUpstreamError": [NoUpstreamError("nobody can be asked", (REPORT,))],
     "QueryTimeoutError": [QueryTimeoutError("no answer")],
     "TLSLibraryError": [TLSLibraryError("no ciphers")],
     "ReceivedQuery": [ReceivedQuery("a.test", "A", bytes(12), 1)],

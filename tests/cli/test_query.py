@@ -865,6 +865,7 @@ IMPORTED = {
     "dot_proto._plain",
     "dot_proto._policy",
     "dot_proto._preparation",
+    "dot_proto._removal",
     "dot_proto._silence",
     "dot_proto._state",
     "dot_proto._timers",
