@@ -22,6 +22,7 @@ from dot_proto import (
     Event,
     LocalProtocolError,
     PeerAuthenticated,
+    UpstreamError,
 )
 from dot_proto.arguments import check_seconds
 from dot_proto.query import not_octets
@@ -80,6 +81,8 @@ class ResolverBase(StaysInProcess, ABC):
                 f"configuration must be a ResolverConfiguration, not {type(configuration).__name__}"
             )
         self._machine = StubResolver(upstreams, configuration, entropy=os.urandom)
+        for number, upstream in enumerate(self._machine.upstreams):
+            _check_can_be_found(f"upstreams[{number}]", upstream)
         self._share_records = share_records
         self._contexts: dict[tuple[Upstream, AuthenticationPolicy], ClientContext] = {}
         self._attempts: dict[tuple[Upstream, str], Attempt] = {}
@@ -301,3 +304,12 @@ _FAILURES: Final = {
     FailureReason.CLOSED: "the resolver was closed before the answer came",
 }
 "For people."
+
+
+def _check_can_be_found(what: str, upstream: Upstream) -> None:
+    """The system's resolver asks in the clear: it is asked where the upstream says so, and never in another's place."""
+    if upstream.addresses or upstream.bootstrap == "system":
+        return
+    if upstream.bootstrap:
+        raise UpstreamError(f"{what}: a bootstrap by other upstreams is not built yet: give addresses")
+    raise UpstreamError(f'{what}: no address to dial: give addresses, or bootstrap="system", which asks in the clear')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -15,7 +16,7 @@ import pytest
 from conformance.adapters import ASYNC, Backend
 from dot_io.errors import ConnectionLostError, NoUpstreamError, QueryTimeoutError
 from dot_io.testing import Authority, LoopbackServer
-from dot_proto import DoTError, LocalProtocolError, Pin, TooManyQueriesError, make_query
+from dot_proto import DoTError, LocalProtocolError, Pin, TooManyQueriesError, UpstreamError, make_query
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import Phase, QueryAnswered
 from dot_proto.resolver.upstream import Upstream
@@ -72,7 +73,8 @@ def loop_fixture(request: pytest.FixtureRequest) -> Backend:
 
 
 def resolver(api: Backend, *arguments: Any, **options: Any) -> Any:
-    return api.package.Resolver(*arguments, **options)
+    module = importlib.import_module(f"{api.package.__name__}.resolver")
+    return module.Resolver(*arguments, **options)
 
 
 def is_answer(response: bytes) -> bool:
@@ -468,6 +470,16 @@ def test_wrong_uses_are_told(loop: Backend, servers: Servers) -> None:
 
     loop.run(scenario)
     assert server.connections == 0
+
+
+@pytest.mark.parametrize(("bootstrap", "says"), [((), "no address to dial"), ("others", "not built yet")])
+def test_nobody_is_asked_in_the_clear_unless_it_was_agreed_to(
+    loop: Backend, servers: Servers, bootstrap: Any, says: str
+) -> None:
+    """The address of a name is looked up by those who were named for it, and by no other."""
+    others = servers.of(servers.start()) if bootstrap == "others" else bootstrap
+    with pytest.raises(UpstreamError, match=says):
+        resolver(loop, [Upstream(name=NAME, bootstrap=others)])
 
 
 def test_another_loop_is_told_so(loop: Backend, servers: Servers) -> None:
