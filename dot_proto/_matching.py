@@ -153,6 +153,13 @@ class Outstanding:
         if self.free is not None:
             self.free.append(wire_id)
 
+    def clear(self) -> None:
+        """The connection has ended: nothing is kept but the count."""
+        self.pending.clear()
+        self.abandoned.clear()
+        self._queue.clear()
+        self._drawn, self.free = [], None
+
     def find(self, handle: int) -> Query | None:
         """The pending query with this handle."""
         query = self.pending.get(handle & 0xFFFF)

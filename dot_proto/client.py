@@ -487,6 +487,5 @@ class ClientConnection(Connection):
             was_sent = self._was_sent(query)
             safe = not was_sent or query.opcode == _message.QUERY
             events.append(QueryLost(query.handle, safe, was_sent))
-        self._outstanding.pending.clear()
-        self._outstanding.abandoned.clear()
+        self._outstanding.clear()
         self._outgoing.clear()

@@ -72,6 +72,11 @@ def test_nothing_is_found(budget):
     assert [summary.hours for summary in budget] == [RUN_HOURS] * len(FIXED_SEEDS)
 
 
+def test_what_was_found_once():
+    """A client that had ended kept the deadlines of queries that were over (seed 215488)."""
+    assert simulate(215_488).hours == RUN_HOURS
+
+
 @pytest.mark.parametrize("seed", [FRESH_SEED, FRESH_SEED + 1])
 def test_nothing_is_found_in_fresh_runs(seed):
     """Other seeds each time: the name of the test has the seed, and so has the error."""

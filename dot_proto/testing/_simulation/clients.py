@@ -38,6 +38,10 @@ from .network import Link, Scheduler
 ADDED: Final = 200
 "Octets by which a query may grow, and what else is kept of it: a block of 128 padded, OPT and prefix, the id."
 
+STALE: Final = 192
+"""Octets and entries: 64 deadlines, of three entries each, of queries that were answered.  Beside them may stand twice
+what was pending, and what is, until the earliest of these deadlines comes."""
+
 
 @dataclass(slots=True, repr=False)
 class Asked:
@@ -74,6 +78,7 @@ class CheckedClient(CheckedConnection):
         self._held: list[Asked] = []
         self._pending: dict[int, Asked] = {}
         self._abandoned: dict[int, Asked] = {}
+        self._most_taken = 0
         self._sent: list[Asked] = []
         self._taken: dict[int, Asked] = {}
         self._handles: set[int] = set()
@@ -369,12 +374,14 @@ class CheckedClient(CheckedConnection):
 
     def _allowed_weight(self) -> int:
         asked = [] if self.ended else [*self._pending.values(), *self._abandoned.values()]
-        return sum(2 * len(each.message) + ADDED for each in asked)
+        queued = 0 if self.ended else STALE + 9 * self._most_taken
+        return sum(2 * len(each.message) + ADDED for each in asked) + queued
 
     def _check_state(self) -> None:
         scheduler, client = self.scheduler, self.client
         self._count_overdue()
         taken, limit = len(self._pending) + len(self._abandoned), client.configuration.max_in_flight
+        self._most_taken = max(self._most_taken, taken)
         left = client.configuration.max_queries - len(self._handles)
         places = min(limit - taken, left) if client.is_open else 0
         scheduler.require(client.pending == len(self._pending), "{}: pending is {}", self.name, client.pending)
