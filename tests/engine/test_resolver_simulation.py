@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from dot_proto.resolver import _connections, _health, _selection, _waiting, machine
-from dot_proto.testing.resolver import SimulationError, check_resolver
+from support.resolver_simulation import SimulationError, check_resolver
 
 
 @pytest.mark.parametrize("seed", range(16))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from ..resolver.configuration import MAX_SENDS, ResolverConfiguration, Strategy
-from ..resolver.upstream import Upstream
-from ._simulation.credentials import certificate
-from ._simulation.network import Scheduler, SimulationError
-from ._simulation.resolver import NAME, Driver
-from ._simulation.upstreams import Conduct, Handshake, Reachability, Server
+from dot_proto.resolver.configuration import MAX_SENDS, ResolverConfiguration, Strategy
+from dot_proto.resolver.upstream import Upstream
+from dot_proto.testing._simulation.credentials import certificate
+from dot_proto.testing._simulation.network import Scheduler, SimulationError
+from support.simulated_resolver import NAME, Driver
+from support.simulated_upstreams import Conduct, Handshake, Reachability, Server
 
 __all__ = ["HOURS", "SimulationError", "check_resolver"]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...authentication import Evidence, PresentedChain, ValidatedChain
-from ...client import ClientConnection
-from ...errors import Fault, RemoteProtocolError, TooManyQueriesError
-from ...events import Event
-from ...query import encode_name, make_query
-from ...resolver.configuration import ResolverConfiguration
-from ...resolver.events import (
+from dot_proto.authentication import Evidence, PresentedChain, ValidatedChain
+from dot_proto.client import ClientConnection
+from dot_proto.errors import Fault, RemoteProtocolError, TooManyQueriesError
+from dot_proto.events import Event
+from dot_proto.query import encode_name, make_query
+from dot_proto.resolver.configuration import ResolverConfiguration
+from dot_proto.resolver.events import (
     AbandonConnection,
     Action,
     FindAddresses,
@@ -23,10 +23,10 @@ from ...resolver.events import (
     QueryFailed,
     ResolverClosed,
 )
-from ...resolver.machine import StubResolver
-from ...resolver.upstream import Upstream
-from .network import TICKS, Scheduler
-from .upstreams import Handshake, Reachability, Server, ServerSide
+from dot_proto.resolver.machine import StubResolver
+from dot_proto.resolver.upstream import Upstream
+from dot_proto.testing._simulation.network import TICKS, Scheduler
+from support.simulated_upstreams import Handshake, Reachability, Server, ServerSide
 
 NAME: Final = "dot.test"
 "The authentication domain name of every upstream."

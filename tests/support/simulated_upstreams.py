@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...errors import Fault, RemoteProtocolError
-from ...events import ConnectionClosed, Event, QueryReceived
-from ...server import ServerConnection
-from .network import Scheduler
+from dot_proto.errors import Fault, RemoteProtocolError
+from dot_proto.events import ConnectionClosed, Event, QueryReceived
+from dot_proto.server import ServerConnection
+from dot_proto.testing._simulation.network import Scheduler
 
 PROBE: Final = b"\0"
 "The name of a probe: the root."
