@@ -15,7 +15,7 @@ from dot_proto import MAX_MESSAGE, ClientConfiguration, make_query
 from support.forging import CLOSE_NOTIFY, FATAL, INTERNAL_ERROR, USER_CANCELED, WARNING, ForgingCaller
 from support.messages import KEEPALIVE, QR, message, opt, option, question_of, record, response_to, stream_of
 from support.peers import GIVE_UP, Caller, Script, answer, name_in
-from support.records import ALERT
+from support.records import ALERT, offers_session
 
 UNSOLICITED = answer(make_query("nobody.asked.example", message_id=0x5A5A))
 
@@ -364,7 +364,7 @@ def tls_1_1(caller: Caller) -> None:
 def ends_handshakes_with_a_session(caller: Caller, context: ssl.SSLContext) -> None:
     """Close when an earlier session is offered (the extension pre_shared_key, RFC 8446, section 4.2.11); else serve."""
     hello = caller.socket.recv(65_536, socket.MSG_PEEK)
-    if b"\x00\x29" in hello[-600:] and len(hello) > 400:  # it is the last extension, with a ticket
+    if offers_session(hello):  # it is the last extension, with a ticket
         return
     with context.wrap_socket(caller.socket, server_side=True) as sock:
         serve(Caller(sock))

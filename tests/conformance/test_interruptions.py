@@ -30,6 +30,7 @@ from dot_io.tls import ClientContext
 from dot_proto import DoTError, LocalProtocolError, make_query
 from support.messages import query_of_length
 from support.peers import GIVE_UP, Caller, answer, name_in, scripted
+from support.records import offers_session
 
 QUERY = make_query("example.com")
 
@@ -348,7 +349,7 @@ def unwilling_to_resume(certificate_file: Path) -> Iterator[tuple[int, list[str]
         with sock:
             sock.settimeout(GIVE_UP)
             hello = sock.recv(65_536, socket.MSG_PEEK)
-            if b"\x00\x29" in hello[-600:] and len(hello) > 400:
+            if offers_session(hello):
                 accepted.append("ended")
                 return
             accepted.append("served")

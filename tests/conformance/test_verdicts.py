@@ -24,6 +24,7 @@ from dot_proto import AuthenticationPolicy, LocalProtocolError, Reason, make_que
 from support.peers import GIVE_UP, Caller, answer, name_in
 from support.pki import DAY, NAME, Identity, Pki, issue
 from support.pki import pki_fixture as pki_fixture
+from support.records import offers_session
 
 QUERY = make_query("example.com")
 
@@ -42,7 +43,7 @@ class Server:
         self.resumes = True
         "Whether it does not end handshakes in which a session is offered."
         self.offered: list[bool] = []
-        "Of each connection: whether an earlier session was offered (pre_shared_key, RFC 8446, section 4.2.11)."
+        "Of each connection: whether an earlier session was offered."
 
     def context(self) -> ssl.SSLContext:
         context = self._contexts.get(self.chain)
@@ -57,8 +58,7 @@ class Server:
                 sock, _ = self._listener.accept()
                 with sock, suppress(OSError, EOFError):
                     sock.settimeout(GIVE_UP)
-                    hello = sock.recv(65_536, socket.MSG_PEEK)
-                    self.offered.append(b"\x00\x29" in hello[-600:] and len(hello) > 400)
+                    self.offered.append(offers_session(sock.recv(65_536, socket.MSG_PEEK)))
                     if self.offered[-1] and not self.resumes:
                         continue
                     with self.context().wrap_socket(sock, server_side=True) as wrapped:

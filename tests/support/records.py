@@ -110,3 +110,16 @@ def _expand(secret: bytes, label: bytes, length: int) -> bytes:
     name = b"tls13 " + label
     info = struct.pack("!HB", length, len(name)) + name + b"\0"
     return hmac.digest(secret, info + b"\x01", {32: "sha256", 48: "sha384"}[len(secret)])[:length]
+
+
+def offers_session(hello: bytes) -> bool:
+    """Whether the last extension of a ClientHello, in a record of its own, is pre_shared_key (RFC 8446, 4.2.11)."""
+    at = 5 + 4 + 2 + 32  # record and handshake headers, version, random
+    for octets in (1, 2, 1):  # session id, cipher suites, compression methods
+        at += octets + int.from_bytes(hello[at : at + octets])
+    at += 2
+    kind = -1
+    while at < len(hello):
+        kind = int.from_bytes(hello[at : at + 2])
+        at += 4 + int.from_bytes(hello[at + 2 : at + 4])
+    return kind == 41
