@@ -825,6 +825,8 @@ IMPORTED = {
     "dot_io.blocking.client",
     "dot_io.blocking.dial",
     "dot_io.blocking.driver",
+    "dot_io.blocking.poller",
+    "dot_io.blocking.sharing",
     "dot_io.cli",
     "dot_io.cli._errors",
     "dot_io.cli._failures",

@@ -1,38 +1,13 @@
-"""The client: one connection that any number of threads may share.
-
-Theory of operation.  A thread that waits for an answer either moves octets for everybody, as the *mover*, and sorts
-what comes, or, if there is a mover already, waits for that thread as a *follower*.  Whoever is not the mover and
-changes what the mover should wait for (a query more, an earlier deadline, the end) wakes it.  A mover that has what it
-wanted leaves, and wakes the followers, one of which takes its place.
-
-What must hold when threads are interrupted.  Ctrl-C, or any exception that a signal handler raises, can come between
-any two instructions of the main thread.  Three kinds of places are told apart:
-
-* While a thread waits (``select``, or for a follower's lock) it holds no lock and has nothing of the session's in its
-  hands.  An interruption there is the caller's alone: its query is cancelled, the connection goes on.
-* While a thread works on the session, records may have been encrypted and not yet sent, and the engine may have been
-  told half of something.  TLS counts its records, so the loss of one breaks the stream for good.  Such work is done
-  inside ``with self._lock, self._work``.  ``_work`` notices an exception that is none of ours, and also that a
-  former thread never came out in order: then the connection is broken off, and every waiting caller hears of it.
-* The lock itself is taken by ``with`` alone.  ``threading.RLock`` takes and gives it back in C, where no interruption
-  comes between taking it and being sure to give it back.  ``threading.Condition`` is written in Python and has such
-  places; therefore followers wait for a plain lock of their own, outside of ours.
-
-A mover that is interrupted twice could fail to give its role back.  So a follower never waits longer than
-``FOLLOWER_WAIT`` without a look at the socket of its own: answers then come late, but nobody waits for ever.
-"""
+"""The client: one connection that any number of threads may share; ``sharing`` has how."""
 
 from __future__ import annotations
 
 import socket
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from itertools import islice
-from typing import Final
-from weakref import WeakMethod
 
-from dot_proto import AuthenticationPolicy, Cause, ClientConfiguration, ConnectionClosed, DoTError, Event
+from dot_proto import AuthenticationPolicy, Cause, ClientConfiguration, ConnectionClosed, Event
 from dot_proto.arguments import check_seconds
 
 from .._address import PORT
@@ -55,9 +30,7 @@ from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
 from .driver import Driver, Wait
-
-FOLLOWER_WAIT: Final = 1.0
-"Seconds that a thread relies on the thread that moves octets for it; see the module's text."
+from .sharing import SharedByThreads
 
 
 def connect(
@@ -114,7 +87,7 @@ def _connect(plan: Plan) -> Client:
     return client
 
 
-class Client(ClientBase):
+class Client(ClientBase, SharedByThreads[Wait, bool]):
     """One connection to a server; threads may share it.  Made by :func:`connect`; a context manager.
 
     It does not reconnect: when the server has closed, calls raise
@@ -122,12 +95,9 @@ class Client(ClientBase):
     """
 
     def __init__(self, plan: Plan, sock: socket.socket, session: TLSClient, *, connect_time: float) -> None:
-        super().__init__(plan, session, connect_time=connect_time)
+        ClientBase.__init__(self, plan, session, connect_time=connect_time)
         self._driver = Driver(sock, session, quickack=True)
-        self._lock = self._driver.lock
-        self._work = _Work(self._break_off)
-        self._mover: object = None  # the call that moves octets for all
-        self._followers: list[threading.Lock] = []  # locks that are held, to be released when something has happened
+        SharedByThreads.__init__(self, self._driver.lock)
         self._first: deque[Outcome] | None = None
 
     def first_response(self) -> bytes:
@@ -229,11 +199,9 @@ class Client(ClientBase):
         self._driver.close()
 
     def forget_parents(self) -> None:
-        """In a forked child: end here what the parent goes on with.  No other thread of the parent's lives here."""
+        """In a forked child: end here what the parent goes on with."""
         self._driver.forget_parents()
-        self._lock = self._driver.lock
-        self._mover = None
-        self._followers.clear()
+        self._forget_threads(self._driver.lock)
         super().forget_parents()
 
     def _shake_hands(self, plan: Plan) -> None:
@@ -284,91 +252,44 @@ class Client(ClientBase):
                 self._cancel_query(handle, monotonic())
             self._wake_all()  # it may be others' turn, and there is less to wait for
 
-    def _wait_until(self, is_over: Callable[[], object], deadline: float | None = None) -> None:
-        """Move octets for everybody, or wait for the thread that does, until something is so or ``deadline`` is past.
+    # What the threads that share it move, and wait for.
 
-        ``is_over`` is asked with the lock held.
-        """
-        me, driver = object(), self._driver
-        try:
-            while True:
-                wait: Wait | None = None
-                follower, follows_until = None, 0.0
-                with self._lock, self._work:
-                    if self._mover is None:
-                        self._mover = me
-                    if self._mover is me:
-                        if events := driver.prepare():
-                            self._process_events(events)
-                    else:
-                        self._process_events(driver.flush())
-                        if driver.is_write_paused:
-                            driver.wake()  # to wait until the kernel takes more
-                    if is_over() or (deadline is not None and deadline <= monotonic()):
-                        return
-                    if self._mover is me:
-                        wait = driver.next_wait(deadline)
-                    else:
-                        follower, follows_until = self._follow(), self._follows_until(deadline)
-                if wait is not None:
-                    is_readable = driver.select(wait)
-                    with self._lock, self._work:
-                        if events := driver.act(is_readable):
-                            self._process_events(events)
-                            if is_over():
-                                return
-                elif follower is not None and not follower.acquire(timeout=max(follows_until - monotonic(), 0.0)):
-                    # Our deadline may be earlier than the one that the mover waits for.
-                    with self._lock, self._work:
-                        self._process_events(driver.poll())
-        finally:
-            with self._lock:
-                if self._mover is me:
-                    self._mover = None
-                    if self._followers:
-                        self._wake_followers()  # one of them must move octets now
+    def _prepare(self) -> None:
+        if events := self._driver.prepare():
+            self._process_events(events)
 
-    def _follows_until(self, deadline: float | None) -> float:
-        """How long a follower relies on the mover, on the monotonic clock."""
-        times = (monotonic() + FOLLOWER_WAIT, self._session.next_timeout(), deadline)
-        return min(one for one in times if one is not None)
+    def _hand_over(self) -> None:
+        self._process_events(self._driver.flush())
+        if self._driver.is_write_paused:
+            self._driver.wake()  # to wait until the kernel takes more
 
-    def _follow(self) -> threading.Lock:
-        """A lock that is held until something has happened."""
-        lock = threading.Lock()
-        lock.acquire()
-        self._followers.append(lock)
-        return lock
+    def _next_wait(self, deadline: float | None) -> Wait:
+        return self._driver.next_wait(deadline)
 
-    def _wait_for_movers(self) -> None:
-        """Until no thread uses the socket any more, so that it can be closed; all threads have been told to go."""
-        deadline = monotonic() + FOLLOWER_WAIT
-        while monotonic() < deadline:
-            with self._lock:
-                if self._mover is None:
-                    return
-                self._driver.wake()
-                follower = self._follow()
-            follower.acquire(timeout=0.01)
+    def _select(self, wait: Wait) -> bool:
+        return self._driver.select(wait)
+
+    def _act(self, brought: bool) -> bool:
+        events = self._driver.act(brought)
+        if events:
+            self._process_events(events)
+        return bool(events)
+
+    def _look(self) -> None:
+        self._process_events(self._driver.poll())
+
+    def _next_timeout(self) -> float | None:
+        return self._session.next_timeout()
+
+    def _wake_mover(self) -> None:
+        self._driver.wake()
 
     def _process_events(self, events: list[Event]) -> None:
         super()._process_events(events)
         if events and self._followers:
             self._wake_followers()
 
-    def _wake_all(self) -> None:
-        """Make all threads look again; call with the lock held."""
-        self._wake_followers()
-        if self._mover is not None:
-            self._driver.wake()
-
-    def _wake_followers(self) -> None:
-        followers, self._followers = self._followers, []
-        for follower in followers:
-            follower.release()
-
     def _break_off(self) -> None:
-        """A thread was interrupted amid its work on the session: what is left of it cannot be trusted."""
         self._driver.cut_off()
         try:
             events = self._driver.abort()
@@ -380,28 +301,3 @@ class Client(ClientBase):
         self._lose_waiters()
         self._queue.call_next()
         self._wake_all()
-
-
-class _Work:
-    """Guards work on the session, inside the lock; see the module's text."""
-
-    __slots__ = ("_break_off", "_is_under_way")
-
-    def __init__(self, break_off: Callable[[], None]) -> None:
-        self._break_off = WeakMethod(break_off)  # no circle: a client that is dropped is to be noticed at once
-        self._is_under_way = False
-
-    def __enter__(self) -> None:
-        if self._is_under_way:  # a former thread never came to its end
-            self._end_connection()
-        self._is_under_way = True
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and not issubclass(kind, DoTError):
-            self._end_connection()
-        self._is_under_way = False
-
-    def _end_connection(self) -> None:
-        break_off = self._break_off()
-        if break_off is not None:
-            break_off()

@@ -4,7 +4,8 @@ Theory of operation.  The socket never blocks.  Whoever sends tries at once, und
 does not take is left for later.  So a wait has three parts: :meth:`Driver.prepare` (with the lock held) sends what is
 there, looks whether something has come, and says what to wait for; :meth:`Driver.select` waits, without the lock;
 :meth:`Driver.act` (with the lock held again) takes in what has come or is due.  A server's thread calls them as one,
-:meth:`Driver.wait`; the client puts its own work between them.
+:meth:`Driver.wait`; the client puts its own work between them.  The resolver waits for several sockets at once, and
+so has a :class:`SocketDriver` for each, and one lock and one poller for all.
 
 The session is always touched with the lock held: an ``SSLObject`` used by two threads at a time aborts the process.
 Only one thread waits at a time: of two, the one that has nothing to read might sleep on while the other takes its
@@ -15,14 +16,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
 import socket
 import threading
 
 from dot_proto import Event
 
 from .._clock import monotonic
-from .._dial import LONGEST_WAIT
+from .._dial import remaining
 from .._fork import let_go
 from .._transport import (
     NO_SIGNAL,
@@ -34,14 +34,15 @@ from .._transport import (
     send_at_once,
 )
 from ..tls import TLSClient, TLSServer
+from .poller import Poller
 
 Wait = tuple[bool, bool, float]
 """What to wait for: whether octets can be read, whether some can be sent, and until when at the latest, in seconds on
 the monotonic clock."""
 
 
-class Driver:
-    """One socket and one session; see the module's text for how threads share it.
+class SocketDriver:
+    """One socket and one session, for whoever waits for the socket; see the module's text for how threads share it.
 
     ``quickack``: acknowledge what is read at once.  ``send_timeout`` is in seconds: a peer that takes nothing of what
     it is sent for so long is given up.
@@ -57,7 +58,6 @@ class Driver:
     ) -> None:
         sock.setblocking(False)
         send_at_once(sock)
-        self.lock = threading.RLock()
         self._socket = sock
         self._session = session
         self._quickack = quickack
@@ -66,8 +66,6 @@ class Driver:
         self._is_reading_wanted = True
         self._is_broken = False
         self._has_read_all = False
-        self._poller = _Poller()
-        self._poller.share()
 
     @property
     def is_write_paused(self) -> bool:
@@ -98,33 +96,6 @@ class Driver:
         came = self._receive() if self._may_read() else None
         return (came or []) + self._act_on_time(monotonic()) + self.flush()
 
-    def wait(self, deadline: float | None = None) -> list[Event]:
-        """Until octets have come or can go, the session has a deadline, or ``deadline`` is reached; then act.
-
-        ``deadline`` is on the monotonic clock, in seconds; ``None``: no limit but the session's own.
-        """
-        with self.lock:
-            events = self.prepare()
-            if events or self.is_finished:
-                return events
-            wait = self.next_wait(deadline)
-        is_readable = self.select(wait)
-        with self.lock:
-            return self.act(is_readable)
-
-    def prepare(self) -> list[Event]:
-        """Send, and take in what is there already: under load, looking for it costs less than waiting does."""
-        try:
-            self._poller.share()
-        except OSError as error:
-            return self._break(error.strerror or str(error))
-        events = self.flush()
-        if not events and self._may_read() and not self.is_finished:
-            came = self._receive()
-            if came is not None:
-                events = came + self._act_on_time(monotonic()) + self.flush()
-        return events
-
     def next_wait(self, deadline: float | None) -> Wait:
         """What to wait for now, at most until ``deadline``."""
         until = self._send_timeout.deadline
@@ -135,23 +106,13 @@ class Driver:
             until = deadline
         return self._may_read(), self.is_write_paused, until
 
-    def select(self, wait: Wait) -> bool:
-        """Wait without the lock; says whether the socket should be read."""
-        reading, writing, until = wait
-        return self._poller.select(self._socket, reading, writing, min(max(until - monotonic(), 0.0), LONGEST_WAIT))
-
     def act(self, is_readable: bool) -> list[Event]:
         """Take in what has come and what is due, and send what follows from it.  Call with the lock held."""
         events = (self._receive() if is_readable else None) or []
         return events + self._act_on_time(monotonic()) + self.flush()
 
-    def wake(self) -> None:
-        """Make the thread inside :meth:`select` come back."""
-        self._poller.wake()
-
     def forget_parents(self) -> None:
-        """In a forked child: the socket is not touched again, and the lock may have been another thread's."""
-        self.lock = threading.RLock()
+        """In a forked child: the socket is not touched again."""
         let_go(self._socket)
         self._is_broken = self._has_read_all = True
         self._unsent.clear()
@@ -167,7 +128,7 @@ class Driver:
         return events
 
     def cut_off(self) -> None:
-        """Break TCP; no lock is needed, and :meth:`select` notices."""
+        """Break TCP; no lock is needed, and whoever waits for the socket notices."""
         self._is_broken = True
         self._shut_down()
 
@@ -176,7 +137,6 @@ class Driver:
         if self._unsent and self._socket.fileno() >= 0:
             reset_on_close(self._socket)
         close(self._socket)
-        self._poller.close()
 
     # Private methods.
 
@@ -240,73 +200,66 @@ class Driver:
         return events + self._session.fail(explanation, now=monotonic())
 
 
-class _Poller:
-    """Waits for a socket, or for another thread.
+class Driver(SocketDriver):
+    """One that can be waited for by itself, by one thread at a time."""
 
-    The other thread's way in takes two file descriptors.  While this is the program's only thread, nobody can come
-    that way, so no descriptor is spent on it.
-    """
+    def __init__(
+        self,
+        sock: socket.socket,
+        session: TLSClient | TLSServer,
+        *,
+        quickack: bool = False,
+        send_timeout: float = math.inf,
+    ) -> None:
+        super().__init__(sock, session, quickack=quickack, send_timeout=send_timeout)
+        self.lock = threading.RLock()
+        self._poller = Poller()
+        self._poller.share()
 
-    def __init__(self) -> None:
-        self._wakers: tuple[socket.socket, socket.socket] | None = None
-        # Windows and some cooperative threads (eventlet) have no poll().
-        self._poll = select.poll() if hasattr(select, "poll") else None
+    def wait(self, deadline: float | None = None) -> list[Event]:
+        """Until octets have come or can go, the session has a deadline, or ``deadline`` is reached; then act.
 
-    def share(self) -> None:
-        """Prepare to be woken, where there are threads that could; raises :class:`OSError` for want of descriptors."""
-        if self._wakers is None and threading.active_count() > 1:
-            wakers = socket.socketpair()
-            for end in wakers:
-                end.setblocking(False)
-            if self._poll is not None:
-                self._poll.register(wakers[1], select.POLLIN)
-            self._wakers = wakers
+        ``deadline`` is on the monotonic clock, in seconds; ``None``: no limit but the session's own.
+        """
+        with self.lock:
+            events = self.prepare()
+            if events or self.is_finished:
+                return events
+            wait = self.next_wait(deadline)
+        is_readable = self.select(wait)
+        with self.lock:
+            return self.act(is_readable)
+
+    def prepare(self) -> list[Event]:
+        """Send, and take in what is there already: under load, looking for it costs less than waiting does."""
+        try:
+            self._poller.share()
+        except OSError as error:
+            return self._break(error.strerror or str(error))
+        events = self.flush()
+        if not events and self._may_read() and not self.is_finished:
+            came = self._receive()
+            if came is not None:
+                events = came + self._act_on_time(monotonic()) + self.flush()
+        return events
+
+    def select(self, wait: Wait) -> bool:
+        """Wait without the lock; says whether the socket should be read."""
+        reading, writing, until = wait
+        sock = self._socket
+        ready = self._poller.select(((sock, reading, writing),), remaining(until, now=monotonic()))
+        return ready.get(sock.fileno(), False)
 
     def wake(self) -> None:
-        wakers = self._wakers
-        if wakers is not None:
-            with contextlib.suppress(OSError):  # closed: nobody waits; or full: it is awake already
-                wakers[0].send(b"\0")
+        """Make the thread inside :meth:`select` come back."""
+        self._poller.wake()
+
+    def forget_parents(self) -> None:
+        """In a forked child: the socket is not touched again, and the lock may have been another thread's."""
+        super().forget_parents()
+        self.lock = threading.RLock()
 
     def close(self) -> None:
-        for end in self._wakers or ():
-            close(end)
-
-    def _forget_wakers(self) -> None:
-        """They were closed beneath us, so their numbers may be others' by now; :meth:`share` makes new ones."""
-        wakers, self._wakers = self._wakers, None
-        for end in wakers or ():
-            number = end.detach()
-            if self._poll is not None:
-                with contextlib.suppress(KeyError):
-                    self._poll.unregister(number)
-
-    def select(self, sock: socket.socket, reading: bool, writing: bool, timeout: float) -> bool:
-        """Wait, at most ``timeout`` seconds, until the socket can be used or :meth:`wake` is called.
-
-        Says whether the socket should be read: also when it has failed, since reading tells how.
-        """
-        try:
-            return self._select(sock, reading, writing, timeout)
-        except (OSError, ValueError):  # a descriptor was closed beneath us, or the system cannot wait
-            return True
-
-    def _select(self, sock: socket.socket, reading: bool, writing: bool, timeout: float) -> bool:
-        waker = None if self._wakers is None else self._wakers[1]
-        if self._poll is not None:
-            self._poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
-            # Rounded up to whole milliseconds: rounding down would spin through the last one.
-            ready = dict(self._poll.poll(math.ceil(timeout * 1000)))
-            is_woken = waker is not None and waker.fileno() in ready
-            is_readable = bool(ready.get(sock.fileno(), 0) & ~select.POLLOUT)
-        else:
-            watched = [one for one in (sock if reading else None, waker) if one is not None]
-            readable, _, failed = select.select(watched, [sock] if writing else [], [sock], timeout)
-            is_woken = waker in readable
-            is_readable = sock in readable or sock in failed
-        if is_woken and waker is not None:
-            try:
-                waker.recv(4096)
-            except OSError:
-                self._forget_wakers()
-        return is_readable
+        """Close the socket; call when no thread waits any more."""
+        super().close()
+        self._poller.close()

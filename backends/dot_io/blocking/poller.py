@@ -1,0 +1,104 @@
+"""Waits for sockets, or for another thread."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import socket
+import threading
+from collections.abc import Sequence
+
+from .._transport import close
+
+Watched = tuple[socket.socket, bool, bool]
+"A socket, whether it is watched for octets to read, and whether for room to send."
+
+
+class Poller:
+    """Waits for sockets, or for another thread.
+
+    The other thread's way in takes two file descriptors.  While this is the program's only thread, nobody can come
+    that way, so no descriptor is spent on it.
+    """
+
+    def __init__(self) -> None:
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        # Windows and some cooperative threads (eventlet) have no poll().
+        self._poll = select.poll() if hasattr(select, "poll") else None
+
+    def share(self) -> None:
+        """Prepare to be woken, where there are threads that could; raises :class:`OSError` for want of descriptors."""
+        if self._wakers is None and threading.active_count() > 1:
+            self.allow_waking()
+
+    def allow_waking(self) -> None:
+        """Prepare to be woken, also by threads that :mod:`threading` does not count; raises :class:`OSError`."""
+        if self._wakers is None:
+            wakers = socket.socketpair()
+            for end in wakers:
+                end.setblocking(False)
+            if self._poll is not None:
+                self._poll.register(wakers[1], select.POLLIN)
+            self._wakers = wakers
+
+    def wake(self) -> None:
+        """Make the thread inside :meth:`select` come back."""
+        wakers = self._wakers
+        if wakers is not None:
+            with contextlib.suppress(OSError):  # closed: nobody waits; or full: it is awake already
+                wakers[0].send(b"\0")
+
+    def forget(self, sock: socket.socket) -> None:
+        """Watch a socket no more; call it before the socket is closed, and its number becomes another's."""
+        if self._poll is not None:
+            with contextlib.suppress(KeyError, ValueError):  # never watched; closed already
+                self._poll.unregister(sock)
+
+    def close(self) -> None:
+        """Close what other threads come in by; nobody waits any more."""
+        for end in self._wakers or ():
+            close(end)
+
+    def select(self, watched: Sequence[Watched], timeout: float) -> dict[int, bool]:
+        """Wait, at most ``timeout`` seconds, until a socket can be used or :meth:`wake` is called.
+
+        Returns the file numbers of those that can be used, and whether they should be read: also those that have
+        failed, since reading tells how.
+        """
+        try:
+            return self._select(watched, timeout)
+        except (OSError, ValueError):  # a descriptor was closed beneath us, or the system cannot wait
+            return {sock.fileno(): True for sock, _, _ in watched}
+
+    def _select(self, watched: Sequence[Watched], timeout: float) -> dict[int, bool]:
+        waker = None if self._wakers is None else self._wakers[1]
+        if self._poll is not None:
+            for sock, reading, writing in watched:
+                self._poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
+            # Rounded up to whole milliseconds: rounding down would spin through the last one.
+            came = self._poll.poll(math.ceil(timeout * 1000))
+            ready = {number: bool(happened & ~select.POLLOUT) for number, happened in came}
+        else:
+            readers = [sock for sock, reading, _ in watched if reading]
+            writers = [sock for sock, _, writing in watched if writing]
+            readable, writable, failed = select.select(
+                readers if waker is None else [*readers, waker], writers, [sock for sock, _, _ in watched], timeout
+            )
+            ready = {sock.fileno(): False for sock in writable}
+            ready |= {sock.fileno(): True for sock in [*readable, *failed]}
+        if waker is not None and ready.pop(waker.fileno(), False):
+            try:
+                waker.recv(4096)
+            except OSError:
+                self._forget_wakers()
+        return ready
+
+    def _forget_wakers(self) -> None:
+        """They were closed beneath us, so their numbers may be others' by now; :meth:`share` makes new ones."""
+        wakers, self._wakers = self._wakers, None
+        for end in wakers or ():
+            number = end.detach()
+            if self._poll is not None:
+                with contextlib.suppress(KeyError):
+                    self._poll.unregister(number)
