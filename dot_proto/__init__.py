@@ -7,6 +7,7 @@ Start with :class:`ClientConnection` or :class:`ServerConnection`; :func:`make_q
 What an attribute means, with its unit, stands under it in the source: ``help()`` does not show that.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ._edns import QUERY_BLOCK as QUERY_BLOCK
@@ -58,6 +59,8 @@ from .query import make_query as make_query
 from .server import ServerConnection as ServerConnection
 
 if TYPE_CHECKING:
+    from .resolver.configuration import ResolverConfiguration as ResolverConfiguration
+    from .resolver.configuration import Strategy as Strategy
     from .resolver.upstream import Upstream as Upstream
 
 __all__ = [
@@ -94,10 +97,12 @@ __all__ = [
     "QueryTimedOut",
     "Reason",
     "RemoteProtocolError",
+    "ResolverConfiguration",
     "ResponseReceived",
     "ServerConfiguration",
     "ServerConnection",
     "State",
+    "Strategy",
     "TooManyQueriesError",
     "Upstream",
     "UpstreamError",
@@ -112,11 +117,18 @@ __all__ = [
 ]
 
 
+_OF_RESOLVER = {
+    "ResolverConfiguration": "configuration",
+    "Strategy": "configuration",
+    "Upstream": "upstream",
+}
+"By name: the module of ``dot_proto.resolver`` that has it."
+
+
 def __getattr__(name: str) -> object:
     """What one connection has no need of is imported when it is asked for."""
-    if name != "Upstream":
+    if name not in _OF_RESOLVER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .resolver.upstream import Upstream
-
-    globals()[name] = Upstream
-    return Upstream
+    found: object = getattr(import_module(f".resolver.{_OF_RESOLVER[name]}", __name__), name)
+    globals()[name] = found
+    return found

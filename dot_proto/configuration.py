@@ -57,13 +57,13 @@ class ClientConfiguration:
     "Whether queries carry an empty edns-tcp-keepalive option (RFC 7828, section 3.2.1)."
 
     def __post_init__(self) -> None:
-        _at_least(0.0, query_timeout=self.query_timeout, close_timeout=self.close_timeout)
-        _at_least(0.0, idle_timeout=self.idle_timeout, max_idle_timeout=self.max_idle_timeout)
-        _between(1, 65_536, max_in_flight=self.max_in_flight)
-        _between(1, 1 << 24, max_queries=self.max_queries)
-        _at_least(0, max_unsolicited=self.max_unsolicited)
-        _at_least(0.0, silence_timeout=self.silence_timeout)
-        _at_least(1, max_silent_timeouts=1 if self.max_silent_timeouts is None else self.max_silent_timeouts)
+        at_least(0.0, query_timeout=self.query_timeout, close_timeout=self.close_timeout)
+        at_least(0.0, idle_timeout=self.idle_timeout, max_idle_timeout=self.max_idle_timeout)
+        between(1, 65_536, max_in_flight=self.max_in_flight)
+        between(1, 1 << 24, max_queries=self.max_queries)
+        at_least(0, max_unsolicited=self.max_unsolicited)
+        at_least(0.0, silence_timeout=self.silence_timeout)
+        at_least(1, max_silent_timeouts=1 if self.max_silent_timeouts is None else self.max_silent_timeouts)
         _block(self.padding_block)
         check_flag("keepalive", self.keepalive)
 
@@ -120,29 +120,31 @@ class ServerConfiguration:
     "Opcodes that reach the caller; the engine answers NOTIMP to all others (RFC 1035, section 4.1.1)."
 
     def __post_init__(self) -> None:
-        _at_least(0.0, idle_grace=self.idle_grace, close_timeout=self.close_timeout)
-        _between(0.0, MAX_KEEPALIVE, idle_timeout=self.idle_timeout)
-        _at_least(1, max_outstanding=self.max_outstanding)
-        _at_least(1, max_outstanding_octets=self.max_outstanding_octets)
-        _at_least(self.max_outstanding, hard_outstanding=self.hard_outstanding)
-        _at_least(1, max_queries=1 if self.max_queries is None else self.max_queries)
-        _at_least(0.0, max_duration=0.0 if self.max_duration is None else self.max_duration)
-        _at_least(0, max_unsolicited=self.max_unsolicited)
+        at_least(0.0, idle_grace=self.idle_grace, close_timeout=self.close_timeout)
+        between(0.0, MAX_KEEPALIVE, idle_timeout=self.idle_timeout)
+        at_least(1, max_outstanding=self.max_outstanding)
+        at_least(1, max_outstanding_octets=self.max_outstanding_octets)
+        at_least(self.max_outstanding, hard_outstanding=self.hard_outstanding)
+        at_least(1, max_queries=1 if self.max_queries is None else self.max_queries)
+        at_least(0.0, max_duration=0.0 if self.max_duration is None else self.max_duration)
+        at_least(0, max_unsolicited=self.max_unsolicited)
         _block(self.padding_block)
         opcodes = collected("opcodes", self.opcodes, int, "a set of opcodes, whole numbers from 0 to 15")
         for opcode in opcodes:
-            _between(0, 15, opcodes=opcode)
+            between(0, 15, opcodes=opcode)
         object.__setattr__(self, "opcodes", frozenset(opcodes))
 
 
-def _at_least(minimum: float, **values: float) -> None:
+def at_least(minimum: float, **values: float) -> None:
+    """Refuse settings, by their names, that are no such numbers or are less."""
     for name, value in values.items():
         _check_number(name, value, minimum)
         if not value >= minimum:
             raise LocalProtocolError(f"{name} is {shown(value)}; it must be at least {minimum}")
 
 
-def _between(minimum: float, maximum: float, **values: float) -> None:
+def between(minimum: float, maximum: float, **values: float) -> None:
+    """Refuse settings, by their names, that are no such numbers or lie outside."""
     for name, value in values.items():
         _check_number(name, value, minimum)
         if not minimum <= value <= maximum:
@@ -158,4 +160,4 @@ def _check_number(name: str, value: float, minimum: float) -> None:
 
 
 def _block(octets: int | None) -> None:
-    _between(1, MAX_MESSAGE, padding_block=1 if octets is None else octets)
+    between(1, MAX_MESSAGE, padding_block=1 if octets is None else octets)

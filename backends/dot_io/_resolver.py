@@ -24,7 +24,7 @@ from dot_proto import (
     PeerAuthenticated,
     UpstreamError,
 )
-from dot_proto.arguments import check_seconds
+from dot_proto.arguments import check_flag, check_seconds
 from dot_proto.query import not_octets
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import (
@@ -76,10 +76,7 @@ class ResolverBase(StaysInProcess, ABC):
         *,
         share_records: bool = False,
     ) -> None:
-        if not isinstance(configuration, ResolverConfiguration | None):
-            raise LocalProtocolError(
-                f"configuration must be a ResolverConfiguration, not {type(configuration).__name__}"
-            )
+        check_flag("share_records", share_records)
         self._machine = StubResolver(upstreams, configuration, entropy=os.urandom)
         for number, upstream in enumerate(self._machine.upstreams):
             _check_can_be_found(f"upstreams[{number}]", upstream)
@@ -114,6 +111,10 @@ class ResolverBase(StaysInProcess, ABC):
 
         Queries that wait here are the parent's too, and nobody in this process waits for them.
         """
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """With nothing open, nothing asked, and nothing known of the upstreams."""
         self._machine = StubResolver(self.upstreams, self._machine.configuration, entropy=os.urandom)
         self._forget_sessions()
         self._waiters.clear()

@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..configuration import ClientConfiguration
-from ..errors import LocalProtocolError
+from ..arguments import check_flag, check_instance, collected
+from ..configuration import ClientConfiguration, at_least, between
 
 MAX_UPSTREAMS: Final = 16
 "Upstreams of one resolver; resolv.conf(5) has 3."
@@ -91,21 +91,17 @@ class ResolverConfiguration:
     "How each connection behaves."
 
     def __post_init__(self) -> None:
-        if not isinstance(self.strategy, Strategy):
-            known = ", ".join(f"Strategy.{one.name}" for one in Strategy)
-            raise LocalProtocolError(f"strategy is {self.strategy!r}; it must be one of {known}")
-        if not isinstance(self.connection, ClientConfiguration):
-            raise LocalProtocolError(f"connection must be a ClientConfiguration, not {type(self.connection).__name__}")
-        for name in ("max_connections", "max_waiting"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise LocalProtocolError(f"{name} is {value!r}; it must be a whole number, at least 1")
+        check_instance("strategy", self.strategy, Strategy, "Strategy.ORDERED is one")
+        check_instance("connection", self.connection, ClientConfiguration)
+        check_flag("allow_mixed", self.allow_mixed)
+        at_least(1, max_connections=self.max_connections, max_waiting=self.max_waiting)
         for name in _SECONDS:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise LocalProtocolError(f"{name} is {value!r}; it must be a number of seconds, 0 or more")
-        if any(not isinstance(code, int) or not 0 <= code <= 4095 for code in self.failover_rcodes):
-            raise LocalProtocolError("failover_rcodes holds what is no RCODE: they are numbers, 0 to 4095")
+            at_least(0.0, **{name: getattr(self, name)})
+        what = "a set of RCODEs, whole numbers from 0 to 4095"
+        rcodes = frozenset(collected("failover_rcodes", self.failover_rcodes, int, what))
+        for rcode in rcodes:
+            between(0, 4095, failover_rcodes=rcode)
+        object.__setattr__(self, "failover_rcodes", rcodes)
 
 
 _SECONDS: Final = (

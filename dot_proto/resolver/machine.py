@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from .._state import Cause
-from ..arguments import check_seconds
+from ..arguments import check_instance, check_seconds, collected, wrong
 from ..authentication import AuthenticationPolicy
 from ..client import ClientConnection
 from ..errors import LocalProtocolError, TooManyQueriesError
@@ -72,6 +72,8 @@ class StubResolver:
         *,
         entropy: Callable[[int], bytes],
     ) -> None:
+        if configuration is not None:
+            check_instance("configuration", configuration, ResolverConfiguration)
         self.configuration: Final = configuration or ResolverConfiguration()
         self.upstreams: Final = checked_upstreams(upstreams, self.configuration)
         self._entropy = entropy
@@ -468,21 +470,15 @@ _PEERS_DOING: Final = frozenset({Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.PEER
 
 def checked_upstreams(upstreams: Iterable[Upstream], configuration: ResolverConfiguration) -> tuple[Upstream, ...]:
     """The upstreams of a resolver, if they can stand together; raises :class:`~dot_proto.LocalProtocolError`."""
-    if isinstance(upstreams, Upstream):
-        raise LocalProtocolError("upstreams must be a list of Upstream; put the one that was given into a list")
-    if isinstance(upstreams, str):
-        raise LocalProtocolError(
-            f"upstreams must be a list of Upstream, not text: Upstream.parse({upstreams!r}) reads one"
-        )
-    found = tuple(upstreams)
-    for one in found:
-        if not isinstance(one, Upstream):
-            hint = f": Upstream.parse({one!r}) reads one" if isinstance(one, str) else ""
-            raise LocalProtocolError(f"upstreams must hold Upstream objects, not {type(one).__name__}{hint}")
+    one: object = upstreams
+    hint = "Upstream.parse(text) reads one"
+    if isinstance(one, Upstream):
+        raise wrong("upstreams", "a list of Upstream objects", one, "give [upstream]")
+    found = collected("upstreams", upstreams, Upstream, "a list of Upstream objects", hint)
     if not 1 <= len(found) <= MAX_UPSTREAMS:
-        raise LocalProtocolError(f"a resolver has 1 to {MAX_UPSTREAMS} upstreams, not {len(found)}")
+        raise LocalProtocolError(f"upstreams holds {len(found)}; a resolver has 1 to {MAX_UPSTREAMS} of them")
     if len(set(found)) < len(found):
-        raise LocalProtocolError("an upstream is given twice")
+        raise LocalProtocolError(f"upstreams holds {next(one for one in found if found.count(one) > 1)} twice")
     kinds = {one.is_opportunistic for one in found}
     if len(kinds) > 1 and not configuration.allow_mixed:
         raise LocalProtocolError(

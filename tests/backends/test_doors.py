@@ -416,7 +416,7 @@ def _forget(key: Any) -> None:
 
 MODULES = [dot_io.blocking, dot_io.asyncio, dot_io.trio, dot_io.tls, dot_io.testing, dot_io.errors]
 
-ON_LOOPS = re.compile(r"dot_io\.(blocking|asyncio|trio)\.(connect|serve|Client\.\w+|Server\.\w+)")
+ON_LOOPS = re.compile(r"dot_io\.(blocking|asyncio|trio)\.(connect|serve|Client\.\w+|Server\.\w+|Resolver(\.\w+)?)")
 "In ``tests/conformance/test_doors.py``."
 
 NOT_FOR_CALLERS = {

@@ -94,6 +94,10 @@ class Backend(ABC):
         server: AbstractAsyncContextManager[Any] = self.package.serve(*arguments, **options)
         return server
 
+    def resolver(self, *arguments: Any, **options: Any) -> Any:
+        """The backend's own."""
+        return self.package.Resolver(*arguments, **options)
+
     @contextmanager
     def serving(self, handler: Any, context: Any, **options: Any) -> Iterator[Running]:
         """A server of this backend, in a thread with a loop of its own."""
@@ -290,6 +294,9 @@ class Blocking(Asyncio):
             raise
         await asyncio.to_thread(client.__exit__, None, None, None)
 
+    def resolver(self, *arguments: Any, **options: Any) -> Any:
+        return _ThreadedResolver(self.package.Resolver(*arguments, **options))
+
     @asynccontextmanager
     async def serve(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
         with self.package.serve(*arguments, **options) as server:
@@ -309,25 +316,21 @@ class Blocking(Asyncio):
         return response
 
 
-class _ThreadedClient:
-    """A blocking client whose methods are awaited; what does not wait is passed through."""
+class _Threaded:
+    """What blocks is awaited, in a thread; what does not wait is passed through."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    async def first_response(self) -> bytes:
-        response: bytes = await asyncio.to_thread(self._client.first_response)
-        return response
+        return getattr(self._wrapped, name)
 
     async def query(self, message: bytes, **options: Any) -> bytes:
-        response: bytes = await asyncio.to_thread(functools.partial(self._client.query, message, **options))
+        response: bytes = await asyncio.to_thread(functools.partial(self._wrapped.query, message, **options))
         return response
 
     async def query_many(self, messages: Iterable[bytes], **options: Any) -> AsyncIterator[tuple[int, Any]]:
-        fates = self._client.query_many(messages, **options)
+        fates = self._wrapped.query_many(messages, **options)
         end = object()
         try:
             while (fate := await asyncio.to_thread(next, fates, end)) is not end:
@@ -336,7 +339,26 @@ class _ThreadedClient:
             fates.close()
 
     async def close(self, **options: Any) -> None:
-        await asyncio.to_thread(functools.partial(self._client.close, **options))
+        await asyncio.to_thread(functools.partial(self._wrapped.close, **options))
+
+
+class _ThreadedClient(_Threaded):
+    """A blocking client."""
+
+    async def first_response(self) -> bytes:
+        response: bytes = await asyncio.to_thread(self._wrapped.first_response)
+        return response
+
+
+class _ThreadedResolver(_Threaded):
+    """A blocking resolver; a block that is left by an exception leaves it so, too."""
+
+    async def __aenter__(self) -> _ThreadedResolver:
+        self._wrapped.__enter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        await asyncio.to_thread(self._wrapped.__exit__, *raised)
 
 
 class Trio(Backend):

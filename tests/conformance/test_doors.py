@@ -18,17 +18,20 @@ import dot_io.asyncio
 import dot_io.blocking
 import dot_io.trio
 from conformance.adapters import BACKENDS, Backend
-from conformance.identities import Identities
+from conformance.identities import NAME, Identities
 from dot_io.tls import ClientContext, ServerContext
 from dot_proto import (
     AuthenticationPolicy,
     ClientConfiguration,
     LocalProtocolError,
+    ResolverConfiguration,
     ResponseReceived,
     ServerConfiguration,
+    Upstream,
     make_query,
 )
 from support.doors import (
+    ANYTHING,
     MESSAGE,
     NO_COUNT,
     NO_FLAG,
@@ -145,6 +148,20 @@ QUERY_MANY: dict[str, list[object]] = {
     "max_in_flight": [*NO_COUNT, None, 0, 10**30],
 }  # fmt: skip
 CLOSE: dict[str, list[object]] = {"timeout": [*NO_SECONDS, None]}
+UPSTREAM = Upstream.parse("tls://192.0.2.1#dot.test")
+RESOLVER: dict[str, list[object]] = {
+    "upstreams": [
+        None, 5, "tls://192.0.2.1", b"tls://192.0.2.1", {"a": UPSTREAM}, ["tls://192.0.2.1"], [None], [POLICY],
+        Upstream, [Upstream], *ANYTHING[:-1],
+        Miss(UPSTREAM, r"not Upstream: give \[upstream\]"),
+        Miss([], "upstreams holds 0; a resolver has 1 to 16"),
+        Miss([UPSTREAM] * 2, r"upstreams holds tls://192.0.2.1.* twice"),
+        Miss([UPSTREAM, Upstream(addresses=["192.0.2.2"], is_opportunistic=True)], "some upstreams are strict"),
+        Miss([Upstream(name="dot.test")], r"upstreams\[0\]: no address to dial"),
+    ],
+    "configuration": [ClientConfiguration(), ResolverConfiguration, POLICY, *NO_OBJECT],
+    "share_records": NO_FLAG,
+}  # fmt: skip
 
 _words: dict[tuple[str, str, int], str] = {}
 "What the first backend has said."
@@ -181,18 +198,22 @@ def test_every_argument_has_a_row() -> None:
         "Client.query_many": QUERY_MANY,
         "Client.close": CLOSE,
         "Server.close": CLOSE,
+        "Resolver": RESOLVER,
+        "Resolver.query": QUERY_ONE,
+        "Resolver.query_many": QUERY_MANY,
+        "Resolver.close": CLOSE,
     }
     table = {(door, argument) for door, arguments in doors.items() for argument in arguments}
     for module in (dot_io.blocking, dot_io.asyncio, dot_io.trio):
         more = {("serve", "workers")} if module is dot_io.blocking else set()
         methods = {door for door, _ in arguments_of([module]) if is_method(door)}
         names = {method.removeprefix(f"{module.__name__}.") for method in methods}
-        assert all_arguments(module, "connect", "serve", *names) == table | more
+        assert all_arguments(module, "connect", "serve", "Resolver", *names) == table | more
 
 
 def is_method(door: str) -> bool:
     """Whether a door is a method of what a call gives."""
-    return ".Client." in door or ".Server." in door
+    return any(f".{made}." in door for made in ("Client", "Server", "Resolver"))
 
 
 @pytest.mark.parametrize("argument", CONNECT)
@@ -305,6 +326,49 @@ def test_of_query_many(api: Backend, identities: Identities, argument: str) -> N
             fates = [fate async for _, fate in client.query_many(messages, max_in_flight=2)]
             assert [type(fate) for fate in fates] == [ResponseReceived] * 3
             assert [fate async for fate in client.query_many(messages)] == []  # it was gone through before
+
+    with api.serving(answer, identities.server) as server:
+        api.run(scenario, server.port)
+
+
+@pytest.mark.parametrize("argument", RESOLVER)
+def test_of_a_resolver(api: Backend, argument: str) -> None:
+    """FR-45, FR-56: before anything is dialled."""
+
+    async def scenario(api: Backend) -> None:
+        async def make(upstreams: Any = (UPSTREAM,), **wrong: Any) -> None:
+            api.resolver(upstreams, **wrong)
+
+        await refuse(make, "Resolver", argument, RESOLVER[argument])
+        await make()
+
+    api.run(scenario)
+
+
+@pytest.mark.parametrize("argument", QUERY_MANY)
+def test_of_a_resolver_that_is_asked(api: Backend, identities: Identities, argument: str) -> None:
+    """FR-45, FR-56: in the words of a client; nothing is dialled, and the resolver goes on."""
+
+    async def scenario(api: Backend, port: int) -> None:
+        upstream = Upstream(name=NAME, addresses=["127.0.0.1"], port=port, trust_anchors=[identities.anchor])
+        async with api.resolver([upstream]) as resolver:
+
+            async def query_many(messages: Any = (QUERY,), **wrong: Any) -> None:
+                async for _ in resolver.query_many(messages, **wrong):
+                    pass
+
+            async def query(message: Any = QUERY, **wrong: Any) -> None:
+                await resolver.query(message, **wrong)
+
+            await refuse(query_many, "query_many", argument, QUERY_MANY[argument])
+            if argument in ("messages", "timeout"):
+                name = argument.replace("messages", "message")
+                await refuse(query, "query", name, QUERY_ONE[name])
+            assert resolver.statistics()[0].opened == 0
+            assert await resolver.query(QUERY, timeout=math.inf)
+            await refuse(resolver.close, "Client.close", "timeout", CLOSE["timeout"])
+            assert await resolver.query(QUERY)
+            await resolver.close(timeout=math.inf)
 
     with api.serving(answer, identities.server) as server:
         api.run(scenario, server.port)

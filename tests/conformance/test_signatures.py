@@ -26,6 +26,11 @@ CALLS: dict[str, Callable[[ModuleType], Any]] = {
     "Client.query": lambda package: package.Client.query,
     "Client.query_many": lambda package: package.Client.query_many,
     "Client.close": lambda package: package.Client.close,
+    "Resolver": lambda package: package.Resolver,
+    "Resolver.query": lambda package: package.Resolver.query,
+    "Resolver.query_many": lambda package: package.Resolver.query_many,
+    "Resolver.close": lambda package: package.Resolver.close,
+    "Resolver.network_changed": lambda package: package.Resolver.network_changed,
     "Server.close": lambda package: package.Server.close,
     "Server.serve_forever": lambda package: package.Server.serve_forever,
 }
@@ -63,7 +68,7 @@ def test_names_are_the_same() -> None:
     assert len({tuple(package.__all__) for package in PACKAGES}) == 1
 
 
-@pytest.mark.parametrize("owner", ["Client", "Server", "Peer"])
+@pytest.mark.parametrize("owner", ["Client", "Resolver", "Server", "Peer"])
 def test_attributes_are_the_same(owner: str) -> None:
     def public(package: ModuleType) -> set[str]:
         cls = getattr(package, owner)
@@ -92,6 +97,9 @@ def test_what_is_awaited(call: str) -> None:
         assert inspect.isasyncgenfunction(inspect.unwrap(dot_io.trio.connect))
         return
     blocking, *others = (inspect.unwrap(CALLS[call](package)) for package in PACKAGES)
+    if call in ("Resolver", "Resolver.network_changed"):  # nothing to wait for
+        assert not any(map(inspect.iscoroutinefunction, others))
+        return
     is_generator = inspect.isgeneratorfunction(blocking)
     for other in others:
         if call == "serve":

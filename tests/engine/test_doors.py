@@ -28,8 +28,10 @@ from dot_proto import (
     QueryReceived,
     Reason,
     RemoteProtocolError,
+    ResolverConfiguration,
     ServerConfiguration,
     ServerConnection,
+    Strategy,
     ValidatedChain,
     ValidationFailure,
     Verdict,
@@ -114,6 +116,10 @@ NO_HANDLE: list[object] = [
     None,
     Miss(10**40, "an int of 133 bits is no handle"),
 ]
+RESOLVER_SECONDS = (
+    "query_timeout", "close_timeout", "open_timeout", "next_address_delay", "patience", "probe_timeout",
+    "first_delay", "max_delay", "max_delay_while_waiting", "refused_delay", "max_refused_delay",
+)  # fmt: skip
 ENTROPY = {"policy": POLICY, "entropy": os.urandom}
 
 
@@ -341,6 +347,29 @@ TABLE: dict[str, Door] = {
             ],
             "now": NO_TIME,
             "more": NO_FLAG,
+        },
+    ),
+    "dot_proto.ResolverConfiguration": Door(
+        lambda: ResolverConfiguration,
+        {},
+        {
+            "strategy": [None, "ordered", Strategy, *NO_OBJECT],
+            **{name: [*NO_SECONDS, None] for name in RESOLVER_SECONDS},
+            "max_connections": [*NO_COUNT, None, 0],
+            "max_waiting": [*NO_COUNT, None, 0],
+            "failover_rcodes": [
+                None,
+                2,
+                "2",
+                b"\x02",
+                ["SERVFAIL"],
+                {"SERVFAIL": 2},
+                [True],
+                Miss([4096], "from 0 to 4095"),
+                Miss([-1], "from 0 to 4095"),
+            ],
+            "allow_mixed": NO_FLAG,
+            "connection": [None, ServerConfiguration(), ClientConfiguration, *NO_OBJECT],
         },
     ),
     "dot_proto.Deframer.feed": Door(lambda: Deframer().feed, {"data": b""}, {"data": NO_DATA}),

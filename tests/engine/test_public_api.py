@@ -85,6 +85,10 @@ def test_all_is_what_is_exported():
                 pass
             case ast.ImportFrom(module="typing", names=[ast.alias(name="TYPE_CHECKING", asname=None)], level=0):
                 pass
+            case ast.ImportFrom(module="importlib", names=[ast.alias(name="import_module", asname=None)], level=0):
+                pass
+            case ast.Assign(targets=[ast.Name(id="_OF_RESOLVER")], value=value):
+                assert set(ast.literal_eval(value)) < set(dot_proto.__all__)
             case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=[]) | ast.FunctionDef(name="__getattr__"):
                 pass
             case _:

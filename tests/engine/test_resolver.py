@@ -929,14 +929,14 @@ def test_closing_in_each_phase():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ([], "1 to 16 upstreams, not 0"),
-        ([upstream(f"192.0.2.{n}") for n in range(17)], "1 to 16 upstreams, not 17"),
-        ([upstream(FIRST), upstream(FIRST)], "given twice"),
+        ([], "upstreams holds 0; a resolver has 1 to 16 of them"),
+        ([upstream(f"192.0.2.{n}") for n in range(17)], "upstreams holds 17; a resolver has 1 to 16 of them"),
+        ([upstream(FIRST), upstream(FIRST)], r"holds .*192.0.2.1.* twice"),
         ([upstream(FIRST), upstream(SECOND, is_opportunistic=True)], "some upstreams are strict"),
-        (["tls://192.0.2.1"], r"not str: Upstream.parse\('tls://192.0.2.1'\)"),
-        ([7], "must hold Upstream objects, not int"),
-        ("tls://192.0.2.1", r"not text: Upstream.parse\('tls://192.0.2.1'\)"),
-        (upstream(FIRST), "put the one that was given into a list"),
+        (["tls://192.0.2.1"], r"number 1 in it is 'tls://192.0.2.1': Upstream.parse\(text\) reads one"),
+        ([7], "must be a list of Upstream objects, but number 1 in it is 7"),
+        ("tls://192.0.2.1", r"not 'tls://192.0.2.1': Upstream.parse\(text\) reads one"),
+        (upstream(FIRST), r"not Upstream: give \[upstream\]"),
     ],
 )
 def test_upstreams_that_cannot_stand_together(given, words):

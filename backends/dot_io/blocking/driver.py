@@ -246,9 +246,8 @@ class Driver(SocketDriver):
     def select(self, wait: Wait) -> bool:
         """Wait without the lock; says whether the socket should be read."""
         reading, writing, until = wait
-        sock = self._socket
-        ready = self._poller.select(((sock, reading, writing),), remaining(until, now=monotonic()))
-        return ready.get(sock.fileno(), False)
+        ready = self._poller.select(((self._socket, reading, writing),), remaining(until, now=monotonic()))
+        return ready.get(self._socket, False)
 
     def wake(self) -> None:
         """Make the thread inside :meth:`select` come back."""

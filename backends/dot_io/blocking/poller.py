@@ -60,34 +60,40 @@ class Poller:
         for end in self._wakers or ():
             close(end)
 
-    def select(self, watched: Sequence[Watched], timeout: float) -> dict[int, bool]:
+    def select(self, watched: Sequence[Watched], timeout: float) -> dict[socket.socket, bool]:
         """Wait, at most ``timeout`` seconds, until a socket can be used or :meth:`wake` is called.
 
-        Returns the file numbers of those that can be used, and whether they should be read: also those that have
-        failed, since reading tells how.
+        Returns those that can be used, and whether they should be read: also where they have failed, since reading
+        tells how.
         """
         try:
             return self._select(watched, timeout)
         except (OSError, ValueError):  # a descriptor was closed beneath us, or the system cannot wait
-            return {sock.fileno(): True for sock, _, _ in watched}
+            return {sock: True for sock, _, _ in watched}
 
-    def _select(self, watched: Sequence[Watched], timeout: float) -> dict[int, bool]:
+    def _select(self, watched: Sequence[Watched], timeout: float) -> dict[socket.socket, bool]:
         waker = None if self._wakers is None else self._wakers[1]
         if self._poll is not None:
+            # By the numbers of now: while we wait, a socket may be closed, and its number become another's.
+            by_number = {sock.fileno(): sock for sock, _, _ in watched}
             for sock, reading, writing in watched:
                 self._poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
             # Rounded up to whole milliseconds: rounding down would spin through the last one.
-            came = self._poll.poll(math.ceil(timeout * 1000))
-            ready = {number: bool(happened & ~select.POLLOUT) for number, happened in came}
+            came = dict(self._poll.poll(math.ceil(timeout * 1000)))
+            is_woken = waker is not None and waker.fileno() in came
+            ready = {sock: bool(came[number] & ~select.POLLOUT) for number, sock in by_number.items() if number in came}
         else:
             readers = [sock for sock, reading, _ in watched if reading]
-            writers = [sock for sock, _, writing in watched if writing]
             readable, writable, failed = select.select(
-                readers if waker is None else [*readers, waker], writers, [sock for sock, _, _ in watched], timeout
+                readers if waker is None else [*readers, waker],
+                [sock for sock, _, writing in watched if writing],
+                [sock for sock, _, _ in watched],
+                timeout,
             )
-            ready = {sock.fileno(): False for sock in writable}
-            ready |= {sock.fileno(): True for sock in [*readable, *failed]}
-        if waker is not None and ready.pop(waker.fileno(), False):
+            is_woken = waker in readable
+            ready = dict.fromkeys(writable, False) | dict.fromkeys([*readable, *failed], True)
+        if is_woken and waker is not None:
+            ready.pop(waker, None)
             try:
                 waker.recv(4096)
             except OSError:

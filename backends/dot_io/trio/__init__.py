@@ -14,8 +14,9 @@ from .._server import Peer as Peer
 with needs_extra("dot_io.trio", "trio"):
     from .client import Client as Client
     from .client import connect as connect
+    from .resolver import Resolver as Resolver
     from .server import Handler as Handler
     from .server import Server as Server
     from .server import serve as serve
 
-__all__ = ["Client", "Handler", "Outcome", "Peer", "Server", "connect", "serve"]
+__all__ = ["Client", "Handler", "Outcome", "Peer", "Resolver", "Server", "connect", "serve"]

@@ -1,0 +1,408 @@
+"""The resolver: upstreams that are dialled as they are needed, for any number of threads; ``sharing`` has how."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final, Self
+
+from dot_proto import DoTError, Event
+from dot_proto.arguments import check_seconds
+from dot_proto.resolver.configuration import ResolverConfiguration
+from dot_proto.resolver.events import FailureReason, FindAddresses, OpenConnection, QueryFailed
+from dot_proto.resolver.machine import StubResolver
+from dot_proto.resolver.upstream import Upstream
+
+from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, check_many
+from .._clock import monotonic
+from .._dial import FAILURES, connect_error, remaining
+from .._lookup import Lookup
+from .._resolver import Fate, ResolverBase, response
+from .._transport import close, failure_of_connecting, start_connecting
+from ..tls import TLSClient
+from .driver import SocketDriver
+from .poller import Poller, Watched
+from .sharing import SharedByThreads
+
+UNWAKEABLE_WAIT: Final = 0.05
+"Seconds to wait at a time where no descriptors are left for another thread to come in by."
+
+Wait = tuple[list[Watched], float]
+"What to wait for: the sockets, and until when at the latest, in seconds on the monotonic clock."
+
+Ready = dict[socket.socket, bool]
+"The sockets that can be used, and whether they should be read."
+
+
+@dataclass(frozen=True, slots=True)
+class _Dial:
+    """TCP that is on its way."""
+
+    action: OpenConnection
+    sock: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """A connection whose TCP has come up."""
+
+    action: OpenConnection
+    sock: socket.socket
+    session: TLSClient
+    driver: SocketDriver
+
+
+class _Call:
+    """What one call waits for."""
+
+    def __init__(self) -> None:
+        self.machine: StubResolver | None = None
+        "Where it has asked; handles of another one mean other queries."
+        self.positions: dict[int, int] = {}
+        "By handle: the position of each message that has no fate yet."
+        self.fates: deque[Fate] = deque()
+
+
+class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
+    """A stub resolver that stays up: it dials when it is asked, and again when connections end.
+
+    Threads may share it.  Octets move while some thread waits in a call; no thread runs behind it.  ``with`` closes it
+    at the block's end.  Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
+    """
+
+    def __init__(
+        self,
+        upstreams: Iterable[Upstream],
+        configuration: ResolverConfiguration | None = None,
+        *,
+        share_records: bool = False,
+    ) -> None:
+        ResolverBase.__init__(self, upstreams, configuration, share_records=share_records)
+        SharedByThreads.__init__(self, threading.RLock())
+        self._poller = Poller()
+        self._due = math.inf
+        self._dials: dict[int, _Dial] = {}
+        self._connections: dict[int, _Connection] = {}
+        self._lookups: set[Lookup] = set()
+        self._has_changed = False
+        "Whether the mover waits for what is not, or no longer, all that there is."
+        self._unflushed: set[int] = set()
+        self._untold: deque[Callable[[], None]] = deque()
+        "What the machine is told when it is not amid its actions: an address, or a name, that could not even be tried."
+        self._is_closing = False
+
+    def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
+        """Ask, and wait for the response, which comes back under the query's own id.
+
+        ``timeout`` is in seconds, and covers waiting, dialling, asking, and asking again; the configuration's by
+        default.
+
+        Raises :class:`~dot_io.errors.QueryTimeoutError`; :class:`~dot_io.errors.NoUpstreamError` where nobody can be
+        asked in time; :class:`~dot_io.errors.ConnectionLostError` where connections ended and the query may not be
+        sent again; :class:`~dot_proto.LocalProtocolError` for a message that is no query, and after :meth:`close`.
+        """
+        call = _Call()
+        try:
+            self._ask_all(call, deque([(0, message)]), timeout)
+            self._wait_until(call.fates.__len__)
+        except BaseException:
+            self._give_up(call)
+            raise
+        return response(call.fates[0])
+
+    def query_many(
+        self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
+    ) -> Generator[tuple[int, Fate]]:
+        """Ask all of ``messages``, at most ``max_in_flight`` at a time, and yield each one's fate as it comes.
+
+        Yields the message's position, from 0, and a :class:`~dot_proto.resolver.events.QueryAnswered` or
+        :class:`~dot_proto.resolver.events.QueryFailed`.  Leaving the loop early cancels what is in flight.
+        """
+        check_many(messages, timeout, max_in_flight)
+        call = _Call()
+        source = enumerate(messages)
+        waiting = deque(islice(source, max_in_flight))
+        try:
+            while waiting or call.positions:
+                self._ask_all(call, waiting, timeout)
+                self._wait_until(call.fates.__len__)
+                while call.fates:
+                    fate = call.fates.popleft()
+                    position = call.positions.pop(fate.query, None)
+                    if position is not None:  # else an interruption has had its fate told twice
+                        yield position, fate
+                waiting.extend(islice(source, max_in_flight - len(call.positions) - len(waiting)))
+        finally:
+            self._give_up(call)
+
+    def network_changed(self) -> None:
+        """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
+        with self._lock, self._work:
+            self._machine.network_changed(now=self._now())
+            self._do()
+            self._hand_over()
+
+    def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Close in order.  Answers still owed to other threads are waited for, ``timeout`` seconds long."""
+        deadline = monotonic() + check_seconds("timeout", timeout) + CLOSE_GRACE
+        try:
+            with self._lock, self._work:
+                self._is_closing = True
+                self._machine.close(now=self._now(), timeout=timeout)
+                self._do()
+                self._hand_over()
+            self._wait_until(lambda: not self._connections, deadline)
+        finally:
+            with self._lock, self._work:
+                for connection in list(self._connections.values()):
+                    self._process(connection.action, connection.session, connection.driver.abort())
+                    self._drop(connection)
+                self._ring()
+                self._wake_all()
+            self._wait_for_movers()
+            self._poller.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A block that is left by an exception waits for nothing that is still owed.
+        self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
+
+    def forget_parents(self) -> None:
+        """In a forked child: begin anew.  A query that was the parent's is lost."""
+        for connection in self._connections.values():
+            connection.driver.forget_parents()
+        self._forget_threads(threading.RLock())
+        self._poller.close()
+        self._poller = Poller()
+        super().forget_parents()
+
+    # What the machine wants done.
+
+    def _now(self) -> float:
+        return monotonic()
+
+    def _open(self, action: OpenConnection) -> None:
+        try:
+            sock = _start_dialling(action.address, action.upstream.port)
+        except DoTError as error:
+            self._untold.append(partial(self._failed, action, error))
+        else:
+            self._dials[action.connection] = _Dial(action, sock)
+            self._has_changed = True
+
+    def _abandon(self, number: int) -> None:
+        dial, connection = self._dials.pop(number, None), self._connections.get(number)
+        if dial is not None:
+            self._poller.forget(dial.sock)
+            close(dial.sock)
+            self._has_changed = True
+        if connection is not None:
+            connection.driver.abort()
+            self._drop(connection)
+
+    def _find(self, action: FindAddresses) -> None:
+        lookup = Lookup(action.upstream.name or "", action.upstream.port, lambda: self._found(action, lookup))
+        self._lookups.add(lookup)
+        self._has_changed = True
+        try:
+            lookup.__enter__()
+        except DoTError:  # no thread can be started
+            self._untold.append(partial(self._found, action, lookup))
+
+    def _found(self, action: FindAddresses, lookup: Lookup) -> None:
+        """A lookup is over; this is its own thread."""
+        with self._lock, self._work:
+            if lookup not in self._lookups:
+                return  # closed meanwhile
+            self._lookups.remove(lookup)
+            try:
+                addresses = [str(address) for _, address in lookup.addresses()]
+            except DoTError:
+                addresses = []
+            self._take(self._machine.addresses_found(action.upstream, addresses, 0.0, now=self._now()))
+            self._hand_over()
+
+    def _flush(self, number: int) -> None:
+        self._unflushed.add(number)
+
+    def _keep_timer(self, due: float | None) -> None:
+        self._due = math.inf if due is None else due
+
+    def _take(self, events: list[Event]) -> None:
+        super()._take(events)
+        if events and self._followers:
+            self._wake_followers()
+
+    # What the threads that share it move, and wait for.
+
+    def _prepare(self) -> None:
+        self._catch_up()
+        self._has_changed = False
+
+    def _hand_over(self) -> None:
+        self._catch_up()
+        if self._mover is not None and (
+            self._has_changed or any(c.driver.is_write_paused for c in self._connections.values())
+        ):
+            self._has_changed = False
+            self._wake_mover()
+
+    def _next_wait(self, deadline: float | None) -> Wait:
+        watched, until = self._wanted()
+        if deadline is not None and deadline < until:
+            until = deadline
+        try:
+            if self._lookups:
+                self._poller.allow_waking()
+            else:
+                self._poller.share()
+        except OSError:
+            until = min(until, self._now() + UNWAKEABLE_WAIT)
+        return watched, until
+
+    def _select(self, wait: Wait) -> Ready:
+        watched, until = wait
+        return self._poller.select(watched, remaining(until, now=monotonic()))
+
+    def _act(self, brought: Ready) -> bool:
+        has_happened = bool(brought)
+        for dial in [dial for dial in self._dials.values() if dial.sock in brought]:
+            self._dialled(dial)
+        for connection in list(self._connections.values()):
+            if events := connection.driver.act(brought.get(connection.sock, False)):
+                has_happened = True
+                self._process(connection.action, connection.session, events)
+            self._drop_finished(connection)
+        if self._due <= self._now():
+            has_happened = True
+            self._ring()
+        self._catch_up()
+        return has_happened
+
+    def _look(self) -> None:
+        # With a poller of its own, since the mover waits at the other one.
+        self._act(Poller().select(self._wanted()[0], 0.0))
+
+    def _next_timeout(self) -> float:
+        return self._wanted()[1]
+
+    def _wake_mover(self) -> None:
+        self._poller.wake()
+
+    def _break_off(self) -> None:
+        for connection in self._connections.values():
+            connection.driver.cut_off()
+        self._begin_anew()
+        self._wake_all()
+
+    # Private methods.
+
+    def _ask_all(self, call: _Call, waiting: deque[tuple[int, bytes]], timeout: float | None) -> None:
+        with self._lock, self._work:
+            if call.fates:
+                return  # all was broken off: the call has to hear of that first
+            call.machine = self._machine
+            if self._mover is None and (self._connections or self._dials):
+                self._look()  # a server may have closed an idle connection
+            while waiting:
+                position, message = waiting.popleft()
+                call.positions[self._ask(message, timeout, call.fates.append)] = position
+
+    def _give_up(self, call: _Call) -> None:
+        """A call waits no more."""
+        with self._lock, self._work:
+            if call.machine is self._machine:
+                for handle in call.positions:
+                    self._cancel(handle)
+            self._hand_over()
+
+    def _wanted(self) -> Wait:
+        """What all that there is waits for."""
+        watched: list[Watched] = [(dial.sock, False, True) for dial in self._dials.values()]
+        until = self._due
+        for connection in self._connections.values():
+            reading, writing, due = connection.driver.next_wait(until)
+            watched.append((connection.sock, reading, writing))
+            until = min(until, due)
+        return watched, until
+
+    def _dialled(self, dial: _Dial) -> None:
+        """TCP is up, or has failed."""
+        action, sock = dial.action, dial.sock
+        del self._dials[action.connection]
+        self._poller.forget(sock)
+        failure = failure_of_connecting(sock)
+        if failure is not None:
+            self._failed(action, connect_error(action.address, action.upstream.port, failure))
+            return
+        try:
+            session = self._new_session(action, sock)
+        except DoTError as error:
+            close(sock)
+            self._failed(action, error)
+            return
+        driver = SocketDriver(sock, session, quickack=True)
+        self._connections[action.connection] = _Connection(action, sock, session, driver)
+        self._unflushed.add(action.connection)
+        self._opened(action, session)
+
+    def _catch_up(self) -> None:
+        """Until the machine has been told everything, and nothing is left that can be sent now."""
+        while self._untold or self._unflushed:
+            while self._untold:
+                self._untold.popleft()()
+            connection = self._connections.get(self._unflushed.pop()) if self._unflushed else None
+            if connection is not None:
+                if events := connection.driver.flush():
+                    self._process(connection.action, connection.session, events)
+                self._drop_finished(connection)
+
+    def _drop_finished(self, connection: _Connection) -> None:
+        if connection.driver.is_finished:
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        if self._connections.pop(connection.action.connection, None) is not None:
+            self._poller.forget(connection.sock)
+            connection.driver.close()
+            self._has_changed = True
+
+    def _begin_anew(self) -> None:
+        """Without the connections, the machine and the queries of before; whether they were answered, nobody knows."""
+        for dial in self._dials.values():
+            self._poller.forget(dial.sock)
+            close(dial.sock)
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+        self._dials.clear()
+        self._lookups.clear()
+        self._unflushed.clear()
+        self._untold.clear()
+        lost, self._waiters = self._waiters, {}
+        super()._begin_anew()
+        if self._is_closing:
+            self._machine.close(now=self._now())
+        for handle, waiter in lost.items():
+            waiter(QueryFailed(handle, FailureReason.LOST, False, (), ()))
+
+
+def _start_dialling(address: str, port: int) -> socket.socket:
+    with Lookup(address, port, _nothing) as lookup:
+        ((_, found), *_) = lookup.addresses()
+    try:
+        sock, _ = start_connecting(*found)
+    except FAILURES as error:
+        raise connect_error(address, port, error) from error
+    return sock
+
+
+def _nothing() -> None:
+    """Nobody is told: an address needs no lookup."""
