@@ -246,9 +246,11 @@ class ResolverBase(StaysInProcess, ABC):
         """What a verb of the machine has returned."""
         for event in events:
             if isinstance(event, QueryAnswered | QueryFailed):
-                waiter = self._waiters.pop(event.query, None)
+                waiter = self._waiters.get(event.query)
                 if waiter is not None:
                     waiter(event)
+                    # Not before: an interruption in between must not leave somebody waiting whom nobody knows.
+                    self._waiters.pop(event.query, None)
             elif isinstance(event, UpstreamDown):
                 log.warning(
                     "upstream %s is down (%s): %s", event.upstream, event.failure.phase.value, event.failure.explanation

@@ -70,7 +70,7 @@ def test_a_forked_child_leaves_them_alone_whatever_became_of_others(api: Backend
     async def scenario(api: Backend, port: int) -> None:
         async with api.connect("127.0.0.1", context=context, port=port) as client:
             await client.query(QUERY)
-            plain = getattr(client, "_client", client)
+            plain = getattr(client, "_wrapped", client)
             assert in_child(lambda: 0 if plain.is_closed and not printed else 1) == 0
             await client.query(QUERY)
 
@@ -94,7 +94,7 @@ def test_a_forked_child_leaves_its_parents_connection_alone(api: Backend, identi
             assert tickets
 
             def body() -> int:
-                plain = getattr(client, "_client", client)
+                plain = getattr(client, "_wrapped", client)
                 assert plain.is_closed
                 assert not len(context.sessions or ())
                 call = plain.query(QUERY)
@@ -110,9 +110,9 @@ def test_a_forked_child_leaves_its_parents_connection_alone(api: Backend, identi
 
                 def ask_and_close() -> int:
                     try:
-                        client._client.query(QUERY)
+                        client._wrapped.query(QUERY)
                     except ConnectionLostError as error:
-                        client._client.close()
+                        client._wrapped.close()
                         return 0 if "forked" in str(error) else 2
                     return 1
 

@@ -386,12 +386,11 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         self._lookups.clear()
         self._unflushed.clear()
         self._untold.clear()
-        lost, self._waiters = self._waiters, {}
+        for handle, waiter in self._waiters.items():
+            waiter(QueryFailed(handle, FailureReason.LOST, False, (), ()))
         super()._begin_anew()
         if self._is_closing:
             self._machine.close(now=self._now())
-        for handle, waiter in lost.items():
-            waiter(QueryFailed(handle, FailureReason.LOST, False, (), ()))
 
 
 def _start_dialling(address: str, port: int) -> socket.socket:
