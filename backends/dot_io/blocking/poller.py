@@ -8,11 +8,21 @@ import select
 import socket
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from .._transport import close
 
 Watched = tuple[socket.socket, bool, bool]
 "A socket, whether it is watched for octets to read, and whether for room to send."
+
+
+_EVENTS: Final = {
+    (reading, writing): (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0)
+    for reading in (False, True)
+    for writing in (False, True)
+    if hasattr(select, "poll")
+}
+"By what a socket is watched for."
 
 
 class Poller:
@@ -73,15 +83,20 @@ class Poller:
 
     def _select(self, watched: Sequence[Watched], timeout: float) -> dict[socket.socket, bool]:
         waker = None if self._wakers is None else self._wakers[1]
+        is_woken = False
         if self._poll is not None:
-            # By the numbers of now: while we wait, a socket may be closed, and its number become another's.
-            by_number = {sock.fileno(): sock for sock, _, _ in watched}
+            by_number: dict[int, socket.socket] = {}
             for sock, reading, writing in watched:
-                self._poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
+                # The number of now: while we wait, the socket may be closed, and its number become another's.
+                by_number[number := sock.fileno()] = sock
+                self._poll.register(number, _EVENTS[reading, writing])
+            ready: dict[socket.socket, bool] = {}
             # Rounded up to whole milliseconds: rounding down would spin through the last one.
-            came = dict(self._poll.poll(math.ceil(timeout * 1000)))
-            is_woken = waker is not None and waker.fileno() in came
-            ready = {sock: bool(came[number] & ~select.POLLOUT) for number, sock in by_number.items() if number in came}
+            for number, events in self._poll.poll(math.ceil(timeout * 1000)):
+                if number in by_number:
+                    ready[by_number[number]] = events != select.POLLOUT
+                elif waker is not None and number == waker.fileno():
+                    is_woken = True
         else:
             readers = [sock for sock, reading, _ in watched if reading]
             readable, writable, failed = select.select(
