@@ -282,6 +282,14 @@ class ResolverBase(StaysInProcess, ABC):
                 self._forget_sessions()
 
 
+def outcome(fate: Fate) -> bytes | DoTError:
+    """The response's octets, or the exception that the fate amounts to, not raised."""
+    try:
+        return response(fate)
+    except DoTError as error:
+        return error
+
+
 def response(fate: Fate) -> bytes:
     """The response's octets, or the exception that the fate amounts to."""
     if isinstance(fate, QueryAnswered):

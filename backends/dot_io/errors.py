@@ -6,7 +6,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from dot_proto import Cause, DoTError, Fault, RemoteProtocolError, Verdict
-from dot_proto.arguments import check_flag, check_instance
+from dot_proto.arguments import check_flag, check_instance, check_whole
 
 if TYPE_CHECKING:  # a program without a resolver imports nothing of it
     from dot_proto.resolver.events import UpstreamReport
@@ -105,3 +105,13 @@ class NoUpstreamError(DoTError, ConnectionError):
         super().__init__(message)
         self.upstreams = upstreams
         "Each upstream, what went wrong with it last, and when it is tried again."
+
+
+class NoAddressError(DoTError):
+    """The server has answered, and there is no address in what it says."""
+
+    def __init__(self, message: str, *, rcode: int) -> None:
+        check_whole("rcode", rcode)
+        super().__init__(message)
+        self.rcode = rcode
+        "The RCODE, of 12 bits: 3 where the name does not exist, 0 where it has no address of the types asked for."

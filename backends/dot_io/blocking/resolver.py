@@ -19,11 +19,12 @@ from dot_proto.resolver.events import FailureReason, FindAddresses, OpenConnecti
 from dot_proto.resolver.machine import StubResolver
 from dot_proto.resolver.upstream import Upstream
 
+from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, check_many
 from .._clock import monotonic
 from .._dial import FAILURES, connect_error, remaining
 from .._lookup import Lookup
-from .._resolver import Fate, ResolverBase, response
+from .._resolver import Fate, ResolverBase, outcome, response
 from .._transport import close, failure_of_connecting, start_connecting
 from ..tls import TLSClient
 from .driver import SocketDriver
@@ -140,6 +141,18 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
                 waiting.extend(islice(source, max_in_flight - len(call.positions) - len(waiting)))
         finally:
             self._give_up(call)
+
+    def resolve(self, name: str, types: Iterable[str] = ("A", "AAAA"), *, timeout: float | None = None) -> list[str]:
+        """The addresses of a name, as texts: those of the first of ``types`` first.
+
+        ``types`` are "A" and "AAAA"; both are asked at once, within ``timeout`` seconds.  Where one has addresses, a
+        failure of the other does not count.  Raises what :meth:`query` raises;
+        :class:`~dot_io.errors.NoAddressError`, which tells a name that does not exist from one without addresses;
+        :class:`~dot_proto.MessageError` for a text that is no name, and for a response that cannot be read.
+        """
+        queries = AddressQueries(name, types)
+        fates = self.query_many(queries.messages, timeout=timeout)
+        return queries.read({position: outcome(fate) for position, fate in fates})[0]
 
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""

@@ -20,8 +20,9 @@ from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import FindAddresses, OpenConnection
 from dot_proto.resolver.upstream import Upstream
 
+from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
-from .._resolver import Fate, ResolverBase, response
+from .._resolver import Fate, ResolverBase, outcome, response
 from .dial import dial, look_up
 from .driver import Driver
 from .nursery import open_plain_nursery
@@ -106,6 +107,20 @@ class Resolver(ResolverBase):
         finally:
             for handle in positions:
                 self._cancel(handle)
+
+    async def resolve(
+        self, name: str, types: Iterable[str] = ("A", "AAAA"), *, timeout: float | None = None
+    ) -> list[str]:
+        """The addresses of a name, as texts: those of the first of ``types`` first.
+
+        ``types`` are "A" and "AAAA"; both are asked at once, within ``timeout`` seconds.  Where one has addresses, a
+        failure of the other does not count.  Raises what :meth:`query` raises;
+        :class:`~dot_io.errors.NoAddressError`, which tells a name that does not exist from one without addresses;
+        :class:`~dot_proto.MessageError` for a text that is no name, and for a response that cannot be read.
+        """
+        queries = AddressQueries(name, types)
+        fates = self.query_many(queries.messages, timeout=timeout)
+        return queries.read({position: outcome(fate) async for position, fate in fates})[0]
 
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
