@@ -35,7 +35,7 @@ async def dial(host: str, port: int, deadline: float) -> socket.socket:
 # its cancellation comes out of whatever the task awaits next (Python 3.11).
 
 
-async def look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+async def look_up(host: str, port: int, deadline: float, kind: type[Lookup] = Lookup) -> list[tuple[int, Address]]:
     """The addresses of a host, each with its family; raises :class:`~dot_io.errors.ConnectError`."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[None] = loop.create_future()
@@ -48,7 +48,7 @@ async def look_up(host: str, port: int, deadline: float) -> list[tuple[int, Addr
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(resolve)
 
-    with Lookup(host, port, tell) as lookup:
+    with kind(host, port, tell) as lookup:
         if not lookup.is_done:
             await asyncio.wait([found], timeout=remaining(deadline, now=loop.time()))
         return lookup.addresses()

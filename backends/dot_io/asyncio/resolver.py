@@ -18,6 +18,7 @@ from dot_proto.resolver.upstream import Upstream
 
 from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
+from .._lookup import SystemLookup
 from .._resolver import Fate, ResolverBase, outcome, response
 from .dial import dial, look_up
 from .driver import Driver
@@ -222,7 +223,7 @@ class Resolver(ResolverBase):
     async def _look_up(self, action: FindAddresses) -> None:
         deadline = self._now() + self._machine.configuration.open_timeout
         try:
-            found = await look_up(action.upstream.name or "", action.upstream.port, deadline)
+            found = await look_up(action.upstream.name or "", action.upstream.port, deadline, SystemLookup)
         except DoTError:
             found = []
         addresses = [str(address) for _, address in found]

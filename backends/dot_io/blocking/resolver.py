@@ -23,7 +23,7 @@ from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, check_many
 from .._clock import monotonic
 from .._dial import FAILURES, connect_error, remaining
-from .._lookup import Lookup
+from .._lookup import Lookup, SystemLookup
 from .._resolver import Fate, ResolverBase, outcome, response
 from .._transport import close, failure_of_connecting, start_connecting
 from ..tls import TLSClient
@@ -222,7 +222,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             self._drop(connection)
 
     def _find(self, action: FindAddresses) -> None:
-        lookup = Lookup(action.upstream.name or "", action.upstream.port, lambda: self._found(action, lookup))
+        name, port = action.upstream.name or "", action.upstream.port
+        lookup = SystemLookup(name, port, lambda: self._found(action, lookup))
         self._lookups.add(lookup)
         self._has_changed = True
         try:

@@ -30,7 +30,7 @@ async def dial(host: str, port: int, deadline: float) -> socket.socket:
             sock.close()
 
 
-async def look_up(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+async def look_up(host: str, port: int, deadline: float, kind: type[Lookup] = Lookup) -> list[tuple[int, Address]]:
     """The addresses of a host, each with its family; raises :class:`~dot_io.errors.ConnectError`."""
     token, found = trio.lowlevel.current_trio_token(), trio.Event()
 
@@ -38,7 +38,7 @@ async def look_up(host: str, port: int, deadline: float) -> list[tuple[int, Addr
         with contextlib.suppress(trio.RunFinishedError):
             token.run_sync_soon(found.set)
 
-    with Lookup(host, port, tell) as lookup:
+    with kind(host, port, tell) as lookup:
         if not lookup.is_done:
             with trio.move_on_at(deadline):
                 await found.wait()

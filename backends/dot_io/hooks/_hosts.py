@@ -1,0 +1,69 @@
+"""The system's table of hosts (hosts(5)), which goes before DNS."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+HOSTS: Final = (
+    Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), r"System32\drivers\etc\hosts")
+    if sys.platform == "win32"
+    else Path("/etc/hosts")
+)
+
+Entry = tuple[str, str]
+"An address, and the canonical name of the line that it is in."
+
+
+class HostsFile:
+    """Read when it is first asked, and again when the file has changed; a file that cannot be read is empty."""
+
+    def __init__(self, path: Path = HOSTS) -> None:
+        self._path = path
+        self._state: tuple[int, int, int] | None = None
+        self._entries: _Entries = {}
+
+    def find(self, name: str, family: int) -> list[Entry]:
+        """What is there for a name, without regard to case; ``family`` is AF_INET or AF_INET6."""
+        return self._read().get((name.lower(), family), [])
+
+    def names_of(self, address: str) -> list[str]:
+        """The names of an address, as the system writes it: the canonical one first."""
+        found = {
+            name: canonical for (name, _), line in self._read().items() for one, canonical in line if one == address
+        }
+        return list(dict.fromkeys([*found.values(), *found]))
+
+    def _read(self) -> _Entries:
+        try:
+            status = self._path.stat()
+            state = status.st_mtime_ns, status.st_size, status.st_ino
+            if state != self._state:
+                self._entries, self._state = _parse(self._path.read_text("utf-8", "replace")), state
+        except OSError:
+            return {}
+        return self._entries
+
+
+_Entries = dict[tuple[str, int], list[Entry]]
+"By name, in lower case, and family."
+
+
+def _parse(text: str) -> _Entries:
+    entries: _Entries = {}
+    for line in text.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        try:
+            version = ipaddress.ip_address(address.partition("%")[0]).version
+        except ValueError:
+            continue  # as the C library does with what is no address
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        for name in names:
+            found = entries.setdefault((name.lower().removesuffix("."), family), [])
+            if all(address != other for other, _ in found):
+                found.append((address, names[0]))
+    return entries
