@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -54,7 +53,8 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         super().__init__(first.addresses[0] if first.addresses else "0.0.0.0", first.port)
         self._resolver: Final = resolver
         self._by_loop: dict[object, _Asked] = {}
-        self._lock = threading.Lock()
+        self._opening: set[object] = set()
+        "Runs of trio whose resolver has been made, and has no nursery yet."
         weakref.finalize(self, resolver.close, timeout=0.0)
 
     def __str__(self) -> str:
@@ -133,7 +133,9 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         import dot_io.trio
 
         resolver = dot_io.trio.Resolver(self._resolver.upstreams, self._resolver.configuration)
-        trio.lowlevel.spawn_system_task(self._hold, resolver, loop, trio.sleep_forever)
+        if loop not in self._opening:
+            self._opening.add(loop)
+            trio.lowlevel.spawn_system_task(self._hold, resolver, loop, trio.sleep_forever)
         while loop not in self._by_loop:
             await trio.lowlevel.checkpoint()
         return self._by_loop[loop]
@@ -145,6 +147,7 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         try:
             async with resolver as opened:
                 self._by_loop[loop] = opened
+                self._opening.discard(loop)
                 await for_ever()
         finally:
             self._by_loop.pop(loop, None)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import _socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,9 +16,9 @@ from dot_proto import LocalProtocolError, ResolverConfiguration, Upstream, Upstr
 from .._extras import needs_extra
 
 with needs_extra("dot_io.hooks.gevent", "gevent"):
-    from gevent import get_hub
     from gevent.monkey import is_module_patched
     from gevent.resolver import AbstractResolver
+    from gevent.resolver.thread import Resolver as ThreadResolver
 
 from ._blocking import Functions, Names
 
@@ -43,7 +42,7 @@ class Resolver(AbstractResolver):  # type: ignore[misc]
             raise LocalProtocolError(
                 f"gevent has not patched {', '.join(unpatched)}: call gevent.monkey.patch_all() first of all"
             )
-        self._functions = Functions(upstreams, configuration, search=search, system=_in_thread(_socket.getaddrinfo))
+        self._functions = Functions(upstreams, configuration, search=search, system=ThreadResolver().getaddrinfo)
         for number, one in enumerate(self._functions.resolver.upstreams):
             if not one.addresses:
                 raise UpstreamError(f"upstreams[{number}]: give addresses; its name would be looked up here, by itself")
@@ -60,12 +59,3 @@ class Resolver(AbstractResolver):  # type: ignore[misc]
 
     def _getnameinfo(self, address_bytes: bytes, port: int, sockaddr: Any, flags: int) -> tuple[str, str]:
         return self._functions.getnameinfo(sockaddr, flags)
-
-
-def _in_thread(function: Any) -> Any:
-    """What blocks is called in a real thread of gevent's, so that other greenlets go on."""
-
-    def call(*arguments: Any) -> Any:
-        return get_hub().threadpool.apply(function, arguments)
-
-    return call

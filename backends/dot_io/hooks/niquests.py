@@ -3,7 +3,8 @@
 >>> import niquests  # doctest: +SKIP
 >>> from dot_io.hooks.niquests import Resolver  # doctest: +SKIP
 >>> from dot_proto import Upstream
->>> with niquests.Session(resolver=Resolver([Upstream.well_known("quad9")])) as session:  # doctest: +SKIP
+>>> resolver = Resolver([Upstream.well_known("quad9")])  # doctest: +SKIP
+>>> with niquests.Session(resolver=resolver) as session:  # doctest: +SKIP
 ...     ...
 """
 
@@ -33,7 +34,7 @@ from ._getaddrinfo import AddressInfo, Host, Rules
 
 
 class Resolver(BaseResolver):  # type: ignore[misc]
-    """For ``niquests.Session(resolver=...)``; threads share it.  It is closed with its session.
+    """For ``niquests.Session(resolver=...)``; threads share it, and :meth:`close` is the caller's to call.
 
     ``search`` are suffixes for short names.  Raises :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
@@ -54,7 +55,8 @@ class Resolver(BaseResolver):  # type: ignore[misc]
         self._is_open = True
 
     def recycle(self) -> Self:
-        """Another one that asks the same; this one has been closed."""
+        """Another one that asks the same; this one must have been closed."""
+        check_closed(self)
         resolver = self._functions.resolver
         return type(self)(resolver.upstreams, resolver.configuration, search=self._search)
 
@@ -101,7 +103,8 @@ class AsyncResolver(AsyncBaseResolver):  # type: ignore[misc]
         self._is_open = True
 
     def recycle(self) -> Self:
-        """Another one that asks the same; this one has been closed."""
+        """Another one that asks the same; this one must have been closed."""
+        check_closed(self)
         return type(self)(self._resolver.upstreams, self._resolver.configuration, search=self._rules.search)
 
     async def close(self) -> None:
@@ -128,3 +131,9 @@ class AsyncResolver(AsyncBaseResolver):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         lookup = self._rules.lookup(host, port, family, type, proto, flags)
         return await look_up(lookup, self._resolver, lambda call: loop.run_in_executor(None, call))
+
+
+def check_closed(resolver: Resolver | AsyncResolver) -> None:
+    """Raises :class:`RuntimeError`, as those of niquests do, while it is open."""
+    if resolver.is_available():
+        raise RuntimeError("a resolver that is not closed needs no other one in its place")
