@@ -11,7 +11,8 @@ import logging
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from dot_proto import (
@@ -79,7 +80,11 @@ class ResolverBase(StaysInProcess, ABC):
         check_flag("share_records", share_records)
         self._machine = StubResolver(upstreams, configuration, entropy=os.urandom)
         for number, upstream in enumerate(self._machine.upstreams):
-            _check_can_be_found(f"upstreams[{number}]", upstream)
+            if not upstream.addresses and not upstream.bootstrap:
+                raise UpstreamError(
+                    f"upstreams[{number}]: no address to dial: give addresses, or bootstrap=[...] of upstreams to ask "
+                    'for them, or bootstrap="system", which asks in the clear'
+                )
         self._share_records = share_records
         self._contexts: dict[tuple[Upstream, AuthenticationPolicy], ClientContext] = {}
         self._attempts: dict[tuple[Upstream, str], Attempt] = {}
@@ -150,6 +155,11 @@ class ResolverBase(StaysInProcess, ABC):
     def _keep_timer(self, due: float | None) -> None:
         """Call :meth:`_ring` at this time."""
 
+    @property
+    def _bootstrap_configuration(self) -> ResolverConfiguration:
+        """Of the resolver that looks an upstream's own name up: within the time that an opening has."""
+        return replace(self.configuration, query_timeout=self.configuration.open_timeout)
+
     def _new_session(self, action: OpenConnection, sock: socket.socket) -> TLSClient:
         """The session of a TCP connection that has come up."""
         configuration = self._machine.configuration
@@ -189,6 +199,12 @@ class ResolverBase(StaysInProcess, ABC):
     def _opened(self, action: OpenConnection, session: TLSClient) -> None:
         """TCP is up."""
         self._take(self._machine.connection_opened(action.connection, session.connection, now=self._now()))
+
+    def _found(self, action: FindAddresses, addresses: Sequence[str], ttl: float, error: DoTError | None) -> None:
+        """A lookup is over; ``ttl`` is in seconds."""
+        why = "" if error is None else str(error)
+        now = self._now()
+        self._take(self._machine.addresses_found(action.upstream, addresses, ttl, now=now, explanation=why))
 
     def _failed(self, action: OpenConnection, error: DoTError) -> None:
         """There is no connection."""
@@ -320,12 +336,3 @@ _FAILURES: Final = {
     FailureReason.CLOSED: "the resolver was closed before the answer came",
 }
 "For people."
-
-
-def _check_can_be_found(what: str, upstream: Upstream) -> None:
-    """The system's resolver asks in the clear: it is asked where the upstream says so, and never in another's place."""
-    if upstream.addresses or upstream.bootstrap == "system":
-        return
-    if upstream.bootstrap:
-        raise UpstreamError(f"{what}: a bootstrap by other upstreams is not built yet: give addresses")
-    raise UpstreamError(f'{what}: no address to dial: give addresses, or bootstrap="system", which asks in the clear')
