@@ -37,6 +37,7 @@ who have answers pile up (unbound.conf(5), discard-timeout)."""
 
 CONFIGURATION = """server:
   interface: {host}@{port}
+  interface: {plain}
   tls-port: {port}
   tls-service-key: {chain}
   tls-service-pem: {chain}
@@ -82,8 +83,17 @@ class Upstream(Protocol):
 class Unbound:
     """A process of unbound's, which has the same port each time that it is started."""
 
-    def __init__(self, home: Path, chain: Path, slow_port: int, stack: ExitStack, *, discard: int) -> None:
-        """``discard`` is in milliseconds."""
+    def __init__(
+        self,
+        home: Path,
+        chain: Path,
+        slow_port: int,
+        stack: ExitStack,
+        *,
+        discard: int = DISCARD,
+        plain: str | None = None,
+    ) -> None:
+        """``discard`` is in milliseconds, ``plain`` an ``ADDRESS@PORT`` where it answers without TLS."""
         self.port, self.name = unused_port(), HOST
         self._log, self._file = home / "log", home / "conf"
         home.mkdir()
@@ -98,6 +108,7 @@ class Unbound:
                 slow_zone=SLOW_ZONE,
                 slow_port=slow_port,
                 discard=discard,
+                plain=plain or f"{HOST}@{unused_port()}",
             )
         )
         self._process: subprocess.Popen[bytes] | None = None
