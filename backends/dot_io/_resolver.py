@@ -95,6 +95,11 @@ class ResolverBase(StaysInProcess, ABC):
         """Who is asked."""
         return self._machine.upstreams
 
+    @property
+    def configuration(self) -> ResolverConfiguration:
+        """How it behaves."""
+        return self._machine.configuration
+
     def statistics(self) -> tuple[UpstreamStatistics, ...]:
         """The counters of each upstream; they hold no name that was asked for."""
         return self._machine.statistics()

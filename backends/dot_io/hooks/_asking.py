@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ class BlockingResolver(Protocol):
 
     def query_many(self, messages: Iterable[bytes], /) -> Generator[tuple[int, Fate]]:
         """Ask all, and yield each one's fate."""
+        ...
 
 
 class AsyncResolver(Protocol):
@@ -25,6 +26,7 @@ class AsyncResolver(Protocol):
 
     def query_many(self, messages: Iterable[bytes], /) -> AsyncGenerator[tuple[int, Fate]]:
         """Ask all, and yield each one's fate."""
+        ...
 
 
 InThread = Callable[[Callable[[], None]], Awaitable[object]]
@@ -60,5 +62,5 @@ def look_up_blocking(lookup: Lookup, resolver: BlockingResolver, system: Callabl
     return lookup.result()
 
 
-def _in_order(responses: dict[int, bytes | DoTError]) -> Sequence[bytes | DoTError]:
+def _in_order(responses: Mapping[int, bytes | DoTError]) -> Sequence[bytes | DoTError]:
     return [responses[position] for position in sorted(responses)]

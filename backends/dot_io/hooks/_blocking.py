@@ -1,22 +1,31 @@
-"""``getaddrinfo`` for programs that block: a resolver that their threads share, and the rules."""
+"""The functions of the module ``socket`` that know names, over a resolver that the threads of a program share."""
 
 from __future__ import annotations
 
+import _socket
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from dot_proto import ResolverConfiguration, Upstream
+from dot_proto import DoTError, ResolverConfiguration, Upstream, make_query
 
+from .._addresses import records_in, reverse_name
 from ..blocking import Resolver
 from ._asking import look_up_blocking
-from ._getaddrinfo import AddressInfo, Host, Rules
+from ._getaddrinfo import NO_NAME, AddressInfo, Host, Rules, failure
+
+HOST_NOT_FOUND, TRY_AGAIN = 1, 2
+"Codes of :class:`socket.herror` (netdb.h)."
+
+Names = tuple[str, list[str], list[str]]
+"The canonical name, the other names, and the addresses."
 
 
-class Names:
-    """Looks names up for any number of threads, until it is closed.
+class Functions:
+    """Each as the function of its name in :mod:`socket`, for any number of threads, until it is closed.
 
-    ``search`` are suffixes for short names.  Raises :class:`~dot_proto.LocalProtocolError` for a wrong argument.
+    ``search`` are suffixes for short names.  ``system`` is the ``getaddrinfo`` that is stood in for: names that are not
+    for DNS are asked of it.  Raises :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
 
     def __init__(
@@ -25,23 +34,57 @@ class Names:
         configuration: ResolverConfiguration | None = None,
         *,
         search: Iterable[str] = (),
+        system: Callable[..., Any],
     ) -> None:
         self._rules: Final = Rules(search=search)
+        self._system: Final = system
         self.resolver: Final = Resolver(upstreams, configuration)
-        self.system: Final[Callable[..., Any]] = socket.getaddrinfo
-        "What it stands in for, and what looks up the names that are not for DNS."
-
-    def getaddrinfo(
-        self, host: Host, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> list[AddressInfo]:
-        """As :func:`socket.getaddrinfo`; raises :class:`socket.gaierror`."""
-        lookup = self._rules.lookup(host, port, family, type, proto, flags)
-        return look_up_blocking(lookup, self.resolver, self.system)
-
-    def names_of(self, address: str) -> list[str]:
-        """The names of an address in the table of hosts: the canonical one first."""
-        return self._rules.hosts.names_of(address)
 
     def close(self) -> None:
         """Close the resolver."""
         self.resolver.close()
+
+    def getaddrinfo(
+        self, host: Host, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> list[AddressInfo]:
+        lookup = self._rules.lookup(host, port, family, type, proto, flags)
+        return look_up_blocking(lookup, self.resolver, self._system)
+
+    def gethostbyname(self, hostname: Any) -> str:
+        if hostname in ("", "<broadcast>"):  # addresses that only this function knows
+            return _socket.gethostbyname(str(hostname))
+        return self.gethostbyname_ex(hostname)[2][0]
+
+    def gethostbyname_ex(self, hostname: Any) -> Names:
+        kind, flags = socket.SOCK_STREAM, socket.AI_CANONNAME
+        infos = self.getaddrinfo(hostname, None, socket.AF_INET, kind, 0, flags)
+        return infos[0][3], [], [info[4][0] for info in infos]
+
+    def gethostbyaddr(self, ip_address: Any) -> Names:
+        address = self.getaddrinfo(ip_address, None, type=socket.SOCK_STREAM)[0][4][0]
+        try:
+            names = self._names_of(address)
+        except DoTError as error:
+            raise socket.herror(TRY_AGAIN, "Host name lookup failure") from error
+        if not names:
+            raise socket.herror(HOST_NOT_FOUND, "Unknown host")
+        return names[0], names[1:], [address]
+
+    def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        host, service = _socket.getnameinfo(sockaddr, flags | socket.NI_NUMERICHOST)
+        if flags & socket.NI_NUMERICHOST:
+            return host, service
+        try:
+            names = self._names_of(host)
+        except DoTError:
+            names = []
+        if not names and flags & socket.NI_NAMEREQD:
+            raise failure(NO_NAME)
+        return names[0] if names else host, service
+
+    def _names_of(self, address: str) -> list[str]:
+        """The canonical one first; none where there is none."""
+        if names := self._rules.hosts.names_of(address):
+            return names
+        response = self.resolver.query(make_query(reverse_name(address), "PTR"))
+        return list(records_in(response, "PTR").values)

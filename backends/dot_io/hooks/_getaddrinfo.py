@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from dot_proto import DoTError, LocalProtocolError, make_query
 from dot_proto._message import NOERROR, NXDOMAIN
-from dot_proto.arguments import collected
+from dot_proto.arguments import collected, shown
 
 from .._addresses import FAMILIES, Records, records_in
 from ..errors import NoAddressError
@@ -271,9 +271,9 @@ def _octets(host: Host) -> bytes | None:
         return host.encode("ascii")
     try:
         from idna import IDNAError, encode
-    except ImportError as error:
+    except ImportError:
         hint = LocalProtocolError("an internationalised name needs the package idna, or its A-label form (xn--...)")
-        raise failure(NO_NAME, hint) from error
+        raise failure(NO_NAME, hint) from hint
     try:
         return encode(host, uts46=True)
     except IDNAError as error:
@@ -291,9 +291,13 @@ def _checked(text: bytes) -> str:
 
 
 def _suffix(text: str) -> str:
-    """A search domain without its final dot; raises :class:`~dot_proto.MessageError`."""
-    make_query(text or ".")
-    return text.removesuffix(".")
+    """A search domain without its final dot; raises :class:`~dot_proto.LocalProtocolError`."""
+    if text in ("", "."):
+        return ""
+    try:
+        return _checked(text.encode("ascii")).removesuffix(".")
+    except (socket.gaierror, UnicodeEncodeError):
+        raise LocalProtocolError(f"search must be a list of domain names, but {shown(text)} is in it") from None
 
 
 def _member(kind: Any, value: int) -> Any:

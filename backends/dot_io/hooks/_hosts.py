@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 import sys
 from pathlib import Path
 from typing import Final
 
-HOSTS: Final = (
-    Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), r"System32\drivers\etc\hosts")
-    if sys.platform == "win32"
-    else Path("/etc/hosts")
-)
+HOSTS: Final = Path(r"C:\Windows\System32\drivers\etc\hosts" if sys.platform == "win32" else "/etc/hosts")
+"Where the system has it."
 
 Entry = tuple[str, str]
 "An address, and the canonical name of the line that it is in."
