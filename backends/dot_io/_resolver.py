@@ -8,6 +8,7 @@ query, and has the machine's actions carried out.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from abc import ABC, abstractmethod
@@ -47,6 +48,7 @@ from dot_proto.resolver.upstream import Upstream
 
 from ._attempt import Attempt
 from ._fork import forgets_after_fork
+from ._network import RESTED, NetworkWatch
 from ._stays import StaysInProcess
 from ._transport import give_up_unacknowledged
 from .errors import AuthenticationError, ConnectionLostError, HandshakeError, NoUpstreamError, QueryTimeoutError
@@ -93,6 +95,8 @@ class ResolverBase(StaysInProcess, ABC):
         "The addresses where it has."
         self._waiters: dict[int, Waiter] = {}
         self._has_closed = False
+        self._network = NetworkWatch()
+        self._asked_at = -math.inf
         forgets_after_fork(self)
 
     @property
@@ -165,6 +169,7 @@ class ResolverBase(StaysInProcess, ABC):
         configuration = self._machine.configuration
         # The longest silence that the machine bears: no packet needs to be sent again after that.
         give_up_unacknowledged(sock, 2 * configuration.patience + configuration.probe_timeout)
+        self._network.opened(action.connection, action.address, sock)
         attempt = self._attempt(action)
         return TLSClient(
             attempt.context,
@@ -220,7 +225,10 @@ class ResolverBase(StaysInProcess, ABC):
                     self._attempts.pop(where, None)
                 else:
                     self._proven.add(where)
-            elif isinstance(event, ConnectionClosed) and isinstance(event.error, HandshakeError):
+            elif isinstance(event, ConnectionClosed):
+                self._network.ended(action.connection)
+                if not isinstance(event.error, HandshakeError):
+                    continue
                 event.error.session_was_offered = session.offers_session
                 if self._has_another(where, event.error):
                     text = str(event.error)
@@ -248,7 +256,11 @@ class ResolverBase(StaysInProcess, ABC):
             check_seconds("timeout", timeout)
         if not isinstance(message, bytes):
             raise LocalProtocolError(not_octets(message))
-        handle = self._machine.send_query(message, now=self._now(), timeout=timeout)
+        now = self._now()
+        if not self._waiters:  # else a timer is on its way
+            self._look_around(now, compares_addresses=now - self._asked_at > RESTED)
+        self._asked_at = now
+        handle = self._machine.send_query(message, now=now, timeout=timeout)
         self._waiters[handle] = waiter
         self._do()
         return handle
@@ -260,8 +272,15 @@ class ResolverBase(StaysInProcess, ABC):
             self._do()
 
     def _ring(self) -> None:
-        """A deadline of the machine's has come."""
-        self._take(self._machine.handle_timeout(now=self._now()))
+        """A deadline of the machine's has come: it may be a server's that is silent, since we are elsewhere."""
+        now = self._now()
+        self._look_around(now, compares_addresses=True)
+        self._take(self._machine.handle_timeout(now=now))
+
+    def _look_around(self, now: float, *, compares_addresses: bool) -> None:
+        if self._network.has_slept() or (compares_addresses and self._network.has_moved()):
+            log.info("the machine has slept, or is in another network: connections are opened anew")
+            self._machine.network_changed(now=now)
 
     def _take(self, events: list[Event]) -> None:
         """What a verb of the machine has returned."""
@@ -296,6 +315,7 @@ class ResolverBase(StaysInProcess, ABC):
             case OpenConnection():
                 self._open(action)
             case AbandonConnection():
+                self._network.ended(action.connection)
                 self._abandon(action.connection)
             case FindAddresses():
                 self._find(action)

@@ -13,6 +13,7 @@ import dns.message
 import pytest
 
 from conformance.adapters import Backend
+from dot_io._network import NetworkWatch
 from dot_io.errors import ConnectionLostError, NoAddressError, NoUpstreamError, QueryTimeoutError
 from dot_io.testing import Authority, LoopbackServer
 from dot_proto import DoTError, LocalProtocolError, Pin, TooManyQueriesError, UpstreamError, make_query
@@ -371,6 +372,76 @@ def test_another_network(api: Backend, servers: Servers) -> None:
 
     api.run(scenario)
     assert server.connections == 2
+
+
+class Machine:
+    """What a resolver sees of its machine's clocks and addresses, to be changed by the test."""
+
+    def __init__(self, resolver: Any) -> None:
+        self.resolver = getattr(resolver, "_wrapped", resolver)
+        self.asleep = 0.0
+        self.source: str | None = "127.0.0.1"
+        self.resolver._network = NetworkWatch(lambda: self.asleep, lambda address: self.source)
+
+    def rest(self) -> None:
+        """More than 30 s go by without a query."""
+        self.resolver._asked_at -= 31.0
+
+
+def test_after_an_hour_of_sleep_nothing_of_before_counts(api: Backend, servers: Servers) -> None:
+    """RES-39: a clock that runs on while the machine sleeps is ahead; a little of it is no sleep."""
+    server = servers.start()
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server)) as one:
+            machine = Machine(one)
+            for asleep, connections in ((0.0, 1), (0.9, 1), (3600.0, 2), (3600.0, 2), (0.0, 3)):
+                machine.asleep = asleep
+                assert is_answer(await one.query(QUERY))
+                assert server.connections == connections
+            assert one.statistics()[0].lost == 0
+
+    api.run(scenario)
+
+
+def test_another_address_of_ours_after_a_rest(api: Backend, servers: Servers) -> None:
+    """RES-40: compared before the first query after 30 s; where there is no way at all, nothing is known."""
+    server = servers.start()
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server)) as one:
+            machine = Machine(one)
+            assert is_answer(await one.query(QUERY))
+            for source, rests, connections in (
+                ("127.0.0.1", True, 1),
+                (None, True, 1),
+                ("127.0.0.9", False, 1),
+                ("127.0.0.9", True, 2),
+            ):
+                machine.source = source
+                if rests:
+                    machine.rest()
+                assert is_answer(await one.query(QUERY))
+                assert server.connections == connections
+
+    api.run(scenario)
+
+
+def test_another_address_of_ours_while_a_server_is_silent(api: Backend, servers: Servers) -> None:
+    """RES-40: then it is not the server: the query is asked again, long before the server would be given up."""
+    server = servers.start()
+    server.faults["b.example"] = "silent"
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server)) as one:
+            machine = Machine(one)
+            assert is_answer(await one.query(QUERY))
+            machine.source = "127.0.0.9"
+            await failure(one.query(make_query("b.example"), timeout=2.5))
+            assert one.statistics()[0].is_up
+
+    api.run(scenario)
+    assert server.connections >= 2
 
 
 def test_cancelling_harms_nobody(async_api: Backend, servers: Servers) -> None:
