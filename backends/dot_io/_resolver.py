@@ -59,6 +59,9 @@ log = logging.getLogger("dot_io")
 Fate = QueryAnswered | QueryFailed
 "What became of a query."
 
+_FATES: Final = (QueryAnswered, QueryFailed)
+"The same, ready for isinstance(): a union would be made anew for each event."
+
 Waiter = Callable[[Fate], None]
 "What is told a query's fate."
 
@@ -285,7 +288,7 @@ class ResolverBase(StaysInProcess, ABC):
     def _take(self, events: list[Event]) -> None:
         """What a verb of the machine has returned."""
         for event in events:
-            if isinstance(event, QueryAnswered | QueryFailed):
+            if isinstance(event, _FATES):
                 waiter = self._waiters.get(event.query)
                 if waiter is not None:
                     waiter(event)

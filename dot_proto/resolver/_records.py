@@ -191,7 +191,7 @@ class UpstreamRecord:
         """Seconds of silence that raise suspicion, by what is known of the server."""
         if self.smoothed_time is None:
             return configuration.patience
-        return min(max(configuration.patience / 2, 4 * self.smoothed_time), 2 * configuration.patience)
+        return min(max(configuration.least_patience, 4 * self.smoothed_time), 2 * configuration.patience)
 
     def report(self) -> UpstreamReport:
         """Where it stands."""

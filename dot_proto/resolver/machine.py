@@ -201,7 +201,8 @@ class StubResolver:
                     self._lost(found, event, end, lost, now)
                 else:
                     self._take_in(found, event, now)
-            self._waiting.put_back(lost)
+            if lost:
+                self._waiting.put_back(lost)
         return self._settled(now)
 
     def connection_failed(
@@ -387,7 +388,7 @@ class StubResolver:
         self._connections.unflushed.add(connection.number)
         if connection.unheard_since == math.inf and connection.is_authenticated:
             connection.unheard_since = now
-            self._connections.watch(connection)
+            self._connections.ring_at(now + self.configuration.least_patience)
 
     def _place_waiting(self, now: float) -> None:
         for (order, avoided), line in list(self._waiting.lines.items()):

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Self
 
-from dot_proto import DoTError, LocalProtocolError
+from dot_proto import DoTError, Event, LocalProtocolError
 from dot_proto.arguments import check_seconds
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import FindAddresses, OpenConnection
@@ -20,6 +20,7 @@ from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
 from .._lookup import SystemLookup
 from .._resolver import Fate, ResolverBase, outcome, response
+from ..tls import TLSClient
 from .dial import dial, look_up
 from .driver import Driver
 
@@ -242,6 +243,12 @@ class Resolver(ResolverBase):
         deadline = self._now() + self.configuration.open_timeout
         found = await look_up(name, upstream.port, deadline, SystemLookup)
         return [str(address) for _, address in found], 0.0
+
+    def _process(self, action: OpenConnection, session: TLSClient, events: list[Event]) -> None:
+        super()._process(action, session, events)
+        driver = self._drivers.get(action.connection)
+        if driver is not None:
+            driver.start_flush()  # after the tasks that this wakes: what they ask leaves with it
 
     def _flush(self, number: int) -> None:
         self._drivers[number].start_flush()

@@ -342,11 +342,20 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             if call.fates:
                 return  # all was broken off: the call has to hear of that first
             call.machine = self._machine
-            if self._mover is None and (self._connections or self._dials):
-                self._look()  # a server may have closed an idle connection
+            if self._mover is None:
+                self._notice()
             while waiting:
                 position, message = waiting.popleft()
                 call.positions[self._ask(message, timeout, call.fates.append)] = position
+
+    def _notice(self) -> None:
+        """Take in what happened while nobody waited: a server may have closed an idle connection."""
+        for connection in list(self._connections.values()):
+            if events := connection.driver.poll():
+                self._process(connection.action, connection.session, events)
+            self._drop_finished(connection)
+        if self._due <= self._now():
+            self._ring()
 
     def _give_up(self, call: _Call) -> None:
         """A call waits no more."""
