@@ -35,6 +35,9 @@ from .sharing import SharedByThreads
 UNWAKEABLE_WAIT: Final = 0.05
 "Seconds to wait at a time where no descriptors are left for another thread to come in by."
 
+RESTED_A_WHILE: Final = 0.1
+"Seconds without a query, after which a connection's own deadlines may have come: it may have to be closed by now."
+
 Wait = tuple[list[Watched], float]
 "What to wait for: the sockets, and until when at the latest, in seconds on the monotonic clock."
 
@@ -350,10 +353,11 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _notice(self) -> None:
         """Take in what happened while nobody waited: a server may have closed an idle connection."""
+        has_rested = self._now() - self._asked_at > RESTED_A_WHILE
         for connection in list(self._connections.values()):
-            if events := connection.driver.poll():
+            if events := connection.driver.poll() if has_rested else connection.driver.take():
                 self._process(connection.action, connection.session, events)
-            self._drop_finished(connection)
+                self._drop_finished(connection)
         if self._due <= self._now():
             self._ring()
 
