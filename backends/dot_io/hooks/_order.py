@@ -21,6 +21,9 @@ MAX_PROBES: Final = 16
 ROUTES_KEPT: Final = 10.0
 "Seconds that it is remembered whether a family has a route."
 
+PREFIX: Final = 64
+"Bits of an IPv6 address before its interface identifier (RFC 4291, section 2.5.1): nearness ends there."
+
 _SOMEWHERE: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 "An address that only a default route leads to (RFC 5737; RFC 3849)."
 
@@ -48,7 +51,8 @@ def source_of(address: str) -> str | None:
     """The address from which a packet to ``address`` would leave; ``None``: there is no way there."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with contextlib.suppress(OSError, ValueError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect((address.partition("%")[0], 9, 0, _zone(address)) if family == socket.AF_INET6 else (address, 9))
+        is_wide = family == socket.AF_INET6
+        probe.connect((address.partition("%")[0], 9, 0, zone_of(address)) if is_wide else (address, 9))
         source: str = probe.getsockname()[0]
         return source
     return None
@@ -94,7 +98,7 @@ def _rank(address: str, source: str | None) -> tuple[bool, bool, bool, int, int,
     origin = _parsed(source)
     common = 0
     if to.version == origin.version == 6:
-        common = 128 - (int(to) ^ int(origin)).bit_length()
+        common = min(128 - (int(to) ^ int(origin)).bit_length(), PREFIX)
     return (
         False,  # rule 1: there is a way
         _scope(to) != _scope(origin),  # rule 2
@@ -126,7 +130,8 @@ def _parsed(address: str) -> IPAddress:
     return ipaddress.ip_address(address.partition("%")[0])
 
 
-def _zone(address: str) -> int:
+def zone_of(address: str) -> int:
+    """The number of the interface behind ``%``, 0 without one; raises :class:`OSError` where there is none such."""
     zone = address.partition("%")[2]
     if not zone:
         return 0
