@@ -223,11 +223,16 @@ class StubResolver:
             self._connections.failed(found, failure, now=now, may_retry=may_retry)
         return self._settled(now)
 
-    def addresses_found(self, upstream: Upstream, addresses: Sequence[str], ttl: float, *, now: float) -> list[Event]:
-        """The answer to :class:`FindAddresses`, to be kept for ``ttl`` seconds; no addresses: the lookup failed."""
+    def addresses_found(
+        self, upstream: Upstream, addresses: Sequence[str], ttl: float, *, now: float, explanation: str = ""
+    ) -> list[Event]:
+        """The answer to :class:`FindAddresses`, to be kept for ``ttl`` seconds.
+
+        No addresses: the lookup failed; ``explanation`` says why.
+        """
         for record in self._records:
             if record.upstream == upstream:
-                self._connections.addresses_found(record, addresses, ttl, now=now)
+                self._connections.addresses_found(record, addresses, ttl, explanation, now=now)
         return self._settled(now)
 
     def handle_timeout(self, *, now: float) -> list[Event]:
