@@ -45,7 +45,7 @@ import programs
 import resolver_rows
 import trio
 from answering import NAMES
-from loopback import Site, unbound_path
+from loopback import Site
 from measure import machine
 from resolver_rows import Budget, Place, Row
 from resting import BACKENDS, wake_ups
@@ -205,8 +205,6 @@ def main() -> None:
     parts = chosen.only.split(",")
     if not set(parts) <= set(PARTS):
         parser.error(f"--only takes {', '.join(PARTS)}, with commas between")
-    if not unbound_path():
-        sys.exit("resolver.py needs unbound, which is neither on the PATH nor in /usr/sbin")
     budget = SMOKE if chosen.smoke else QUICK if chosen.quick else FULL
     machine()
     print(f"{programs.version('unbound')}; medians of {budget.rounds} rounds of {budget.queries} queries")

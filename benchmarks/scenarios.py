@@ -170,7 +170,7 @@ def impostor(stage: Stage) -> None:
 
 
 def closing(stage: Stage) -> None:
-    stage.scripted(lambda number: "last" if number == 20 else "answer")
+    stage.scripted(lambda number: "close" if number == 20 else "answer")
 
 
 def dropping(stage: Stage) -> None:
@@ -229,7 +229,9 @@ SCENARIOS = [
     Scenario(slow, "a name takes 2 s, every 3 s", Law(doubled=0, unused=(1,))),
     Scenario(discarded, "a name takes 2 s, and unbound closes after 1.9 s instead of answering", Law()),
     Scenario(impostor, "the first of two upstreams has a wrong certificate", Law(slowest=1.0, doubled=0, refused=(0,))),
-    Scenario(closing, "the only upstream closes after 20 queries", Law(slowest=0.5)),
+    Scenario(
+        closing, "the only upstream closes at each connection's 20th query, and does not answer it", Law(slowest=0.5)
+    ),
     Scenario(
         dropping,
         "the only upstream leaves each seventh query unanswered",
@@ -249,7 +251,7 @@ SCENARIOS = [
     Scenario(
         unreachable,
         "of two upstreams one refuses TCP, the other is silent; queries have 1 s",
-        Law(lost=None, all_fail=True, slowest=1.1),
+        Law(lost=None, all_fail=True, slowest=1.2),
     ),
     Scenario(moved, "the network changes every 2 s", Law(slowest=0.1, doubled=0, resumed=0)),
 ]

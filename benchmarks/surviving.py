@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,12 @@ Timeline = Iterator[tuple[float, str]]
 
 
 def timeline(job: Job) -> Timeline:
-    def every(seconds: float, what: Callable[[int], str], offset: float = 0.0) -> Timeline:
-        yield from (
-            (offset + number * seconds, what(number)) for number in range(int((job.seconds - offset) / seconds))
-        )
+    def every(seconds: float, what: Callable[[int], str], first: float = 0.0) -> Timeline:
+        for number in count():
+            due = first + number * seconds
+            if due >= job.seconds:
+                return
+            yield due, what(number)
 
     parts = [every(1 / RATE, lambda number: f"{number:05}.{ZONE}")]
     if job.has_slow_names or job.fork_every:

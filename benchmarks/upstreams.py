@@ -115,6 +115,8 @@ class Unbound:
         stack.callback(self._end)
 
     def start(self) -> None:
+        if not unbound_path():
+            sys.exit("unbound is needed, and neither on the PATH nor in /usr/sbin")
         self._process = subprocess.Popen([unbound_path(), "-d", "-c", self._file], stderr=subprocess.DEVNULL)
 
     def start_and_wait(self) -> None:
@@ -177,7 +179,7 @@ class SlowNames:
 
 
 Conduct = Callable[[int], str]
-"What is done with a connection's query, by its number, from 1: ``answer``, ``drop``, or ``last`` (answer, and close)."
+"What is done with a connection's query, by its number, from 1: ``answer``, ``drop``, or ``close``, which is no answer."
 
 
 def answers(_: int) -> str:
@@ -235,12 +237,12 @@ class Scripted:
             while len(received) >= 2 and len(received) >= (end := 2 + int.from_bytes(received[:2])):
                 query, received = received[2:end], received[end:]
                 number += 1
-                what = self._conduct(number)
                 self._asked[_name_in(query)] += 1
-                if what != "drop":
+                what = self._conduct(number)
+                if what == "answer":
                     response = answer(query)
                     sock.sendall(len(response).to_bytes(2) + response)
-                if what == "last":
+                elif what == "close":
                     sock.settimeout(0.0)  # the client's close_notify is not waited for
                     sock.unwrap()
                     return
