@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,49 @@ import pytest
 from dot_io._addresses import MAX_CNAMES
 from dot_io.hooks._getaddrinfo import NEVER_ASKED
 from hooks.conftest import Names
+from hooks.test_programs import PREAMBLE, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 TEXT = PAGE.read_text("utf-8")
 
-BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+BLOCKS: dict[str, str] = dict(re.findall(r"^## ([^\n]*)\n\n```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE))
+"By their headings; each section begins with one."
+
+PROGRAMS = ("gevent", "Twisted")
+"These want a process of their own."
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_code_runs(number: int, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_is_under_a_heading() -> None:
+    assert len(BLOCKS) == TEXT.count("```python")
+    assert set(PROGRAMS) < set(BLOCKS)
+
+
+@pytest.mark.parametrize("title", sorted(set(BLOCKS) - set(PROGRAMS)))
+def test_code_runs(title: str, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unchanged, with a name that only our server knows, and no proxy on the way."""
+    if title == "niquests":
+        pytest.importorskip("niquests", reason="niquests takes the place of urllib3, and has a venv of its own")
     monkeypatch.setenv("NO_PROXY", "*")
     found: dict[str, Any] = {"upstreams": [names.upstream], "url": names.url()}
-    exec(compile(BLOCKS[number], f"{PAGE.name}, block {number + 1}", "exec"), found)
-    assert found["page"] == names.words
+    exec(compile(BLOCKS[title], f"{PAGE.name}, {title}", "exec"), found)
+    if title == "dnspython":
+        assert found["address"].address == "127.0.0.1"
+    else:
+        assert found["page"] == names.words
+    assert names.asked() == ["web.example"]
+
+
+@pytest.mark.parametrize("title", PROGRAMS)
+def test_programs_run(title: str, names: Names) -> None:
+    """The same."""
+    preamble = 'url, page = f"http://web.example:{web_port}/", ""\n'
+    patch, _, rest = BLOCKS[title].partition("monkey.patch_all()\n") if title == "gevent" else ("", "", BLOCKS[title])
+    patch += "monkey.patch_all()\n" if patch else ""
+    last = f'assert page == {names.words!r}\nprint("fine")\n'
+    if title == "Twisted":
+        rest = rest.replace("task.react(main)", f"try:\n    task.react(main)\nexcept SystemExit:\n    {last}")
+        last = ""
+    run(names, patch + PREAMBLE + preamble + rest + textwrap.dedent(last))
     assert names.asked() == ["web.example"]
 
 
@@ -39,4 +69,4 @@ def test_what_is_said_of_names() -> None:
 
 def test_length() -> None:
     """A page that is read to its end."""
-    assert len(TEXT.splitlines()) < 160
+    assert len(TEXT.splitlines()) < 220
