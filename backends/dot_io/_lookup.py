@@ -63,14 +63,14 @@ class Lookup:
             self.look_up(socket.AI_NUMERICHOST)
         else:
             try:
-                _pool.add(self)
+                pool.add(self.run)
             except RuntimeError as error:  # no thread can be started
                 because = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
                 raise connect_error(self._host, self._port, because) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        _pool.discard(self)
+        pool.discard(self.run)
 
     def addresses(self) -> list[tuple[int, Address]]:
         """What was found, with the families; call it when the caller waits no longer.
@@ -129,7 +129,7 @@ class StandIn:
 
 
 class _Pool:
-    """Threads that end when there is no more to look up."""
+    """Threads that end when there is no more to do."""
 
     def __init__(self) -> None:
         self.forget_parents()
@@ -138,25 +138,27 @@ class _Pool:
     def forget_parents(self) -> None:
         """In a forked child: the threads are the parent's, and one of them may have had the lock."""
         self._lock = threading.Lock()
-        self._waiting: dict[Lookup, None] = {}  # in the order of their coming
+        self._waiting: dict[Callable[[], None], None] = {}  # in the order of their coming
         self._threads = 0
 
-    def add(self, lookup: Lookup) -> None:
+    def add(self, job: Callable[[], None]) -> None:
+        """Have a job done in a thread, in its turn; raises :class:`RuntimeError` where none can be started."""
         with self._lock:
-            self._waiting[lookup] = None
+            self._waiting[job] = None
             if self._threads < MAX_THREADS:
                 try:
                     _thread.start_new_thread(self._work, ())
                 except RuntimeError:
                     if not self._threads:  # nobody else will do it
-                        del self._waiting[lookup]
+                        del self._waiting[job]
                         raise
                 else:
                     self._threads += 1
 
-    def discard(self, lookup: Lookup) -> None:
+    def discard(self, job: Callable[[], None]) -> None:
+        """Leave a job undone, where it has not begun."""
         with self._lock:
-            self._waiting.pop(lookup, None)
+            self._waiting.pop(job, None)
 
     def _work(self) -> None:
         while True:
@@ -164,13 +166,14 @@ class _Pool:
                 if not self._waiting:
                     self._threads -= 1
                     return
-                lookup = next(iter(self._waiting))
-                del self._waiting[lookup]
-            lookup.run()
-            del lookup  # the next may be long in coming
+                job = next(iter(self._waiting))
+                del self._waiting[job]
+            job()
+            del job  # the next may be long in coming
 
 
-_pool: Final = _Pool()
+pool: Final = _Pool()
+"For what blocks, and for nobody to wait for."
 
 
 def _is_address(host: str) -> bool:

@@ -8,10 +8,12 @@ query, and has the machine's actions carried out.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from dot_proto import (
@@ -46,6 +48,7 @@ from dot_proto.resolver.upstream import Upstream
 
 from ._attempt import Attempt
 from ._fork import forgets_after_fork
+from ._network import RESTED, NetworkWatch
 from ._stays import StaysInProcess
 from ._transport import give_up_unacknowledged
 from .errors import AuthenticationError, ConnectionLostError, HandshakeError, NoUpstreamError, QueryTimeoutError
@@ -55,6 +58,9 @@ log = logging.getLogger("dot_io")
 
 Fate = QueryAnswered | QueryFailed
 "What became of a query."
+
+_FATES: Final = (QueryAnswered, QueryFailed)
+"The same, ready for isinstance(): a union would be made anew for each event."
 
 Waiter = Callable[[Fate], None]
 "What is told a query's fate."
@@ -79,7 +85,11 @@ class ResolverBase(StaysInProcess, ABC):
         check_flag("share_records", share_records)
         self._machine = StubResolver(upstreams, configuration, entropy=os.urandom)
         for number, upstream in enumerate(self._machine.upstreams):
-            _check_can_be_found(f"upstreams[{number}]", upstream)
+            if not upstream.addresses and not upstream.bootstrap:
+                raise UpstreamError(
+                    f"upstreams[{number}]: no address to dial: give addresses, or bootstrap=[...] of upstreams to ask "
+                    'for them, or bootstrap="system", which asks in the clear'
+                )
         self._share_records = share_records
         self._contexts: dict[tuple[Upstream, AuthenticationPolicy], ClientContext] = {}
         self._attempts: dict[tuple[Upstream, str], Attempt] = {}
@@ -88,6 +98,8 @@ class ResolverBase(StaysInProcess, ABC):
         "The addresses where it has."
         self._waiters: dict[int, Waiter] = {}
         self._has_closed = False
+        self._network = NetworkWatch()
+        self._asked_at = -math.inf
         forgets_after_fork(self)
 
     @property
@@ -150,11 +162,17 @@ class ResolverBase(StaysInProcess, ABC):
     def _keep_timer(self, due: float | None) -> None:
         """Call :meth:`_ring` at this time."""
 
+    @property
+    def _bootstrap_configuration(self) -> ResolverConfiguration:
+        """Of the resolver that looks an upstream's own name up: within the time that an opening has."""
+        return replace(self.configuration, query_timeout=self.configuration.open_timeout)
+
     def _new_session(self, action: OpenConnection, sock: socket.socket) -> TLSClient:
         """The session of a TCP connection that has come up."""
         configuration = self._machine.configuration
         # The longest silence that the machine bears: no packet needs to be sent again after that.
         give_up_unacknowledged(sock, 2 * configuration.patience + configuration.probe_timeout)
+        self._network.opened(action.connection, action.address, sock)
         attempt = self._attempt(action)
         return TLSClient(
             attempt.context,
@@ -190,6 +208,12 @@ class ResolverBase(StaysInProcess, ABC):
         """TCP is up."""
         self._take(self._machine.connection_opened(action.connection, session.connection, now=self._now()))
 
+    def _found(self, action: FindAddresses, addresses: Sequence[str], ttl: float, error: DoTError | None) -> None:
+        """A lookup is over; ``ttl`` is in seconds."""
+        why = "" if error is None else str(error)
+        now = self._now()
+        self._take(self._machine.addresses_found(action.upstream, addresses, ttl, now=now, explanation=why))
+
     def _failed(self, action: OpenConnection, error: DoTError) -> None:
         """There is no connection."""
         self._take(self._machine.connection_failed(action.connection, str(error), now=self._now()))
@@ -204,7 +228,10 @@ class ResolverBase(StaysInProcess, ABC):
                     self._attempts.pop(where, None)
                 else:
                     self._proven.add(where)
-            elif isinstance(event, ConnectionClosed) and isinstance(event.error, HandshakeError):
+            elif isinstance(event, ConnectionClosed):
+                self._network.ended(action.connection)
+                if not isinstance(event.error, HandshakeError):
+                    continue
                 event.error.session_was_offered = session.offers_session
                 if self._has_another(where, event.error):
                     text = str(event.error)
@@ -232,7 +259,11 @@ class ResolverBase(StaysInProcess, ABC):
             check_seconds("timeout", timeout)
         if not isinstance(message, bytes):
             raise LocalProtocolError(not_octets(message))
-        handle = self._machine.send_query(message, now=self._now(), timeout=timeout)
+        now = self._now()
+        if not self._waiters:  # else a timer is on its way
+            self._look_around(now, compares_addresses=now - self._asked_at > RESTED)
+        self._asked_at = now
+        handle = self._machine.send_query(message, now=now, timeout=timeout)
         self._waiters[handle] = waiter
         self._do()
         return handle
@@ -244,13 +275,20 @@ class ResolverBase(StaysInProcess, ABC):
             self._do()
 
     def _ring(self) -> None:
-        """A deadline of the machine's has come."""
-        self._take(self._machine.handle_timeout(now=self._now()))
+        """A deadline of the machine's has come: it may be a server's that is silent, since we are elsewhere."""
+        now = self._now()
+        self._look_around(now, compares_addresses=True)
+        self._take(self._machine.handle_timeout(now=now))
+
+    def _look_around(self, now: float, *, compares_addresses: bool) -> None:
+        if self._network.has_slept() or (compares_addresses and self._network.has_moved()):
+            log.info("the machine has slept, or is in another network: connections are opened anew")
+            self._machine.network_changed(now=now)
 
     def _take(self, events: list[Event]) -> None:
         """What a verb of the machine has returned."""
         for event in events:
-            if isinstance(event, QueryAnswered | QueryFailed):
+            if isinstance(event, _FATES):
                 waiter = self._waiters.get(event.query)
                 if waiter is not None:
                     waiter(event)
@@ -280,6 +318,7 @@ class ResolverBase(StaysInProcess, ABC):
             case OpenConnection():
                 self._open(action)
             case AbandonConnection():
+                self._network.ended(action.connection)
                 self._abandon(action.connection)
             case FindAddresses():
                 self._find(action)
@@ -320,12 +359,3 @@ _FAILURES: Final = {
     FailureReason.CLOSED: "the resolver was closed before the answer came",
 }
 "For people."
-
-
-def _check_can_be_found(what: str, upstream: Upstream) -> None:
-    """The system's resolver asks in the clear: it is asked where the upstream says so, and never in another's place."""
-    if upstream.addresses or upstream.bootstrap == "system":
-        return
-    if upstream.bootstrap:
-        raise UpstreamError(f"{what}: a bootstrap by other upstreams is not built yet: give addresses")
-    raise UpstreamError(f'{what}: no address to dial: give addresses, or bootstrap="system", which asks in the clear')

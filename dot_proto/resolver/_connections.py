@@ -75,7 +75,9 @@ class Connections:
         self.ring_at(race.lookup_until)
         self.actions.append(FindAddresses(record.upstream))
 
-    def addresses_found(self, record: UpstreamRecord, addresses: Sequence[str], ttl: float, *, now: float) -> None:
+    def addresses_found(
+        self, record: UpstreamRecord, addresses: Sequence[str], ttl: float, explanation: str, *, now: float
+    ) -> None:
         """A lookup is over.  Where it has failed, the addresses of before are good enough: TLS will tell."""
         if addresses:
             record.addresses = tuple(addresses)
@@ -87,7 +89,7 @@ class Connections:
         if record.addresses:
             self._line_up(record, race, now=now)
         else:
-            text = "no address was found for its name"
+            text = f"no address was found for its name{explanation and ': '}{explanation}"
             self._lost_race(record, UpstreamFailure(Phase.LOOKUP, None, text), refused=False, now=now)
 
     def opened(self, connection: UpstreamConnection, engine: ClientConnection) -> None:
@@ -178,7 +180,7 @@ class Connections:
 
     def _hurry(self, record: UpstreamRecord, race: Race, *, now: float) -> None:
         if race.lookup_until <= now:
-            self.addresses_found(record, (), 0.0, now=now)
+            self.addresses_found(record, (), 0.0, "it took too long", now=now)
         limit = self._configuration.open_timeout
         for connection in [self.by_number[number] for number in race.racers]:
             if connection.opened_at + limit <= now:

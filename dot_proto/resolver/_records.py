@@ -10,7 +10,7 @@ from ..client import ClientConnection
 from ._health import UpstreamHealth
 from ._race import Race
 from .configuration import ResolverConfiguration
-from .events import Attempt, QueryAnswered, UpstreamReport, UpstreamStatistics
+from .events import Attempt, Phase, QueryAnswered, UpstreamFailure, UpstreamReport, UpstreamStatistics
 from .upstream import Upstream
 
 _DECAY: Final = 180.0
@@ -191,13 +191,26 @@ class UpstreamRecord:
         """Seconds of silence that raise suspicion, by what is known of the server."""
         if self.smoothed_time is None:
             return configuration.patience
-        return min(max(configuration.patience / 2, 4 * self.smoothed_time), 2 * configuration.patience)
+        return min(max(configuration.least_patience, 4 * self.smoothed_time), 2 * configuration.patience)
 
     def report(self) -> UpstreamReport:
         """Where it stands."""
         health = self.health
         next_try = None if health.is_up else health.retry_at(is_waited_for=False)
-        return UpstreamReport(self.upstream, health.failure, next_try)
+        return UpstreamReport(self.upstream, health.failure or self._opening(), next_try)
+
+    def _opening(self) -> UpstreamFailure | None:
+        """What is wrong with an opening that takes longer than a query has."""
+        race = self.race
+        if race is None:
+            return None
+        if race.failure is not None:
+            return race.failure
+        if not race.racers:
+            return UpstreamFailure(Phase.LOOKUP, None, "the addresses of its name are not found yet")
+        connection = self.connections[min(race.racers)]
+        phase = Phase.TCP if connection.engine is None else Phase.TLS
+        return UpstreamFailure(phase, connection.address, f"the connection is not open yet ({phase.value})")
 
     def statistics(self) -> UpstreamStatistics:
         """Its counters as they are now."""

@@ -90,6 +90,11 @@ class ResolverConfiguration:
     connection: ClientConfiguration = field(default_factory=ClientConfiguration)
     "How each connection behaves."
 
+    @property
+    def least_patience(self) -> float:
+        """The shortest silence, in seconds, that raises suspicion: where a server is known to be fast."""
+        return self.patience / 2
+
     def __post_init__(self) -> None:
         check_instance("strategy", self.strategy, Strategy, "Strategy.ORDERED is one")
         check_instance("connection", self.connection, ClientConfiguration)

@@ -69,7 +69,7 @@ class Attempt:
     "What ended the connection, where it has ended."
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class AnswerFacts:
     """How an answer came about."""
 

@@ -201,7 +201,8 @@ class StubResolver:
                     self._lost(found, event, end, lost, now)
                 else:
                     self._take_in(found, event, now)
-            self._waiting.put_back(lost)
+            if lost:
+                self._waiting.put_back(lost)
         return self._settled(now)
 
     def connection_failed(
@@ -222,11 +223,16 @@ class StubResolver:
             self._connections.failed(found, failure, now=now, may_retry=may_retry)
         return self._settled(now)
 
-    def addresses_found(self, upstream: Upstream, addresses: Sequence[str], ttl: float, *, now: float) -> list[Event]:
-        """The answer to :class:`FindAddresses`, to be kept for ``ttl`` seconds; no addresses: the lookup failed."""
+    def addresses_found(
+        self, upstream: Upstream, addresses: Sequence[str], ttl: float, *, now: float, explanation: str = ""
+    ) -> list[Event]:
+        """The answer to :class:`FindAddresses`, to be kept for ``ttl`` seconds.
+
+        No addresses: the lookup failed; ``explanation`` says why.
+        """
         for record in self._records:
             if record.upstream == upstream:
-                self._connections.addresses_found(record, addresses, ttl, now=now)
+                self._connections.addresses_found(record, addresses, ttl, explanation, now=now)
         return self._settled(now)
 
     def handle_timeout(self, *, now: float) -> list[Event]:
@@ -382,7 +388,7 @@ class StubResolver:
         self._connections.unflushed.add(connection.number)
         if connection.unheard_since == math.inf and connection.is_authenticated:
             connection.unheard_since = now
-            self._connections.watch(connection)
+            self._connections.ring_at(now + self.configuration.least_patience)
 
     def _place_waiting(self, now: float) -> None:
         for (order, avoided), line in list(self._waiting.lines.items()):

@@ -353,6 +353,10 @@ class _ThreadedClient(_Threaded):
 class _ThreadedResolver(_Threaded):
     """A blocking resolver; a block that is left by an exception leaves it so, too."""
 
+    async def resolve(self, *arguments: Any, **options: Any) -> list[str]:
+        addresses: list[str] = await asyncio.to_thread(functools.partial(self._wrapped.resolve, *arguments, **options))
+        return addresses
+
     async def __aenter__(self) -> _ThreadedResolver:
         self._wrapped.__enter__()
         return self

@@ -13,7 +13,8 @@ import dns.message
 import pytest
 
 from conformance.adapters import Backend
-from dot_io.errors import ConnectionLostError, NoUpstreamError, QueryTimeoutError
+from dot_io._network import NetworkWatch
+from dot_io.errors import ConnectionLostError, NoAddressError, NoUpstreamError, QueryTimeoutError
 from dot_io.testing import Authority, LoopbackServer
 from dot_proto import DoTError, LocalProtocolError, Pin, TooManyQueriesError, UpstreamError, make_query
 from dot_proto.resolver.configuration import ResolverConfiguration
@@ -322,6 +323,36 @@ def test_the_system_finds_the_address_of_a_name(api: Backend, servers: Servers) 
     api.run(scenario)
 
 
+def test_the_addresses_of_a_name_in_one_line(api: Backend, servers: Servers) -> None:
+    """The first real question; a name that does not exist is told from one without addresses."""
+    server = servers.start()
+    server.answers["a.example", "AAAA"] = ["2001:db8::7"]
+    server.answers["www.example", "CNAME"] = ["a.example."]
+    server.answers["c.example", "A"] = "SERVFAIL"
+    server.faults["b.example"] = "silent"
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server)) as one:
+            assert await one.resolve("a.example") == ["192.0.2.7", "2001:db8::7"]
+            assert await one.resolve("WWW.example.", ["AAAA", "A"]) == ["2001:db8::7", "192.0.2.7"]
+            assert await one.resolve("www.example", ["AAAA"]) == ["2001:db8::7"]
+            for name, types, rcode in (
+                ("none.example", ["A"], 3),
+                ("b.example", ["MX"], None),
+                ("c.example", ["A"], 2),
+            ):
+                error = await failure(one.resolve(name, types))
+                if rcode is None:
+                    assert isinstance(error, LocalProtocolError)
+                else:
+                    assert isinstance(error, NoAddressError)
+                    assert error.rcode == rcode
+            assert isinstance(await failure(one.resolve("b.example", timeout=0.1)), QueryTimeoutError)
+            assert isinstance(await failure(one.resolve("a b")), DoTError)
+
+    api.run(scenario)
+
+
 def test_another_network(api: Backend, servers: Servers) -> None:
     """RES-41: what is owed still comes, the next question has a connection of its own, and no session is resumed."""
     server = servers.start()
@@ -341,6 +372,76 @@ def test_another_network(api: Backend, servers: Servers) -> None:
 
     api.run(scenario)
     assert server.connections == 2
+
+
+class Machine:
+    """What a resolver sees of its machine's clocks and addresses, to be changed by the test."""
+
+    def __init__(self, resolver: Any) -> None:
+        self.resolver = getattr(resolver, "_wrapped", resolver)
+        self.asleep = 0.0
+        self.source: str | None = "127.0.0.1"
+        self.resolver._network = NetworkWatch(lambda: self.asleep, lambda address: self.source)
+
+    def rest(self) -> None:
+        """More than 30 s go by without a query."""
+        self.resolver._asked_at -= 31.0
+
+
+def test_after_an_hour_of_sleep_nothing_of_before_counts(api: Backend, servers: Servers) -> None:
+    """RES-39: a clock that runs on while the machine sleeps is ahead; a little of it is no sleep."""
+    server = servers.start()
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server)) as one:
+            machine = Machine(one)
+            for asleep, connections in ((0.0, 1), (0.9, 1), (3600.0, 2), (3600.0, 2), (0.0, 3)):
+                machine.asleep = asleep
+                assert is_answer(await one.query(QUERY))
+                assert server.connections == connections
+            assert one.statistics()[0].lost == 0
+
+    api.run(scenario)
+
+
+def test_another_address_of_ours_after_a_rest(api: Backend, servers: Servers) -> None:
+    """RES-40: compared before the first query after 30 s; where there is no way at all, nothing is known."""
+    server = servers.start()
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server)) as one:
+            machine = Machine(one)
+            assert is_answer(await one.query(QUERY))
+            for source, rests, connections in (
+                ("127.0.0.1", True, 1),
+                (None, True, 1),
+                ("127.0.0.9", False, 1),
+                ("127.0.0.9", True, 2),
+            ):
+                machine.source = source
+                if rests:
+                    machine.rest()
+                assert is_answer(await one.query(QUERY))
+                assert server.connections == connections
+
+    api.run(scenario)
+
+
+def test_another_address_of_ours_while_a_server_is_silent(api: Backend, servers: Servers) -> None:
+    """RES-40: then it is not the server: the query is asked again, long before the server would be given up."""
+    server = servers.start()
+    server.faults["b.example"] = "silent"
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server)) as one:
+            machine = Machine(one)
+            assert is_answer(await one.query(QUERY))
+            machine.source = "127.0.0.9"
+            await failure(one.query(make_query("b.example"), timeout=2.5))
+            assert one.statistics()[0].is_up
+
+    api.run(scenario)
+    assert server.connections >= 2
 
 
 def test_cancelling_harms_nobody(async_api: Backend, servers: Servers) -> None:
@@ -459,14 +560,80 @@ def test_wrong_uses_are_told(api: Backend, servers: Servers) -> None:
     assert server.connections == 0
 
 
-@pytest.mark.parametrize(("bootstrap", "says"), [((), "no address to dial"), ("others", "not built yet")])
-def test_nobody_is_asked_in_the_clear_unless_it_was_agreed_to(
-    api: Backend, servers: Servers, bootstrap: Any, says: str
-) -> None:
+def test_nobody_is_asked_in_the_clear_unless_it_was_agreed_to(api: Backend) -> None:
     """The address of a name is looked up by those who were named for it, and by no other."""
-    others = servers.of(servers.start()) if bootstrap == "others" else bootstrap
-    with pytest.raises(UpstreamError, match=says):
-        api.resolver([Upstream(name=NAME, bootstrap=others)])
+    with pytest.raises(UpstreamError, match="no address to dial"):
+        api.resolver([Upstream(name=NAME)])
+
+
+def named(servers: Servers, server: LoopbackServer, *bootstrap: LoopbackServer) -> Upstream:
+    """An upstream without addresses, and who is asked for them."""
+    return servers.at("", server.port, addresses=(), bootstrap=servers.of(*bootstrap))
+
+
+@pytest.mark.parametrize("first", [["127.0.0.1"], ["127.0.0.2", "127.0.0.1"]])
+def test_other_upstreams_find_the_address_of_a_name(
+    api: Backend, servers: Servers, first: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-8, RES-9: over TLS, once for as long as the answer may be kept; the system is never asked."""
+    server, bootstrap = servers.start(host="127.0.0.1"), servers.start(host="127.0.0.1")
+    bootstrap.answers[NAME, "A"] = first
+    upstream = named(servers, server, bootstrap)
+    original = socket.getaddrinfo
+
+    def never(host: str, *arguments: Any, **options: Any) -> Any:
+        assert host != NAME
+        return original(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([upstream]) as one:
+            for _ in range(3):
+                assert is_answer(await one.query(QUERY))
+                one.network_changed()
+
+    api.run(scenario)
+    assert sorted({query.name for query in bootstrap.queries}) == [NAME]
+    assert len(bootstrap.queries) == 2
+    assert {query.name for query in server.queries} == {"a.example"}
+
+
+def test_a_bootstrap_that_lies_gains_nothing(api: Backend, servers: Servers) -> None:
+    """RES-8: whatever address it gives, the server there must be the one of that name."""
+    honest, liar, impostor = servers.start(), servers.start(host="127.0.0.1"), servers.start("other.test")
+    liar.answers[NAME, "A"] = [impostor.host]
+    upstream = servers.at("", impostor.port, addresses=(), bootstrap=servers.of(liar))
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([upstream, *servers.of(honest)]) as one:
+            assert is_answer(await one.query(QUERY))
+            assert one.statistics()[0].refused == 1
+
+    api.run(scenario)
+    assert impostor.queries == []
+
+
+@pytest.mark.parametrize("fault", ["no name", "impostor", "silent", "not there"])
+def test_a_bootstrap_that_fails_is_the_reason_that_is_told(api: Backend, servers: Servers, fault: str) -> None:
+    """RES-8, RES-35, RES-36: within the query's time; the error says what went wrong at the bootstrap."""
+    server, bootstrap = servers.start(), servers.start("other.test" if fault == "impostor" else NAME)
+    upstream = named(servers, server, bootstrap)
+    if fault == "silent":
+        bootstrap.fault = "silent"
+    if fault == "not there":
+        upstream = servers.at("", 853, addresses=(), bootstrap=[servers.at("127.0.0.1", unused_port())])
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([upstream], SHORT) as one:
+            began = monotonic()
+            error = await failure(one.query(QUERY, timeout=0.8))
+            assert isinstance(error, NoUpstreamError | QueryTimeoutError)
+            assert "no address was found for its name: " in str(error)
+            assert monotonic() - began < 4.0
+
+    api.run(scenario)
+    assert server.connections == 0
 
 
 def test_another_loop_is_told_so(async_api: Backend, servers: Servers) -> None:

@@ -189,6 +189,28 @@ def test_a_deadline_that_passes_before_anything_has_left():
     assert all(not failure.attempts for failure in scene.failures().values())
 
 
+def test_an_opening_that_is_not_over_is_named():
+    """RES-35: whoever could not be asked in time is told of, and why."""
+    lost = upstream(name="dns.example", bootstrap="system")
+    scene = ResolverScene(lost, SECOND, upstream(THIRD, V6))
+
+    def reports():
+        query = scene.ask(timeout=0.1)
+        scene.wait(0.2)
+        failures = [report.failure for report in scene.failures()[query].upstreams]
+        return [failure and (failure.phase, failure.address) for failure in failures]
+
+    assert reports() == [(Phase.LOOKUP, None), None, None]
+    scene.take(scene.resolver.addresses_found(lost, [], 0.0, now=scene.now))
+    assert reports() == [(Phase.LOOKUP, None), (Phase.TCP, SECOND), None]
+    scene.tcp_up(0)
+    assert reports() == [(Phase.LOOKUP, None), (Phase.TLS, SECOND), None]
+    scene.fail(0)
+    assert reports()[1:] == [(Phase.TLS, SECOND), (Phase.TCP, THIRD)]
+    scene.fail(1)
+    assert reports()[2] == (Phase.TCP, THIRD)  # and V6 is being dialled
+
+
 def test_nothing_to_do_is_no_wake_up():
     """An idle resolver wants to be woken for no reason of its own."""
     scene = ResolverScene()

@@ -91,6 +91,10 @@ class SocketDriver:
             self._shut_down()
         return events
 
+    def take(self) -> list[Event]:
+        """Take in what has come, and nothing else.  Call with the lock held."""
+        return (self._receive() or []) if self._may_read() else []
+
     def poll(self) -> list[Event]:
         """Take in what has come, and what is due, without waiting.  Call with the lock held."""
         came = self._receive() if self._may_read() else None

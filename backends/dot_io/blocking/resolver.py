@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Final, Self
 
 from dot_proto import DoTError, Event
@@ -23,16 +23,20 @@ from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, check_many
 from .._clock import monotonic
 from .._dial import FAILURES, connect_error, remaining
-from .._lookup import Lookup, SystemLookup
+from .._lookup import Lookup
 from .._resolver import Fate, ResolverBase, outcome, response
 from .._transport import close, failure_of_connecting, start_connecting
 from ..tls import TLSClient
+from .bootstrap import Search, SystemSearch, UpstreamSearch
 from .driver import SocketDriver
 from .poller import Poller, Watched
 from .sharing import SharedByThreads
 
 UNWAKEABLE_WAIT: Final = 0.05
 "Seconds to wait at a time where no descriptors are left for another thread to come in by."
+
+RESTED_A_WHILE: Final = 0.1
+"Seconds without a query, after which a connection's own deadlines may have come: it may have to be closed by now."
 
 Wait = tuple[list[Watched], float]
 "What to wait for: the sockets, and until when at the latest, in seconds on the monotonic clock."
@@ -90,7 +94,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         self._due = math.inf
         self._dials: dict[int, _Dial] = {}
         self._connections: dict[int, _Connection] = {}
-        self._lookups: set[Lookup] = set()
+        self._searches: dict[int, Search] = {}
+        self._numbers = count()
         self._has_changed = False
         "Whether the mover waits for what is not, or no longer, all that there is."
         self._unflushed: set[int] = set()
@@ -150,9 +155,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         :class:`~dot_io.errors.NoAddressError`, which tells a name that does not exist from one without addresses;
         :class:`~dot_proto.MessageError` for a text that is no name, and for a response that cannot be read.
         """
-        queries = AddressQueries(name, types)
-        fates = self.query_many(queries.messages, timeout=timeout)
-        return queries.read({position: outcome(fate) for position, fate in fates})[0]
+        return (self._resolve(name, types, timeout))[0]
 
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
@@ -178,6 +181,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
                     self._drop(connection)
                 self._ring()
                 self._wake_all()
+                searches, self._searches = self._searches, {}
+            for search in searches.values():
+                search.close()
             self._wait_for_movers()
             self._poller.close()
 
@@ -222,27 +228,34 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             self._drop(connection)
 
     def _find(self, action: FindAddresses) -> None:
-        name, port = action.upstream.name or "", action.upstream.port
-        lookup = SystemLookup(name, port, lambda: self._found(action, lookup))
-        self._lookups.add(lookup)
+        upstream, number = action.upstream, next(self._numbers)
+        name = upstream.name or ""
+
+        def tell() -> None:
+            self._untold.append(partial(self._looked_up, action, number))
+            self._poller.wake()
+
         self._has_changed = True
         try:
-            lookup.__enter__()
-        except DoTError:  # no thread can be started
-            self._untold.append(partial(self._found, action, lookup))
+            if upstream.bootstrap == "system":
+                self._searches[number] = SystemSearch(name, upstream.port, tell)
+            else:
+                resolver = Resolver(upstream.bootstrap, self._bootstrap_configuration)
+                find, close = partial(resolver._resolve, name), partial(resolver.close, timeout=0.0)
+                self._searches[number] = UpstreamSearch(find, close, tell)
+        except DoTError as error:  # no thread can be started
+            self._untold.append(partial(self._found, action, (), 0.0, error))
 
-    def _found(self, action: FindAddresses, lookup: Lookup) -> None:
-        """A lookup is over; this is its own thread."""
-        with self._lock, self._work:
-            if lookup not in self._lookups:
-                return  # closed meanwhile
-            self._lookups.remove(lookup)
-            try:
-                addresses = [str(address) for _, address in lookup.addresses()]
-            except DoTError:
-                addresses = []
-            self._take(self._machine.addresses_found(action.upstream, addresses, 0.0, now=self._now()))
-            self._hand_over()
+    def _looked_up(self, action: FindAddresses, number: int) -> None:
+        search = self._searches.pop(number, None)
+        if search is None:
+            return  # all was broken off meanwhile
+        try:
+            addresses, ttl = search.result()
+        except DoTError as error:
+            self._found(action, (), 0.0, error)
+        else:
+            self._found(action, addresses, ttl, None)
 
     def _flush(self, number: int) -> None:
         self._unflushed.add(number)
@@ -274,7 +287,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         if deadline is not None and deadline < until:
             until = deadline
         try:
-            if self._lookups:
+            if self._searches:
                 self._poller.allow_waking()
             else:
                 self._poller.share()
@@ -319,16 +332,34 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     # Private methods.
 
+    def _resolve(
+        self, name: str, types: Iterable[str] = ("A", "AAAA"), timeout: float | None = None
+    ) -> tuple[list[str], float]:
+        """The addresses, and the seconds that they may be kept."""
+        queries = AddressQueries(name, types)
+        fates = self.query_many(queries.messages, timeout=timeout)
+        return queries.read({position: outcome(fate) for position, fate in fates})
+
     def _ask_all(self, call: _Call, waiting: deque[tuple[int, bytes]], timeout: float | None) -> None:
         with self._lock, self._work:
             if call.fates:
                 return  # all was broken off: the call has to hear of that first
             call.machine = self._machine
-            if self._mover is None and (self._connections or self._dials):
-                self._look()  # a server may have closed an idle connection
+            if self._mover is None:
+                self._notice()
             while waiting:
                 position, message = waiting.popleft()
                 call.positions[self._ask(message, timeout, call.fates.append)] = position
+
+    def _notice(self) -> None:
+        """Take in what happened while nobody waited: a server may have closed an idle connection."""
+        has_rested = self._now() - self._asked_at > RESTED_A_WHILE
+        for connection in list(self._connections.values()):
+            if events := connection.driver.poll() if has_rested else connection.driver.take():
+                self._process(connection.action, connection.session, events)
+                self._drop_finished(connection)
+        if self._due <= self._now():
+            self._ring()
 
     def _give_up(self, call: _Call) -> None:
         """A call waits no more."""
@@ -397,7 +428,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in list(self._connections.values()):
             self._drop(connection)
         self._dials.clear()
-        self._lookups.clear()
+        for search in self._searches.values():
+            search.close()
+        self._searches.clear()
         self._unflushed.clear()
         self._untold.clear()
         for handle, waiter in self._waiters.items():

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from ._order import zone_of
+from .._network import zone_of
 
 HOSTS: Final = Path(r"C:\Windows\System32\drivers\etc\hosts" if sys.platform == "win32" else "/etc/hosts")
 "Where the system has it."

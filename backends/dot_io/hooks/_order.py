@@ -1,17 +1,17 @@
 """In which order the addresses of a name are to be tried (RFC 6724), and which families have a route at all.
 
-Both ask the kernel by a UDP socket: to connect one sends nothing, but chooses the source address that would be used.
+Both ask the kernel which address a packet would leave from, and send none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from .._clock import monotonic
+from .._network import source_of
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -45,17 +45,6 @@ _POLICY: Final = [
 
 _LINK_LOCAL, _SITE_LOCAL, _GLOBAL = 2, 5, 14
 "Scopes (RFC 6724, section 3.1)."
-
-
-def source_of(address: str) -> str | None:
-    """The address from which a packet to ``address`` would leave; ``None``: there is no way there."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with contextlib.suppress(OSError, ValueError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        is_wide = family == socket.AF_INET6
-        probe.connect((address.partition("%")[0], 9, 0, zone_of(address)) if is_wide else (address, 9))
-        source: str = probe.getsockname()[0]
-        return source
-    return None
 
 
 class Routes:
@@ -128,11 +117,3 @@ def _scope(address: IPAddress) -> int:
 
 def _parsed(address: str) -> IPAddress:
     return ipaddress.ip_address(address.partition("%")[0])
-
-
-def zone_of(address: str) -> int:
-    """The number of the interface behind ``%``, 0 without one; raises :class:`OSError` where there is none such."""
-    zone = address.partition("%")[2]
-    if not zone:
-        return 0
-    return int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)

@@ -119,9 +119,7 @@ class Resolver(ResolverBase):
         :class:`~dot_io.errors.NoAddressError`, which tells a name that does not exist from one without addresses;
         :class:`~dot_proto.MessageError` for a text that is no name, and for a response that cannot be read.
         """
-        queries = AddressQueries(name, types)
-        fates = self.query_many(queries.messages, timeout=timeout)
-        return queries.read({position: outcome(fate) async for position, fate in fates})[0]
+        return (await self._resolve(name, types, timeout))[0]
 
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
@@ -181,6 +179,14 @@ class Resolver(ResolverBase):
         super().forget_parents()
 
     # Private methods.
+
+    async def _resolve(
+        self, name: str, types: Iterable[str] = ("A", "AAAA"), timeout: float | None = None
+    ) -> tuple[list[str], float]:
+        """The addresses, and the seconds that they may be kept."""
+        queries = AddressQueries(name, types)
+        fates = self.query_many(queries.messages, timeout=timeout)
+        return queries.read({position: outcome(fate) async for position, fate in fates})
 
     def _check_run(self) -> None:
         token = trio.lowlevel.current_trio_token()
@@ -252,13 +258,21 @@ class Resolver(ResolverBase):
 
     @trio.lowlevel.enable_ki_protection
     async def _look_up(self, action: FindAddresses) -> None:
-        deadline = self._now() + self._machine.configuration.open_timeout
         try:
-            found = await look_up(action.upstream.name or "", action.upstream.port, deadline, SystemLookup)
-        except DoTError:
-            found = []
-        addresses = [str(address) for _, address in found]
-        self._take(self._machine.addresses_found(action.upstream, addresses, 0.0, now=self._now()))
+            addresses, ttl = await self._addresses_of(action.upstream)
+        except DoTError as error:
+            self._found(action, (), 0.0, error)
+        else:
+            self._found(action, addresses, ttl, None)
+
+    async def _addresses_of(self, upstream: Upstream) -> tuple[list[str], float]:
+        name = upstream.name or ""
+        if upstream.bootstrap != "system":
+            async with type(self)(upstream.bootstrap, self._bootstrap_configuration) as resolver:
+                return await resolver._resolve(name)
+        deadline = self._now() + self.configuration.open_timeout
+        found = await look_up(name, upstream.port, deadline, SystemLookup)
+        return [str(address) for _, address in found], 0.0
 
     def _flush(self, number: int) -> None:
         self._drivers[number].start_flush()
