@@ -93,8 +93,9 @@ def test_base_needs_nothing(metadata: Message) -> None:
 
 
 def test_extras(metadata: Message) -> None:
-    extras = {"trio", "dnspython", "cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint"}
-    assert set(metadata.get_all("Provides-Extra", [])) == extras
+    hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint"}
+    assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 
 @pytest.mark.parametrize(

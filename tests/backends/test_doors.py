@@ -35,7 +35,14 @@ import dot_io.testing
 import dot_io.tls
 import dot_io.trio
 from dot_io.blocking import Peer
-from dot_io.errors import AuthenticationError, ConnectionLostError, Failure, HandshakeError, NoUpstreamError
+from dot_io.errors import (
+    AuthenticationError,
+    ConnectionLostError,
+    Failure,
+    HandshakeError,
+    NoAddressError,
+    NoUpstreamError,
+)
 from dot_io.testing import Answers, Authority, Identity, LoopbackServer, SettingError
 from dot_io.tls import ClientContext, ServerContext, SessionCache, TLSClient, TLSServer
 from dot_proto import (
@@ -355,6 +362,11 @@ class World:
                     "safe_to_resend": NO_FLAG,
                 },
             ),
+            "dot_io.errors.NoAddressError": Door(
+                lambda: NoAddressError,
+                {"message": "text", "rcode": 3},
+                {"rcode": [each for each in NO_COUNT if each != -1]},
+            ),
             "dot_io.errors.NoUpstreamError": Door(
                 lambda: NoUpstreamError,
                 {"message": "text", "upstreams": ()},
@@ -433,6 +445,7 @@ ANY_TEXT = {
     ("dot_io.errors.HandshakeError", "message"),
     ("dot_io.errors.HandshakeError", "alert"),
     ("dot_io.errors.ConnectionLostError", "message"),
+    ("dot_io.errors.NoAddressError", "message"),
     ("dot_io.errors.NoUpstreamError", "message"),
 }
 "As any exception's."

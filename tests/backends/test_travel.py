@@ -31,6 +31,7 @@ from dot_io.errors import (
     ConnectTimeoutError,
     Failure,
     HandshakeError,
+    NoAddressError,
     NoUpstreamError,
     QueryTimeoutError,
     TLSLibraryError,
@@ -91,6 +92,7 @@ TRAVELS: dict[str, list[object]] = {
     "ConnectionLostError": [LOST, ConnectionLostError("idle", cause=Cause.IDLE)],
     "HandshakeCompleted": [HandshakeCompleted("TLSv1.3", "TLS_AES_128_GCM_SHA256", "dot", False, None, None, b"leaf")],
     "HandshakeError": [offered(), HandshakeError("too late", Failure.TIMED_OUT)],
+    "NoAddressError": [NoAddressError("it does not exist", rcode=3)],
     "NoUpstreamError": [NoUpstreamError("nobody can be asked", (REPORT,))],
     "QueryTimeoutError": [QueryTimeoutError("no answer")],
     "TLSLibraryError": [TLSLibraryError("no ciphers")],
@@ -131,6 +133,7 @@ STAYS: dict[str, Callable[[Credentials, Path], AbstractContextManager[object]]] 
     "Authority": lambda credentials, folder: nullcontext(Authority(folder, "owner")),
     "ClientContext": lambda credentials, folder: nullcontext(ClientContext(credentials.policy)),
     "LoopbackServer": lambda credentials, folder: LoopbackServer(Authority(folder, "owner").issue("dot.test")),
+    "Resolver": lambda credentials, folder: dot_io.blocking.Resolver([dot_proto.Upstream.well_known("quad9")]),
     "Server": lambda credentials, folder: dot_io.blocking.serve(lambda query, peer: b"", credentials.context, port=0),
     "ServerContext": lambda credentials, folder: nullcontext(credentials.context),
     "SessionCache": lambda credentials, folder: nullcontext(SessionCache()),
@@ -195,7 +198,7 @@ def test_a_client_stays(credentials: Credentials) -> None:
 def test_all_that_stays_says_it_in_one_way() -> None:
     """FR-74: on every backend; no class has a way of its own around it."""
     kinds = {one for name, one in NAMES.items() if name in STAYS or name == "Client"}
-    kinds |= {getattr(module, name) for module in MODULES[2:5] for name in ("Client", "Server")}
+    kinds |= {getattr(module, name) for module in MODULES[2:5] for name in ("Client", "Resolver", "Server")}
     for kind in kinds:
         assert inspect.getattr_static(kind, "__reduce__") is StaysInProcess.__reduce__, kind
 

@@ -147,6 +147,15 @@ QUERY_MANY: dict[str, list[object]] = {
     "timeout": NO_SECONDS,
     "max_in_flight": [*NO_COUNT, None, 0, 10**30],
 }  # fmt: skip
+RESOLVE: dict[str, list[object]] = {
+    "name": NO_TEXT,
+    "types": [
+        None, 5, "A", b"A", {"A": 1}, ["A", "MX"], ["a"], [b"A"], [1], *ANYTHING[:-1],
+        Miss([], "types is empty"),
+        Miss(["A", "TXT"], 'types must be a list of "A" and "AAAA", but .TXT. is in it'),
+    ],
+    "timeout": NO_SECONDS,
+}  # fmt: skip
 CLOSE: dict[str, list[object]] = {"timeout": [*NO_SECONDS, None]}
 UPSTREAM = Upstream.parse("tls://192.0.2.1#dot.test")
 RESOLVER: dict[str, list[object]] = {
@@ -201,6 +210,7 @@ def test_every_argument_has_a_row() -> None:
         "Resolver": RESOLVER,
         "Resolver.query": QUERY_ONE,
         "Resolver.query_many": QUERY_MANY,
+        "Resolver.resolve": RESOLVE,
         "Resolver.close": CLOSE,
     }
     table = {(door, argument) for door, arguments in doors.items() for argument in arguments}
@@ -372,6 +382,22 @@ def test_of_a_resolver_that_is_asked(api: Backend, identities: Identities, argum
 
     with api.serving(answer, identities.server) as server:
         api.run(scenario, server.port)
+
+
+@pytest.mark.parametrize("argument", RESOLVE)
+def test_of_a_resolver_that_looks_up_a_name(api: Backend, identities: Identities, argument: str) -> None:
+    """FR-45, FR-56: nothing is dialled."""
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([UPSTREAM]) as resolver:
+
+            async def resolve(name: Any = "example.com", **wrong: Any) -> None:
+                await resolver.resolve(name, **wrong)
+
+            await refuse(resolve, "resolve", argument, RESOLVE[argument])
+            assert resolver.statistics()[0].opened == 0
+
+    api.run(scenario)
 
 
 def test_of_both_ways_to_close(api: Backend, identities: Identities) -> None:
