@@ -29,8 +29,9 @@ GIVEN: Final = (
 )
 "What the documents say that a block is given; it stands on the line of the fence, or above."
 
-UNTYPED: Final = re.compile(r"^from (twisted[\w.]*) import ([\w, ]+)$", re.MULTILINE)
-"Twisted declares by zope.interface, which only a plugin of mypy's reads; without types nothing of it is complained of."
+UNTYPED: Final = re.compile(r"^from (twisted[\w.]*|gevent|niquests) import ([\w, ]+)$", re.MULTILINE)
+"""Twisted declares by zope.interface, which only a plugin of mypy's reads; gevent has no types, and niquests cannot be
+installed beside requests.  Without types nothing of them is complained of."""
 
 MYPY: Final = ("--strict", "--allow-subclassing-any", "--python-version=3.11", "--no-error-summary", "--config-file=")
 

@@ -116,16 +116,24 @@ class SystemLookup(Lookup):
 
 
 class StandIn:
-    """A function of ours in the place of one of the module ``socket``."""
+    """A function of ours in the place of one of the module ``socket``, until it is taken away."""
 
-    def __init__(self, function: Callable[..., Any], original: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, original)
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.original: Final[Callable[..., Any]] = getattr(socket, name)
+        self._name = name
         self._function = function
-        self.original: Final = original
+        functools.update_wrapper(self, self.original, updated=())
+        setattr(socket, name, self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """As the original."""
         return self._function(*arguments, **options)
+
+    def take_away(self) -> None:
+        """Put back what was there.  Where another one has come on top, that one stays, and finds the original below."""
+        self._function = self.original
+        while isinstance(top := getattr(socket, self._name), StandIn) and top._function is top.original:
+            setattr(socket, self._name, top.original)
 
 
 class _Pool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +48,11 @@ def test_code_runs(title: str, names: Names, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("title", PROGRAMS)
 def test_programs_run(title: str, names: Names) -> None:
     """The same."""
-    preamble = 'url, page = f"http://web.example:{web_port}/", ""\n'
-    patch, _, rest = BLOCKS[title].partition("monkey.patch_all()\n") if title == "gevent" else ("", "", BLOCKS[title])
-    patch += "monkey.patch_all()\n" if patch else ""
-    last = f'assert page == {names.words!r}\nprint("fine")\n'
-    if title == "Twisted":
-        rest = rest.replace("task.react(main)", f"try:\n    task.react(main)\nexcept SystemExit:\n    {last}")
-        last = ""
-    run(names, patch + PREAMBLE + preamble + rest + textwrap.dedent(last))
+    given = 'url = f"http://web.example:{web_port}/"\n'
+    first = "monkey.patch_all()\n"
+    patch, program = (first, BLOCKS[title].partition(first)[2]) if title == "gevent" else ("", BLOCKS[title])
+    last = "print(page)\n" if title == "gevent" else ""
+    run(names, f"from gevent import get_hub, monkey\n{patch}{PREAMBLE}{given}{program}{last}", says=f"{names.words}\n")
     assert names.asked() == ["web.example"]
 
 

@@ -142,6 +142,19 @@ def test_everything_is_put_back(names: Names) -> None:
     assert {name: getattr(socket, name) for name in REPLACED} == ORIGINALS
 
 
+def test_blocks_that_overlap_leave_nothing_open(names: Names) -> None:
+    """In no order a name goes to the system while a block runs; nor does a closed one stay behind."""
+    first, second, third = (encrypted_dns([names.upstream]) for _ in range(3))
+    for block in (first, second, third):
+        block.__enter__()
+    for block in (first, third):
+        block.__exit__(None, None, None)
+        assert socket.gethostbyname("web.example") == "127.0.0.1"
+        assert names.asked() == ["web.example"]
+    second.__exit__(None, None, None)
+    assert {name: getattr(socket, name) for name in REPLACED} == ORIGINALS
+
+
 def test_wrong_arguments_replace_nothing(names: Names) -> None:
     for wrong in ([], "tls://127.0.0.1", None):
         with pytest.raises(LocalProtocolError, match="upstreams"), encrypted_dns(wrong):  # type: ignore[arg-type]

@@ -149,7 +149,7 @@ def test_twisted(names: Names) -> None:
     assert names.server.connections == 1
 
 
-def run(names: Names, program: str) -> None:
+def run(names: Names, program: str, *, says: str = "fine\n") -> None:
     """A program of its own, with warnings as errors; what it prints is all that it may print."""
     done = subprocess.run(
         [sys.executable, "-c", program, str(names.server.port), str(names.web_port), str(names.server.ca_file)],
@@ -164,7 +164,7 @@ def run(names: Names, program: str) -> None:
             "NO_PROXY": "*",
         },
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, says, "")
 
 
 def test_gevent_that_has_patched_nothing_is_refused() -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Final
@@ -33,13 +34,19 @@ def encrypted_dns(
     back what was there.  Raises :class:`~dot_proto.LocalProtocolError` for a wrong argument, before anything is
     replaced.
     """
-    originals = {name: getattr(socket, name) for name in REPLACED}
     functions = Functions(upstreams, configuration, search=search, system=socket.getaddrinfo)
+    stand_ins: list[StandIn] = []
     try:
-        for name, original in originals.items():
-            setattr(socket, name, StandIn(getattr(functions, name), original))
+        for name in REPLACED:
+            with _replacing:
+                stand_ins.append(StandIn(name, getattr(functions, name)))
         yield functions.resolver
     finally:
-        for name, original in originals.items():
-            setattr(socket, name, original)
+        for stand_in in stand_ins:
+            with _replacing:
+                stand_in.take_away()
         functions.close()
+
+
+_replacing: Final = threading.Lock()
+"Blocks of several threads may begin and end at any time."
