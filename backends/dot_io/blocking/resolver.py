@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
@@ -236,6 +237,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             self._poller.wake()
 
         self._has_changed = True
+        with suppress(OSError):  # no descriptors: then we look around often
+            self._poller.allow_waking()  # before there is somebody who wakes
         try:
             if upstream.bootstrap == "system":
                 self._searches[number] = SystemSearch(name, upstream.port, tell)
