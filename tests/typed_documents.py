@@ -25,7 +25,7 @@ BLOCK: Final = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 GIVEN: Final = (
     "import dot_proto; policy = dot_proto.AuthenticationPolicy.opportunistic(); port = 853; "
-    'certificate_file = "server.pem"; pem = b""'
+    'certificate_file = "server.pem"; pem = b""; upstreams = [dot_proto.Upstream.well_known("quad9")]; url = ""'
 )
 "What the documents say that a block is given; it stands on the line of the fence, or above."
 

@@ -22,6 +22,9 @@ from .errors import NoAddressError
 MAX_CNAMES: Final = 16
 "CNAME records that are followed from a name to its addresses."
 
+MAX_POINTERS: Final = 127
+"Compression pointers that are followed in one name, which has no more labels than that (RFC 1035, section 2.3.4)."
+
 FAMILIES: Final = {"A": socket.AF_INET, "AAAA": socket.AF_INET6}
 "By the type of the records: the family of the addresses in them."
 
@@ -53,7 +56,8 @@ def records_in(response: bytes, rdtype: str) -> Records:
     """Read the answer section of a response to a query for ``rdtype``: A, AAAA or PTR.
 
     Only that section counts, only the Internet class, and only records whose owner is the name that was asked for, or
-    one that it is an alias of.  Names are compared without case.  Raises :class:`~dot_proto.MessageError`.
+    one that it is an alias of; none of a response that reports an error.  Names are compared without case.  Raises
+    :class:`~dot_proto.MessageError`.
     """
     if len(response) < HEADER.size or not response[2] << 8 & QR:
         raise MessageError("this is no response")
@@ -67,8 +71,9 @@ def records_in(response: bytes, rdtype: str) -> Records:
             break
         name, alias_ttl = aliases[name]
         ttl = min(ttl, alias_ttl)
-    found = values.get(name, {})
-    return Records(rcode(response), name, tuple(found), min([ttl, *found.values()]) if found else 0)
+    code = rcode(response)
+    found = values.get(name, {}) if code == NOERROR else {}
+    return Records(code, name, tuple(found), min([ttl, *found.values()]) if found else 0)
 
 
 class AddressQueries:
@@ -173,15 +178,19 @@ def _name_in(message: bytes, offset: int, end: int) -> str:
 def _name_at(message: bytes, offset: int) -> str:
     """A name in lower case, with no final dot; what is no letter, digit, hyphen or underscore as RFC 1035, 5.1, has it.
 
-    ``skip_name`` has been there, or goes before: a pointer leads backwards, so this ends.
+    ``skip_name`` has been there, or goes before: a pointer leads backwards, so this ends.  It would not end soon: a
+    long message has room for some thousand pointers to pointers, and for as many records whose names begin there.
     """
     labels: list[str] = []
-    size = 0
+    size = pointers = 0
     while length := message[offset]:
         if length >= 64:
             start, offset = offset, (length & 63) << 8 | message[offset + 1]
             skip_name(message, offset)
             assert offset < start, "pointers lead backwards"
+            pointers += 1
+            if pointers > MAX_POINTERS:
+                raise MessageError(f"octet {start}: a name of more than {MAX_POINTERS} compression pointers")
             continue
         size += 1 + length
         if size > 254:

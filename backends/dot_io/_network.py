@@ -36,14 +36,21 @@ def source_of(address: str) -> str | None:
 
     To connect a UDP socket sends nothing: the kernel only chooses.
     """
-    plain, _, zone = address.partition("%")
+    plain = address.partition("%")[0]
     family = socket.AF_INET6 if ":" in plain else socket.AF_INET
     with contextlib.suppress(OSError, ValueError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        scope = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone) if zone else 0
-        probe.connect((plain, 9, 0, scope) if family == socket.AF_INET6 else (plain, 9))
+        probe.connect((plain, 9, 0, zone_of(address)) if family == socket.AF_INET6 else (plain, 9))
         source: str = probe.getsockname()[0]
         return source
     return None
+
+
+def zone_of(address: str) -> int:
+    """The number of the interface behind ``%``, 0 without one; raises :class:`OSError` where there is none such."""
+    zone = address.partition("%")[2]
+    if not zone:
+        return 0
+    return int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
 
 
 class NetworkWatch:

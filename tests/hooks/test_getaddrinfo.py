@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dns.message
+import dns.rcode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -269,6 +271,13 @@ def test_the_table_of_hosts_goes_first(tmp_path: Path) -> None:
     assert world.asked == ["printer2.lan. AAAA", "nowhere.example. A", "nowhere.example. AAAA"]
 
 
+def test_an_interface_of_another_system_does_no_harm(tmp_path: Path) -> None:
+    """GAI-7: a line that lists of hosts bring along, for a system whose loopback interface has that name."""
+    world = World(tmp_path, "fe80::1%no-such localhost\nfe80::2%1 localhost\n127.0.0.1 localhost\n10.0.0.1%1 localhost")
+    assert world.addresses("localhost", family=INET) == ["127.0.0.1"]
+    assert [address.partition("%")[0] for address in world.addresses("localhost", family=INET6)] == ["fe80::2"]
+
+
 def test_the_table_is_read_again_when_it_changes(tmp_path: Path) -> None:
     """GAI-7: and where there is none, it is empty."""
     world = World(tmp_path, "192.0.2.1 a.example")
@@ -324,6 +333,14 @@ def test_a_name_of_one_label_stays_here(world: World, tmp_path: Path) -> None:
     searching.asked.clear()
     assert searching.code("a.b.", family=INET) == socket.EAI_NONAME
     assert searching.asked == ["a.b. A"]
+
+
+def test_a_name_without_addresses_exists_whatever_the_search_says(tmp_path: Path) -> None:
+    """GAI-6, GAI-9: the code is that of the name that is there, as with the C library."""
+    world = World(tmp_path, search=["one.example"])
+    world.answers["v4.example", "A"] = ["192.0.2.1"]
+    assert world.code("v4.example", family=INET6) == socket.EAI_NODATA
+    assert world.asked == ["v4.example. AAAA", "v4.example.one.example. AAAA"]
 
 
 def test_a_failure_ends_the_search(tmp_path: Path) -> None:
@@ -401,6 +418,8 @@ def test_equally_good_ones_keep_their_order() -> None:
     addresses = [f"192.0.2.{number}" for number in range(40)]
     assert Routes(source_of).ordered(addresses) == addresses
     assert len(probed) == 16
+    near = ["2001:db8::5", "2001:db8::8", "2001:db8::a"]
+    assert Routes(lambda _: "2001:db8::9").ordered(near) == near  # of one network, as near as each other
     probed.clear()
     assert Routes(source_of).ordered(addresses[:1]) == addresses[:1]
     assert probed == []
@@ -457,6 +476,36 @@ def test_only_what_belongs_to_the_name_counts() -> None:
     """GAI-5: records of others in the answer section are nobody's address."""
     response = respond("a.example", "A", [("b.example.", "A", "192.0.2.66"), ("A.EXAMPLE.", "A", "192.0.2.1")])
     assert records_in(response, "A").values == ("192.0.2.1",)
+
+
+@pytest.mark.parametrize("code", ["NXDOMAIN", "SERVFAIL", "REFUSED"])
+def test_an_error_has_no_addresses(code: str) -> None:
+    """GAI-6: whatever else the response says."""
+    response = dns.message.from_wire(respond("a.example", "A", [("a.example.", "A", "192.0.2.66")]))
+    response.set_rcode(dns.rcode.from_text(code))
+    found = records_in(response.to_wire(), "A")
+    assert (found.rcode, found.values, found.ttl) == (response.rcode(), (), 0)
+
+
+def of_pointers(count: int, label: bytes) -> bytes:
+    """A response to ``a. A`` whose second record is of a name of ``count`` pointers, each behind ``label``."""
+    octets = bytearray(b"\0\0\x81\x80\0\1\0\2\0\0\0\0" + b"\1a\0\0\1\0\1")
+    octets += struct.pack("!HHHIH", 0xC00C, 16, 1, 60, (len(label) + 2) * (count - 1))
+    target = 12
+    for _ in range(count - 1):
+        start = len(octets)
+        octets += label + struct.pack("!H", 0xC000 | target)
+        target = start
+    return bytes(octets + struct.pack("!HHHIH4s", 0xC000 | target, 1, 1, 60, 4, b"\xc0\0\2\1"))
+
+
+def test_a_name_is_not_made_of_pointers_alone() -> None:
+    """GAI-5: 3,000 names of 8,000 pointers each have room in one message, and took 6 s to read; bounded."""
+    assert records_in(of_pointers(127, b""), "A").values == ("192.0.2.1",)
+    for count in (128, 5000):
+        with pytest.raises(MessageError, match="more than 127 compression pointers"):
+            records_in(of_pointers(count, b""), "A")
+    assert records_in(of_pointers(127, b"\1b"), "A").values == ()  # of another name: 127 labels, each by a pointer
 
 
 def test_octets_that_are_no_response_are_a_clear_error() -> None:

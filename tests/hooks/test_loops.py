@@ -138,6 +138,17 @@ def test_a_loop_that_is_closed_by_hand_closes_its_connections(names: Names) -> N
     loop.close()
 
 
+def test_a_loop_is_closed_from_within_another(names: Names) -> None:
+    """As any loop can be, where nothing is open."""
+
+    async def main() -> None:
+        loop = new_event_loop([names.upstream])
+        loop.close()
+        assert loop.is_closed()
+
+    asyncio.run(main())
+
+
 def test_wrong_arguments_of_a_loop(names: Names) -> None:
     for wrong in ([], "tls://127.0.0.1", None):
         with pytest.raises(LocalProtocolError, match="upstreams"):

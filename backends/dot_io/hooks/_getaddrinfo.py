@@ -158,8 +158,11 @@ class Lookup:
             return
         code = max((records.rcode for records in found), default=NOERROR)
         because = error or NoAddressError(f"the response has RCODE {code}, and no address", rcode=code)
-        self._failure = failure(_code(found, error), because)
-        if self._failure.errno in (NO_NAME, NO_DATA):
+        had_no_data = self._failure is not None and self._failure.errno == NO_DATA
+        failed = failure(_code(found, error), because)
+        if not (had_no_data and failed.errno == NO_NAME):  # of all that were tried, one name exists
+            self._failure = failed
+        if failed.errno in (NO_NAME, NO_DATA):
             self._ask_next()
 
     def ask_system(self, getaddrinfo: Callable[..., Any]) -> None:

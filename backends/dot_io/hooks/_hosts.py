@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import sys
 from pathlib import Path
 from typing import Final
+
+from .._network import zone_of
 
 HOSTS: Final = Path(r"C:\Windows\System32\drivers\etc\hosts" if sys.platform == "win32" else "/etc/hosts")
 "Where the system has it."
@@ -53,11 +54,13 @@ def _parse(text: str) -> _Entries:
     entries: _Entries = {}
     for line in text.splitlines():
         address, *names = line.partition("#")[0].split() or [""]
+        is_wide = ":" in address
+        family = socket.AF_INET6 if is_wide else socket.AF_INET
         try:
-            version = ipaddress.ip_address(address.partition("%")[0]).version
-        except ValueError:
+            socket.inet_pton(family, address.partition("%")[0] if is_wide else address)
+            zone_of(address)  # lists that go round the world name interfaces of other systems
+        except (OSError, ValueError):
             continue  # as the C library does with what is no address
-        family = socket.AF_INET if version == 4 else socket.AF_INET6
         for name in names:
             found = entries.setdefault((name.lower().removesuffix("."), family), [])
             if all(address != other for other, _ in found):

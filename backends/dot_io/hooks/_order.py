@@ -21,6 +21,9 @@ MAX_PROBES: Final = 16
 ROUTES_KEPT: Final = 10.0
 "Seconds that it is remembered whether a family has a route."
 
+PREFIX: Final = 64
+"Bits of an IPv6 address before its interface identifier (RFC 4291, section 2.5.1): nearness ends there."
+
 _SOMEWHERE: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 "An address that only a default route leads to (RFC 5737; RFC 3849)."
 
@@ -84,7 +87,7 @@ def _rank(address: str, source: str | None) -> tuple[bool, bool, bool, int, int,
     origin = _parsed(source)
     common = 0
     if to.version == origin.version == 6:
-        common = 128 - (int(to) ^ int(origin)).bit_length()
+        common = min(128 - (int(to) ^ int(origin)).bit_length(), PREFIX)
     return (
         False,  # rule 1: there is a way
         _scope(to) != _scope(origin),  # rule 2

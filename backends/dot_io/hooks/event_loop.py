@@ -62,10 +62,13 @@ class EventLoop(_Loop):
         await super().shutdown_asyncgens()
 
     def close(self) -> None:
-        """Close the loop, and the resolver where nobody has done so yet."""
-        if not self.is_closed() and not self.is_running():
-            self.run_until_complete(self._end(timeout=0.0))
-        super().close()
+        """Close the loop, and the resolver where nobody has done so yet, and no other loop runs in this thread."""
+        can_run = not self.is_closed() and not self.is_running() and asyncio._get_running_loop() is None
+        try:
+            if can_run and self._has_asked:
+                self.run_until_complete(self._end(timeout=0.0))
+        finally:
+            super().close()
 
     async def _end(self, *, timeout: float) -> None:
         if self._has_asked:
