@@ -19,6 +19,7 @@ from loopback import Site
 import dot_io.asyncio
 import dot_io.blocking
 import dot_io.trio
+from dot_io.hooks.dnspython import nameserver
 from dot_io.tls import ClientContext
 from dot_proto import AuthenticationPolicy, Upstream, certificates_from, make_query
 
@@ -159,9 +160,9 @@ def in_trio() -> bool:
 def beside_dnspython(place: Place, budget: Budget, stack: ExitStack) -> list[Row]:
     """One at a time."""
     asked = queries(budget.queries)
+    of_world, of_ours = place.upstream(has_default_store=True), place.upstream()
 
-    def ours(name: str, *, has_default_store: bool) -> Row:
-        upstream = place.upstream(has_default_store=has_default_store)
+    def ours(name: str, upstream: Upstream) -> Row:
         resolver = stack.enter_context(dot_io.blocking.Resolver([upstream]))
 
         async def work() -> None:
@@ -180,11 +181,18 @@ def beside_dnspython(place: Place, budget: Budget, stack: ExitStack) -> list[Row
 
         return Row(name, count, work)
 
+    def hooked(name: str, upstream: Upstream) -> Row:
+        server = nameserver([upstream])
+        stack.callback(server.close)
+        return theirs(name, server, budget.queries)
+
     return [
-        ours("Resolver, default store", has_default_store=True),
+        ours("Resolver, default store", of_world),
         theirs("dnspython, default store", place.dnspython(verify=True), budget.dnspython // 4),
-        ours("Resolver, one CA", has_default_store=False),
+        hooked("dnspython over ours, default store", of_world),
+        ours("Resolver, one CA", of_ours),
         theirs("dnspython, one CA", place.dnspython(str(place.site.ca)), budget.dnspython),
+        hooked("dnspython over ours, one CA", of_ours),
         theirs("dnspython over UDP", dns.nameserver.Do53Nameserver(*place.plain), budget.queries),
     ]
 
@@ -192,10 +200,14 @@ def beside_dnspython(place: Place, budget: Budget, stack: ExitStack) -> list[Row
 async def beside_dnspython_concurrently(place: Place, budget: Budget, stack: AsyncExitStack) -> list[Row]:
     """On asyncio, 32 at a time."""
     resolver = await stack.enter_async_context(dot_io.asyncio.Resolver([place.upstream()]))
-    theirs = dns.asyncresolver.Resolver(configure=False)
+    theirs, hooked = dns.asyncresolver.Resolver(configure=False), dns.asyncresolver.Resolver(configure=False)
     theirs.nameservers = [place.dnspython(str(place.site.ca))]
-    asked, few = queries(budget.queries), NAMES[: 2 * budget.dnspython]
+    server = nameserver([place.upstream()])
+    stack.callback(server.close)
+    hooked.nameservers = [server]
+    asked, few, many = queries(budget.queries), NAMES[: 2 * budget.dnspython], NAMES[: budget.queries]
     return [
         Row("Resolver, one CA", len(asked), lambda: concurrently(resolver.query, asked)),
         Row("dnspython, one CA", len(few), lambda: concurrently(theirs.resolve, few)),
+        Row("dnspython over ours, one CA", len(many), lambda: concurrently(hooked.resolve, many)),
     ]

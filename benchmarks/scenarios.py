@@ -209,6 +209,13 @@ def moved(stage: Stage) -> None:
     stage.job = {"change_every": 2.0}
 
 
+def suspended(stage: Stage) -> None:
+    server, every = stage.scripted(), 5.0
+    for at in stage.times(every):
+        stage.at(at, server.forget)
+    stage.job = {"sleep_every": every}
+
+
 @dataclass(frozen=True)
 class Scenario:
     """Something that happens, and what must hold then."""
@@ -254,4 +261,9 @@ SCENARIOS = [
         Law(lost=None, all_fail=True, slowest=1.2),
     ),
     Scenario(moved, "the network changes every 2 s", Law(slowest=0.1, doubled=0, resumed=0)),
+    Scenario(
+        suspended,
+        "the machine sleeps for an hour every 5 s, by a clock that jumps; its connections lead nowhere then",
+        Law(slowest=2.0, resumed=0),
+    ),
 ]

@@ -34,6 +34,7 @@ from upstreams import SLOW, SLOW_ZONE
 import dot_io.asyncio
 import dot_io.blocking
 import dot_io.trio
+from dot_io._network import NetworkWatch
 from dot_proto import DoTError, Upstream, certificates_from, make_query
 
 BACKENDS = ("asyncio", "trio", "blocking")
@@ -64,6 +65,8 @@ class Job:
     "Seconds; 0: not at all.  A name that takes long is pending then."
     change_every: float = 0.0
     "Seconds from one network to the next; 0: it stays the same."
+    sleep_every: float = 0.0
+    "Seconds from one suspension of the machine to the next, each for an hour; 0: it is awake."
 
 
 @dataclass
@@ -87,7 +90,7 @@ class Report:
 
 
 Timeline = Iterator[tuple[float, str]]
-"When what is due, in seconds from the start, in order: a name to ask for, or ``fork``, or ``change``."
+"When what is due, in seconds from the start, in order: a name to ask for, ``fork``, ``change`` or ``sleep``."
 
 
 def timeline(job: Job) -> Timeline:
@@ -105,6 +108,8 @@ def timeline(job: Job) -> Timeline:
         parts.append(every(job.fork_every, lambda _: "fork", 1.0))
     if job.change_every:
         parts.append(every(job.change_every, lambda _: "change", job.change_every))
+    if job.sleep_every:
+        parts.append(every(job.sleep_every, lambda _: "sleep", job.sleep_every / 2))
     return heapq.merge(*parts)
 
 
@@ -124,6 +129,9 @@ class Run:
             "trio": dot_io.trio.Resolver,
             "blocking": dot_io.blocking.Resolver,
         }[kind](self.upstreams)
+        self._slept = 0.0
+        if job.sleep_every:  # no process can have the kernel's clock for itself
+            self.resolver._network = NetworkWatch(lambda: self._slept)
         self._lock = threading.Lock()
         self.began = 0.0
 
@@ -149,6 +157,10 @@ class Run:
             report.errors[kind] = report.errors.get(kind, 0) + 1
             is_named = all(f"{upstream}: " in str(error) for upstream in self.upstreams)
             report.unnamed += not is_named
+
+    def sleep(self) -> None:
+        """An hour passes on the clock that runs on while the machine is suspended."""
+        self._slept += 3600.0
 
     def fork(self, ask: Callable[[bytes], bool]) -> None:
         """A child asks on its own; it has a thread of its own for that, where no loop runs yet."""
@@ -199,6 +211,8 @@ async def on_asyncio(run: Run) -> None:
                 run.fork(lambda query: asyncio.run(ask_in_child(run, query)))
             elif what == "change":
                 run.resolver.network_changed()
+            elif what == "sleep":
+                run.sleep()
             else:
                 run.report.asked += 1
                 group.create_task(ask(run, due, what))
@@ -214,6 +228,8 @@ async def on_trio(run: Run) -> None:
                 run.fork(lambda query: trio.run(ask_in_child, run, query))
             elif what == "change":
                 run.resolver.network_changed()
+            elif what == "sleep":
+                run.sleep()
             else:
                 run.report.asked += 1
                 nursery.start_soon(ask, run, due, what)
@@ -237,6 +253,8 @@ def on_threads(run: Run) -> None:
                 run.fork(lambda query: bool(run.resolver.query(query)))
             elif what == "change":
                 run.resolver.network_changed()
+            elif what == "sleep":
+                run.sleep()
             else:
                 run.report.asked += 1
                 pool.submit(ask_blocking, due, what)

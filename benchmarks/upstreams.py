@@ -194,6 +194,7 @@ class Scripted:
         self._context.load_cert_chain(chain)
         self._conduct = conduct
         self._asked: Counter[str] = Counter()
+        self._forgotten = 0
         self.name = HOST
         self.dialled_at: list[float] = []
         "When each connection was accepted, in seconds."
@@ -208,6 +209,10 @@ class Scripted:
 
     def asked(self) -> Counter[str]:
         return self._asked.copy()
+
+    def forget(self) -> None:
+        """Say nothing more on any connection that is open, not even its end: packets there go astray."""
+        self._forgotten += 1
 
     def most_dials(self, seconds: float) -> int:
         """The most connections within any such time."""
@@ -230,7 +235,7 @@ class Scripted:
                 self._talk(wrapped)
 
     def _talk(self, sock: ssl.SSLSocket) -> None:
-        received, number = b"", 0
+        received, number, forgotten = b"", 0, self._forgotten
         while data := sock.recv(65_536):
             self.octets += len(data)
             received += data
@@ -238,7 +243,7 @@ class Scripted:
                 query, received = received[2:end], received[end:]
                 number += 1
                 self._asked[_name_in(query)] += 1
-                what = self._conduct(number)
+                what = "drop" if forgotten < self._forgotten else self._conduct(number)
                 if what == "answer":
                     response = answer(query)
                     sock.sendall(len(response).to_bytes(2) + response)

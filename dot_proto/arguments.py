@@ -67,6 +67,8 @@ def check_flag(name: str, value: object) -> None:
 
 def check_seconds(name: str, value: float) -> float:
     """A length of time: 0 or more, infinity among them."""
+    if type(value) is float and value >= 0.0:  # as nearly all are, once for each query; no NaN is
+        return value
     if not is_number(value) or value < 0:
         hint = f"give {name}.total_seconds()" if hasattr(value, "total_seconds") else ""
         raise wrong(name, "a number of seconds, 0 or more", value, hint)

@@ -193,12 +193,12 @@ class StubResolver:
         """What a verb of a connection's session has returned."""
         found = self._connections.by_number.get(connection)
         if found is not None:
-            end, lost = _end_in(events), list[ResolverQuery]()
+            lost: list[ResolverQuery] = []
             for event in events:
                 if isinstance(event, ResponseReceived):
                     self._received(found, event, now)
                 elif isinstance(event, QueryLost):
-                    self._lost(found, event, end, lost, now)
+                    self._lost(found, event, _end_in(events), lost, now)
                 else:
                     self._take_in(found, event, now)
             if lost:
@@ -421,23 +421,23 @@ class StubResolver:
 
     def _settle(self, now: float) -> None:
         """After every change: queries whose connection was abandoned wait again, and whoever can be placed is."""
-        connections = self._connections
+        connections, waiting = self._connections, self._waiting
         if connections.returned:
-            self._waiting.put_back(connections.returned)
+            waiting.put_back(connections.returned)
             connections.returned = []
-        if self._waiting.earliest_deadline() <= now:
-            for query in self._waiting.expired(now):
+        if waiting.lines and waiting.earliest_deadline() <= now:
+            for query in waiting.expired(now):
                 self._fail(query, FailureReason.TIMED_OUT)
         if self._is_closing:
-            for query in self._waiting.clear():
+            for query in waiting.clear():
                 self._fail(query, FailureReason.CLOSED)
-            if not self._connections.by_number and not self._has_ended:
+            if not connections.by_number and not self._has_ended:
                 self._has_ended = True
                 connections.due = math.inf
                 self._undelivered.append(ResolverClosed())
-        elif self._waiting.lines:
+        elif waiting.lines:
             self._place_waiting(now)
-        self._connections.ring_at(self._waiting.earliest_deadline())
+            connections.ring_at(waiting.earliest_deadline())
         if connections.events:
             self._undelivered += connections.events
             connections.events = []
