@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from .._state import Cause
-from ..arguments import check_instance, check_seconds, collected, wrong
+from ..arguments import check_instance, check_seconds
 from ..authentication import AuthenticationPolicy
 from ..client import ClientConnection
 from ..errors import LocalProtocolError, TooManyQueriesError
@@ -31,20 +31,18 @@ from ..events import (
     ResponseReceived,
 )
 from ._connections import Connections
+from ._fates import Fates, answer_of, note_attempt, words_of
 from ._health import Sign
 from ._records import ResolverQuery, UpstreamConnection, UpstreamRecord
 from ._selection import Selection
+from ._together import checked_upstreams
 from ._waiting import Waiting
-from .configuration import MAX_SENDS, MAX_UPSTREAMS, ResolverConfiguration
+from .configuration import MAX_SENDS, ResolverConfiguration
 from .events import (
     Action,
-    AnswerFacts,
-    Attempt,
     FailureReason,
     ForgetSessions,
     Phase,
-    QueryAnswered,
-    QueryFailed,
     ResolverClosed,
     UpstreamFailure,
     UpstreamStatistics,
@@ -80,18 +78,17 @@ class StubResolver:
         self._records = tuple(UpstreamRecord(one, self.configuration, self._jitter) for one in self.upstreams)
         self._connections = Connections(self.configuration)
         self._selection = Selection(self._records, self.configuration, self._connections, entropy)
-        self._queries: dict[int, ResolverQuery] = {}
+        self._fates = Fates(self._records)
         self._waiting = Waiting()
         self._handles = 0
-        self._undelivered: list[Event] = []
-        self._undelivered_since = math.inf
+        self._untold_since = math.inf
         self._is_closing = False
         self._has_ended = False
 
     @property
     def pending(self) -> int:
         """How many queries have no fate yet."""
-        return len(self._queries)
+        return len(self._fates.open)
 
     @property
     def waiting(self) -> int:
@@ -126,7 +123,7 @@ class StubResolver:
                 )
             self._waiting.add(query)
         self._handles += 1
-        self._queries[query.handle] = query
+        self._fates.open[query.handle] = query
         if connection is None:
             self._settle(now)
         return query.handle
@@ -138,7 +135,7 @@ class StubResolver:
         """
         if not 0 <= query < self._handles:
             raise LocalProtocolError(f"{query} is no handle that send_query returned on this resolver")
-        found = self._queries.pop(query, None)
+        found = self._fates.open.pop(query, None)
         if found is None:
             return False
         if not self._waiting.discard(found):
@@ -243,7 +240,7 @@ class StubResolver:
 
     def next_timeout(self) -> float | None:
         """When :meth:`handle_timeout` is to be called; it may be early, never late.  ``None``: never."""
-        due = self._undelivered_since if self._undelivered else self._connections.due
+        due = self._untold_since if self._fates.untold else self._connections.due
         return None if due == math.inf else due
 
     def actions(self) -> list[Action]:
@@ -275,22 +272,12 @@ class StubResolver:
         connection.probes_in_a_row = 0
         record.measured(event.elapsed, now=now)
         record.answered += 1
-        facts = AnswerFacts(
-            record.upstream,
-            connection.address,
-            connection.number,
-            before,
-            query.sends,
-            query.placed_at - query.asked_at,
-            now - query.asked_at,
-        )
-        answered = QueryAnswered(query.handle, event.message, facts)
+        answered = answer_of(query, connection, event.message, before, now=now)
         if self.configuration.failover_rcodes and event.rcode in self.configuration.failover_rcodes:
             answered = query.first_answer = query.first_answer or answered
             if self._turn_to_another(query, connection, f"answered with RCODE {event.rcode}"):
                 return
-        del self._queries[query.handle]
-        self._undelivered.append(answered)
+        self._fates.answer(query, answered)
 
     def _take_in(self, connection: UpstreamConnection, event: Event, now: float) -> None:
         record = connection.record
@@ -298,8 +285,8 @@ class StubResolver:
             expired = connection.placed.pop(event.query)
             record.timed_out += 1
             if connection.is_authenticated:  # else it has never left
-                self._note_attempt(expired, connection, f"no answer within {event.elapsed:.1f} s")
-            self._fail(expired, FailureReason.TIMED_OUT)
+                note_attempt(expired, connection, f"no answer within {event.elapsed:.1f} s")
+            self._fates.fail(expired, FailureReason.TIMED_OUT)
         elif isinstance(event, PeerAuthenticated):
             self._connections.authenticated(connection, now=now)
         elif isinstance(event, PeerRefused):
@@ -326,21 +313,21 @@ class StubResolver:
             return
         assert end is not None, "queries are lost at a connection's end alone"
         connection.record.lost += 1
-        self._note_attempt(query, connection, _words(end), end.cause)
+        note_attempt(query, connection, words_of(end), end.cause)
         if self._is_closing:
-            self._fail(query, FailureReason.CLOSED, safe_to_resend=event.safe_to_resend)
+            self._fates.fail(query, FailureReason.CLOSED, safe_to_resend=event.safe_to_resend)
         elif event.safe_to_resend and query.sends < MAX_SENDS and query.deadline > now:
             query.avoided = connection.record
             lost.append(query)
         else:
-            self._fail(query, FailureReason.LOST, safe_to_resend=event.safe_to_resend)
+            self._fates.fail(query, FailureReason.LOST, safe_to_resend=event.safe_to_resend)
 
     def _ended(self, connection: UpstreamConnection, event: ConnectionClosed, now: float) -> None:
         """A connection has ended.  Its queries have been reported before."""
         record, number = connection.record, connection.number
         if number not in self._connections.by_number:
             return  # refused: that has been dealt with
-        text = _words(event)
+        text = words_of(event)
         if not connection.is_authenticated:
             self._connections.failed(connection, UpstreamFailure(Phase.TLS, connection.address, text), now=now)
             return
@@ -352,27 +339,13 @@ class StubResolver:
 
     def _turn_to_another(self, query: ResolverQuery, connection: UpstreamConnection, explanation: str) -> bool:
         """Ask the next upstream of the query's order; says whether there is one that may be asked."""
-        self._note_attempt(query, connection, explanation)
+        note_attempt(query, connection, explanation)
         rest = tuple(one for one in query.order if one is not connection.record and one.health.is_up)
         if not rest or query.sends >= MAX_SENDS:
             return False
         query.order, query.avoided = rest, None
         self._waiting.add(query)
         return True
-
-    def _note_attempt(
-        self, query: ResolverQuery, connection: UpstreamConnection, explanation: str, cause: Cause | None = None
-    ) -> None:
-        query.attempts += (Attempt(connection.record.upstream, connection.address, explanation, cause),)
-
-    def _fail(self, query: ResolverQuery, reason: FailureReason, *, safe_to_resend: bool = True) -> None:
-        """No answer, but for one whose RCODE has asked for another upstream: that one is better than none."""
-        del self._queries[query.handle]
-        if query.first_answer is not None:
-            self._undelivered.append(query.first_answer)
-            return
-        reports = tuple(record.report() for record in self._records)
-        self._undelivered.append(QueryFailed(query.handle, reason, safe_to_resend, query.attempts, reports))
 
     # Where a query goes.
 
@@ -406,7 +379,7 @@ class StubResolver:
             until = self._selection.can_wait_until(order)
             for query in [one for one in line.values() if one.deadline < until]:
                 self._waiting.discard(query)
-                self._fail(query, FailureReason.NO_UPSTREAM)
+                self._fates.fail(query, FailureReason.NO_UPSTREAM)
 
     # Small parts.
 
@@ -427,26 +400,25 @@ class StubResolver:
             connections.returned = []
         if waiting.lines and waiting.earliest_deadline() <= now:
             for query in waiting.expired(now):
-                self._fail(query, FailureReason.TIMED_OUT)
+                self._fates.fail(query, FailureReason.TIMED_OUT)
         if self._is_closing:
             for query in waiting.clear():
-                self._fail(query, FailureReason.CLOSED)
+                self._fates.fail(query, FailureReason.CLOSED)
             if not connections.by_number and not self._has_ended:
                 self._has_ended = True
                 connections.due = math.inf
-                self._undelivered.append(ResolverClosed())
+                self._fates.untold.append(ResolverClosed())
         elif waiting.lines:
             self._place_waiting(now)
             connections.ring_at(waiting.earliest_deadline())
         if connections.events:
-            self._undelivered += connections.events
+            self._fates.untold += connections.events
             connections.events = []
-        self._undelivered_since = now
+        self._untold_since = now
 
     def _settled(self, now: float) -> list[Event]:
         self._settle(now)
-        events, self._undelivered = self._undelivered, []
-        return events
+        return self._fates.taken()
 
 
 def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:
@@ -455,40 +427,8 @@ def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:
     return last if isinstance(last, ConnectionClosed) else None
 
 
-def _words(end: ConnectionClosed) -> str:
-    return _ENDS.get(end.cause, end.cause.value) if end.error is None else str(end.error)
-
-
-_ENDS: Final = {
-    Cause.PEER_CLOSED: "the server closed the connection",
-    Cause.PEER_SILENT: "the server has fallen silent",
-    Cause.CLOSE_TIMEOUT: "the connection was given up",
-    Cause.EXHAUSTED: "the server has left too many queries unanswered",
-}
-"For people: ends without anybody's fault, before an answer."
-
 _ANY_POLICY: Final = AuthenticationPolicy.opportunistic()
 "Of a connection that is never opened."
 
 _PEERS_DOING: Final = frozenset({Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.PEER_SILENT, Cause.TRANSPORT_FAILED})
 "Ends that are the server's or the network's; the others are this side's, or were agreed on."
-
-
-def checked_upstreams(upstreams: Iterable[Upstream], configuration: ResolverConfiguration) -> tuple[Upstream, ...]:
-    """The upstreams of a resolver, if they can stand together; raises :class:`~dot_proto.LocalProtocolError`."""
-    one: object = upstreams
-    hint = "Upstream.parse(text) reads one"
-    if isinstance(one, Upstream):
-        raise wrong("upstreams", "a list of Upstream objects", one, "give [upstream]")
-    found = collected("upstreams", upstreams, Upstream, "a list of Upstream objects", hint)
-    if not 1 <= len(found) <= MAX_UPSTREAMS:
-        raise LocalProtocolError(f"upstreams holds {len(found)}; a resolver has 1 to {MAX_UPSTREAMS} of them")
-    if len(set(found)) < len(found):
-        raise LocalProtocolError(f"upstreams holds {next(one for one in found if found.count(one) > 1)} twice")
-    kinds = {one.is_opportunistic for one in found}
-    if len(kinds) > 1 and not configuration.allow_mixed:
-        raise LocalProtocolError(
-            "some upstreams are strict and some opportunistic: a query for the former would go to a server that nobody "
-            "has authenticated when those are down; leave the opportunistic ones out, or say allow_mixed=True"
-        )
-    return found
