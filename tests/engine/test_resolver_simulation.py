@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from collections import Counter
 
 import pytest
 
-from dot_proto.resolver import _connections, _health, _selection, _waiting, machine
-from support.resolver_simulation import SimulationError, check_resolver
+from dot_proto.resolver import _connections, _fates, _health, _selection, _waiting, machine
+from dot_proto.testing.resolver import SimulationError, check_resolver, main
 
 
 @pytest.mark.parametrize("seed", range(16))
@@ -16,6 +18,28 @@ def test_a_few_hours(seed):
     counters = check_resolver(seed)
     assert counters["queries"] > 100
     assert counters["answered"] > counters["queries"] // 10
+
+
+def test_the_command(capsys, monkeypatch):
+    """It says what was done; where something is wrong, how to see it again."""
+    assert main(["--hours", "3", "--seed", "5"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("4 hours, seeds 5 to 6; nothing found\n")
+    assert "  queries\n" in text
+    monkeypatch.setattr(sys, "argv", ["resolver", "--hours", "1", "--seed", "5"])
+    monkeypatch.delitem(sys.modules, "dot_proto.testing.resolver")
+    # pytest's own finder, which takes every module of a wheel with a plugin in it, cannot do what runpy asks for.
+    finders = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_pytest.")]
+    monkeypatch.setattr(sys, "meta_path", finders)
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("dot_proto.testing.resolver", run_name="__main__")
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("2 hours, seeds 5 to 5; nothing found\n")
+    tells_answers_twice(monkeypatch)
+    assert main(["--hours", "3"]) == 1
+    text = capsys.readouterr().out
+    assert "FAILED: " in text
+    assert "Again: python -m dot_proto.testing.resolver --hours 2 --seed " in text
 
 
 def test_a_seed_is_one_run():
@@ -27,7 +51,7 @@ def asks_too_often(patch):
 
 
 def forgets_to_tell_failures(patch):
-    patch.setattr(machine.StubResolver, "_fail", lambda self, query, reason: self._queries.pop(query.handle))
+    patch.setattr(_fates.Fates, "fail", lambda self, query, reason, **_: self.open.pop(query.handle))
 
 
 def tells_answers_twice(patch):
@@ -35,7 +59,7 @@ def tells_answers_twice(patch):
 
     def received(self, *arguments):
         plain(self, *arguments)
-        self._undelivered += self._undelivered[-1:]
+        self._fates.untold += self._fates.untold[-1:]
 
     patch.setattr(machine.StubResolver, "_received", received)
 

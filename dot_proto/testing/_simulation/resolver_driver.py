@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from dot_proto.authentication import Evidence, PresentedChain, ValidatedChain
-from dot_proto.client import ClientConnection
-from dot_proto.errors import Fault, RemoteProtocolError, TooManyQueriesError
-from dot_proto.events import Event
-from dot_proto.query import encode_name, make_query
-from dot_proto.resolver.configuration import ResolverConfiguration
-from dot_proto.resolver.events import (
+from ...authentication import Evidence, PresentedChain, ValidatedChain
+from ...client import ClientConnection
+from ...errors import Fault, RemoteProtocolError, TooManyQueriesError
+from ...events import Event
+from ...query import encode_name, make_query
+from ...resolver.configuration import ResolverConfiguration
+from ...resolver.events import (
     AbandonConnection,
     Action,
     FindAddresses,
@@ -23,10 +23,10 @@ from dot_proto.resolver.events import (
     QueryFailed,
     ResolverClosed,
 )
-from dot_proto.resolver.machine import StubResolver
-from dot_proto.resolver.upstream import Upstream
-from dot_proto.testing._simulation.network import TICKS, Scheduler
-from support.simulated_upstreams import Handshake, Reachability, Server, ServerSide
+from ...resolver.machine import StubResolver
+from ...resolver.upstream import Upstream
+from .network import TICKS, Scheduler
+from .upstreams import Handshake, Reachability, Server, ServerSide
 
 NAME: Final = "dot.test"
 "The authentication domain name of every upstream."
@@ -128,11 +128,6 @@ class Driver:
         scheduler.require(not resolver.pending and not resolver.waiting, "queries are left in the tables")
         scheduler.require(resolver.next_timeout() is None, "a resolver that has ended wants to be woken")
 
-    @property
-    def open_connections(self) -> int:
-        """How many lines there are."""
-        return len(self._lines)
-
     # The duties.
 
     def _do(self) -> None:
@@ -144,9 +139,8 @@ class Driver:
                 break
             for action in actions:
                 self._carry_out(action)
-            for number in touched:
-                if number in self._lines:
-                    self._flush(self._lines[number])
+            for line in [self._lines[number] for number in touched if number in self._lines]:
+                self._flush(line)
         due = resolver.next_timeout()
         if due is not None:
             self._scheduler.call_at(due, self._wake)
@@ -173,12 +167,11 @@ class Driver:
             case AbandonConnection():
                 line = self._lines.pop(action.connection)
                 line.is_gone = True
-                if line.side is not None:
-                    line.side.client_has_ended()
+                scheduler.require(line.side is None, "a connection is abandoned whose server was judged")
             case FindAddresses():
                 scheduler.call_later(scheduler.seconds(0.0, 4.0), self._found, action)
-            case ForgetSessions():
-                pass
+            case _:
+                assert isinstance(action, ForgetSessions), "there is none here to be forgotten"
 
     def _found(self, action: FindAddresses) -> None:
         scheduler = self._scheduler
@@ -241,8 +234,7 @@ class Driver:
 
     def _flush(self, line: Line) -> None:
         engine, scheduler = line.engine, self._scheduler
-        if engine is None or line.is_gone:
-            return
+        assert engine is not None, "only an open connection has something to send"
         octets = b"".join(engine.data_to_send())
         if octets:
             side = line.side

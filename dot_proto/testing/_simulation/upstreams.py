@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from dot_proto.errors import Fault, RemoteProtocolError
-from dot_proto.events import ConnectionClosed, Event, QueryReceived
-from dot_proto.server import ServerConnection
-from dot_proto.testing._simulation.network import Scheduler
+from ...errors import Fault, RemoteProtocolError
+from ...events import Event, QueryReceived
+from ...server import ServerConnection
+from .network import Scheduler
 
 PROBE: Final = b"\0"
 "The name of a probe: the root."
@@ -56,11 +56,6 @@ class Conduct:
     "The part of the names that take 1 to 4 seconds."
     lost: float = 0.0
     "The part of the queries that are dropped silently."
-
-    @property
-    def works(self) -> bool:
-        """Whether every query is answered in time."""
-        return self == Conduct(slow=self.slow)
 
 
 @dataclass(slots=True)
@@ -114,9 +109,8 @@ class ServerSide:
 
     def end(self, *, badly: bool) -> None:
         """Close, in order or by a reset."""
-        if not self._has_ended:
-            self._deliver(RemoteProtocolError("reset", Fault.RESET) if badly else None)
-            self._forget()
+        self._deliver(RemoteProtocolError("reset", Fault.RESET) if badly else None)
+        self._forget()
 
     def _forget(self) -> None:
         if not self._has_ended:
@@ -126,20 +120,15 @@ class ServerSide:
     def _act(self, events: list[Event]) -> None:
         scheduler, conduct = self._scheduler, self._server.conduct
         for event in events:
-            if isinstance(event, QueryReceived):
-                name = event.message[12 : event.message.index(b"\0", 12) + 1]
-                self._server.seen[name] += name != PROBE
-                if scheduler.chance(conduct.lost):
-                    continue
-                is_slow = name != PROBE and scheduler.chance(conduct.slow)
-                scheduler.call_later(
-                    scheduler.seconds(1.0, 4.0) if is_slow else scheduler.seconds(0.0, 0.05),
-                    self._answer,
-                    event.query,
-                    event.message,
-                )
-            elif isinstance(event, ConnectionClosed):
-                self.end(badly=False)
+            scheduler.require(isinstance(event, QueryReceived), "a server objects to what it was sent: {}", event)
+            assert isinstance(event, QueryReceived)
+            name = event.message[12 : event.message.index(b"\0", 12) + 1]
+            self._server.seen[name] += name != PROBE
+            if scheduler.chance(conduct.lost):
+                continue
+            is_slow = name != PROBE and scheduler.chance(conduct.slow)
+            seconds = scheduler.seconds(1.0, 4.0) if is_slow else scheduler.seconds(0.0, 0.05)
+            scheduler.call_later(seconds, self._answer, event.query, event.message)
         self._flush()
 
     def _answer(self, query: int, message: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Hours of a stub resolver's life in seconds: upstreams die, heal, fall silent, or are impostors.
+"""Hours of a stub resolver's life in seconds: ``python -m dot_proto.testing.resolver --hours 10000 --seed 1``.
+
+Upstreams die, heal, fall silent, answer late, or are impostors; the machine is in another network now and then; callers
+ask in bursts, and give up.
 
 At each step it is checked that every query has one fate and by its deadline, that no octet reaches a server that was
 not authenticated, that no name leaves more than three times, and that connections and dials stay within their limits;
@@ -7,17 +10,22 @@ at the end of a run, when every upstream works again, that the next query is ans
 
 from __future__ import annotations
 
+import argparse
+import math
+import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from dot_proto.resolver.configuration import MAX_SENDS, ResolverConfiguration, Strategy
-from dot_proto.resolver.upstream import Upstream
-from dot_proto.testing._simulation.credentials import certificate
-from dot_proto.testing._simulation.network import Scheduler, SimulationError
-from support.simulated_resolver import NAME, Driver
-from support.simulated_upstreams import Conduct, Handshake, Reachability, Server
+from ..resolver.configuration import MAX_SENDS, ResolverConfiguration, Strategy
+from ..resolver.upstream import Upstream
+from ._simulation.credentials import certificate
+from ._simulation.network import Scheduler, SimulationError
+from ._simulation.resolver_driver import NAME, Driver
+from ._simulation.upstreams import Conduct, Handshake, Reachability, Server
 
-__all__ = ["HOURS", "SimulationError", "check_resolver"]
+__all__ = ["HOURS", "SimulationError", "check_resolver", "main"]
 
 HOURS: Final = 2.0
 "Simulated hours of one run, before everything heals."
@@ -75,34 +83,32 @@ class _Life:
         )
         self.driver = Driver(scheduler, leaf, self.servers, upstreams, configuration, all_answered=self._sound)
         self._is_over = False
-        scheduler.call_randomly(10.0, self._burst)
-        scheduler.call_randomly(60.0, self._change)
+        scheduler.call_randomly(10.0, partial(self._unless_over, self._burst))
+        scheduler.call_randomly(60.0, partial(self._unless_over, self._change))
         scheduler.call_randomly(1800.0, self._move)
         scheduler.call_later(HOURS * 3600, self._heal)
 
     def _addresses(self) -> list[str]:
         return ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"][: self._scheduler.number(1, 4)]
 
+    def _unless_over(self, act: Callable[[], None]) -> None:
+        if not self._is_over:
+            act()
+
     def _burst(self) -> None:
         scheduler = self._scheduler
-        if self._is_over:
-            return
         for _ in range(scheduler.pick((1, 1, 2, 5, 40))):
             scheduler.call_later(scheduler.seconds(0.0, scheduler.pick((0.0, 3.0))), self._ask)
-        scheduler.call_randomly(scheduler.pick((0.5, 10.0, 60.0)), self._burst)
+        scheduler.call_randomly(scheduler.pick((0.5, 10.0, 60.0)), partial(self._unless_over, self._burst))
 
     def _ask(self) -> None:
         scheduler = self._scheduler
-        if self._is_over:
-            return
         handle = self.driver.ask(scheduler.pick((5.0, 5.0, 5.0, 0.5, 20.0)))
         if handle is not None and scheduler.chance(0.1):
             scheduler.call_later(scheduler.seconds(0.0, 2.0), self.driver.cancel, handle)
 
     def _change(self) -> None:
         scheduler = self._scheduler
-        if self._is_over:
-            return
         servers = list(self.servers.values())[self._sound :]
         if not servers:
             return
@@ -125,7 +131,7 @@ class _Life:
             )
         )
         scheduler.note(f"{server.address}: {server.conduct}")
-        scheduler.call_randomly(scheduler.pick((3.0, 60.0, 300.0)), self._change)
+        scheduler.call_randomly(scheduler.pick((3.0, 60.0, 300.0)), partial(self._unless_over, self._change))
 
     def _move(self) -> None:
         self.driver.network_changed()
@@ -153,3 +159,31 @@ class _Life:
             self._scheduler.counters["answered"] > before, "all works again, and a query is not answered"
         )
         self.driver.close(2.0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns 0, or 1 where an invariant does not hold."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dot_proto.testing.resolver", description="Simulate a stub resolver among upstreams that fail."
+    )
+    parser.add_argument("--hours", type=float, default=100.0, help="simulated hours (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run; the others follow (default %(default)s)")
+    arguments = parser.parse_args(argv)
+    count = math.ceil(arguments.hours / HOURS)
+    counters = Counter[str]()
+    for seed in range(arguments.seed, arguments.seed + count):
+        try:
+            found = check_resolver(seed)
+        except SimulationError as error:
+            print(f"FAILED: {error}\nAgain: python -m dot_proto.testing.resolver --hours {HOURS:g} --seed {seed}")
+            return 1
+        most = max(counters["most sends"], found.pop("most sends"))
+        counters += found
+        counters["most sends"] = most
+    print(f"{count * HOURS:,.0f} hours, seeds {arguments.seed} to {arguments.seed + count - 1}; nothing found")
+    print("\n".join(f"{number:12,}  {what}" for what, number in sorted(counters.items())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
