@@ -309,6 +309,8 @@ class StubResolver:
         connection.probes_in_a_row = 0
         record.measured(event.elapsed, now=now)
         record.answered += 1
+        rcode = event.message[3] & 15
+        record.rcodes[rcode] = record.rcodes.get(rcode, 0) + 1
         answered = answer_of(query, connection, event.message, before, now=now)
         if self.configuration.failover_rcodes and event.rcode in self.configuration.failover_rcodes:
             answered = query.first_answer = query.first_answer or answered
@@ -394,8 +396,9 @@ class StubResolver:
         connection.placed[handle] = query
         query.connection = connection, handle
         query.placed_at = now
-        query.sends += 1
         connection.record.sent += 1
+        connection.record.resent += query.sends > 0
+        query.sends += 1
         self._connections.unflushed.add(connection.number)
         if connection.unheard_since == math.inf and connection.is_authenticated:
             connection.unheard_since = now
