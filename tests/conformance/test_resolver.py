@@ -485,11 +485,11 @@ def test_another_address_of_ours_while_a_server_is_silent(api: Backend, servers:
     server.faults["b.example"] = "silent"
 
     async def scenario(api: Backend) -> None:
-        async with api.resolver(servers.of(server)) as one:
+        async with api.resolver(servers.of(server), SHORT) as one:
             machine = Machine(one)
             assert is_answer(await one.query(QUERY))
             machine.source = "127.0.0.9"
-            await failure(one.query(make_query("b.example"), timeout=2.5))
+            await failure(one.query(make_query("b.example"), timeout=0.8))
             assert one.statistics()[0].is_up
 
     api.run(scenario)
