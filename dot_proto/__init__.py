@@ -61,6 +61,7 @@ from .server import ServerConnection as ServerConnection
 if TYPE_CHECKING:
     from .resolver.configuration import ResolverConfiguration as ResolverConfiguration
     from .resolver.configuration import Strategy as Strategy
+    from .resolver.machine import StubResolver as StubResolver
     from .resolver.upstream import Upstream as Upstream
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "ServerConnection",
     "State",
     "Strategy",
+    "StubResolver",
     "TooManyQueriesError",
     "Upstream",
     "UpstreamError",
@@ -120,6 +122,7 @@ __all__ = [
 _OF_RESOLVER = {
     "ResolverConfiguration": "configuration",
     "Strategy": "configuration",
+    "StubResolver": "machine",
     "Upstream": "upstream",
 }
 "By name: the module of ``dot_proto.resolver`` that has it."

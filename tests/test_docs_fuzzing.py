@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,26 +14,18 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from dot_proto import Deframer, testing
 from dot_proto.authentication import judge
+from dot_proto.resolver._fates import Fates
 from dot_proto.testing import chains, laws
-from dot_proto.testing.peers import StateKeepalive
 
 PAGE = Path(__file__).parents[1] / "docs" / "fuzzing.md"
 TEXT = PAGE.read_text("utf-8")
 
 BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
-EXAMPLES = PAGE.parents[1] / "examples"
-
-CARE = """            self.client.close(now=now, timeout=0)
-            self.heed(self.client.handle_timeout(now=now))
-"""
-"What the page says must not be left out."
-
 
 @pytest.fixture(autouse=True)
-def examples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the page finds them, and a server's certificate."""
-    monkeypatch.syspath_prepend(EXAMPLES)
+def certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server's certificate, where the page finds it."""
     monkeypatch.chdir(tmp_path)
     server = chains.authority(at=datetime.now(UTC)).server()
     Path("server.pem").write_bytes(server.key_pem + server.pem)
@@ -72,41 +62,17 @@ def test_the_excuses_are_needed(excuses: str, complaint: str) -> None:
         run(BLOCKS[0].replace("minimum=0, tells_truncation=False", excuses))
 
 
-@pytest.fixture
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The page's, about the program as it is, or without the lines that it must not lack."""
-    source = (EXAMPLES / "reconnecting.py").read_text("utf-8")
-    assert CARE in source
-    program = ModuleType("reconnecting")
-    exec(source if request.param == "careful" else source.replace(CARE, ""), vars(program))
-    monkeypatch.setitem(sys.modules, "reconnecting", program)
-    (block,) = (block for block in BLOCKS if "reconnecting" in block)
-    return run(block.removesuffix("run_state_machine_as_test(Machine)\n"))["Machine"]
-
-
-def play_the_story(machine: Any) -> None:
-    """What the page says the bug needs."""
-    played = machine()
-    for step in (None, None, StateKeepalive(), None):
-        if step is None:
-            played.ask(".")
-        else:
-            played.hear(step)
-        played.nothing_is_forgotten()
-
-
-@pytest.mark.parametrize("machine", ["careful"], indirect=True)
-def test_the_story_of_a_careful_program(machine: Any) -> None:
-    play_the_story(machine)
-
-
-@pytest.mark.parametrize("machine", ["careless"], indirect=True)
-def test_the_story_of_a_careless_program(machine: Any) -> None:
-    """Which the machine finds by itself as well."""
-    with pytest.raises(AssertionError):
-        play_the_story(machine)
-    search = settings(derandomize=True, database=None, max_examples=1000, phases=[Phase.generate], deadline=None)
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize("forgets", [False, True])
+def test_the_machine_finds_a_query_that_is_forgotten(forgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing where nothing is wrong."""
+    (block,) = (block for block in BLOCKS if "StubResolver" in block)
+    machine = run(block.removesuffix("run_state_machine_as_test(Machine)\n"))["Machine"]
+    search = settings(derandomize=True, database=None, max_examples=300, phases=[Phase.generate], deadline=None)
+    if forgets:
+        monkeypatch.setattr(Fates, "fail", lambda self, query, *_, **__: self.open.pop(query.handle))
+        with pytest.raises(AssertionError):
+            run_state_machine_as_test(machine, settings=search)
+    else:
         run_state_machine_as_test(machine, settings=search)
 
 
@@ -128,4 +94,4 @@ def test_the_modules_are_there() -> None:
 
 def test_length() -> None:
     """A page that is read to its end."""
-    assert len(TEXT.splitlines()) < 175
+    assert len(TEXT.splitlines()) < 200

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import dns.message
+import dns.rdatatype
+import dns.rrset
 import pytest
 import trustme
 
@@ -108,41 +110,47 @@ def test_exit_codes() -> None:
 
 def test_length() -> None:
     """A page that is read to its end."""
-    assert len(TEXT.splitlines()) < 180
+    assert len(TEXT.splitlines()) < 190
 
 
 @pytest.fixture
-def one_one_one_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """1.1.1.1 on this machine, with a certificate that the system trusts; what it is asked."""
+def public_resolvers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """1.1.1.1 and the others on this machine, with a certificate that the system trusts; what they are asked."""
     asked: list[bytes] = []
 
     def answer(octets: bytes, peer: Peer) -> bytes:
         asked.append(octets)
-        return dns.message.make_response(dns.message.from_wire(octets)).to_wire()
+        response = dns.message.make_response(dns.message.from_wire(octets))
+        if response.question[0].rdtype == dns.rdatatype.A:
+            response.answer.append(dns.rrset.from_text("example.com.", 60, "IN", "A", "192.0.2.1"))
+        return response.to_wire()
 
     authority = trustme.CA()
     chain, root = tmp_path / "chain.pem", tmp_path / "root.pem"
-    chain.write_bytes(authority.issue_cert("1.1.1.1").private_key_and_cert_chain_pem.bytes())
+    chain.write_bytes(authority.issue_cert("1.1.1.1", "dns.quad9.net").private_key_and_cert_chain_pem.bytes())
     root.write_bytes(authority.cert_pem.bytes())
     monkeypatch.setenv("SSL_CERT_FILE", str(root))
     with serve(answer, ServerContext(chain), port=0) as server:
         connect = socket.socket.connect
 
         def redirected(sock: socket.socket, address: Any) -> None:
-            connect(sock, (server.host, server.port) if address == ("1.1.1.1", 853) else address)
+            connect(sock, (server.host, server.port) if address[1] == 853 else address)
 
         monkeypatch.setattr(socket.socket, "connect", redirected)
         yield asked
 
 
-def test_code_runs(one_one_one_one: list[bytes]) -> None:
+def test_code_runs(public_resolvers: list[bytes]) -> None:
     """Every block of Python, unchanged, one after the other."""
     names: dict[str, Any] = {}
     for number, block in enumerate(blocks("python"), 1):
         exec(compile(block, f"README.md, Python block {number}", "exec"), names)
-    [query] = map(dns.message.from_wire, one_one_one_one)
-    assert query.question[0].to_text() == "example.com. IN AAAA"
-    assert dns.message.from_wire(names["response"]).question == query.question
+    queries = list(map(dns.message.from_wire, public_resolvers))
+    assert [query.question[0].to_text() for query in queries] == [
+        f"example.com. IN {rdtype}" for rdtype in ("AAAA", "A", "AAAA", "MX")
+    ]
+    assert names["addresses"] == ["192.0.2.1"]
+    assert dns.message.from_wire(names["response"]).question == queries[-1].question
 
 
 if __name__ == "__main__":

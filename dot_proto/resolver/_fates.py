@@ -54,6 +54,8 @@ def answer_of(
     query: ResolverQuery, connection: UpstreamConnection, message: bytes, before: int, *, now: float
 ) -> QueryAnswered:
     """A response, and how it came about; ``before`` is how many answers the connection had given."""
+    assert connection.engine is not None, "a connection that answers has an engine"
+    assert connection.engine.verdict is not None, "and a verdict"
     facts = AnswerFacts(
         connection.record.upstream,
         connection.address,
@@ -62,6 +64,8 @@ def answer_of(
         query.sends,
         query.placed_at - query.asked_at,
         now - query.asked_at,
+        now - connection.opened_at,
+        connection.engine.verdict,
     )
     return QueryAnswered(query.handle, message, facts)
 

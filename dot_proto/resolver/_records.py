@@ -136,7 +136,9 @@ class UpstreamRecord:
         "opened",
         "probes",
         "race",
+        "rcodes",
         "refused",
+        "resent",
         "sent",
         "smoothed_time",
         "timed_out",
@@ -156,7 +158,8 @@ class UpstreamRecord:
         self.smoothed_time: float | None = None
         self.measured_at = 0.0
         self.opened = self.failed = self.refused = self.lost = 0
-        self.sent = self.answered = self.timed_out = self.probes = 0
+        self.sent = self.resent = self.answered = self.timed_out = self.probes = 0
+        self.rcodes: dict[int, int] = {}
 
     def takes(self) -> UpstreamConnection | None:
         """The connection that takes a query now."""
@@ -223,7 +226,10 @@ class UpstreamRecord:
             refused=self.refused,
             lost=self.lost,
             sent=self.sent,
+            resent=self.resent,
+            pending=sum(len(one.placed) for one in self.connections.values()),
             answered=self.answered,
+            rcodes=dict(self.rcodes),
             timed_out=self.timed_out,
             probes=self.probes,
             smoothed_time=self.smoothed_time,

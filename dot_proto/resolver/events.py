@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .._event import event
@@ -87,6 +88,10 @@ class AnswerFacts:
     "Seconds from ``send_query`` until the query was last handed to a connection."
     elapsed: float
     "Seconds from ``send_query`` to the answer."
+    age: float
+    "Seconds that the connection had been there, dialling included."
+    verdict: Verdict
+    "How the server was authenticated, and whether by a TLS session of before."
 
 
 class FailureReason(enum.Enum):
@@ -212,8 +217,14 @@ class UpstreamStatistics:
     "Connections that ended while queries waited for answers."
     sent: int
     "Queries handed to a connection, each time counted."
+    resent: int
+    "Those of them that had left before, on a connection that ended."
+    pending: int
+    "Queries on its connections now."
     answered: int
     "Queries answered."
+    rcodes: Mapping[int, int]
+    "Of these, how many by the RCODE in the response's header."
     timed_out: int
     "Queries whose deadline passed on a connection."
     probes: int

@@ -14,10 +14,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from .._state import Cause
-from ..arguments import check_instance, check_seconds
+from ..arguments import (
+    check_flag,
+    check_function,
+    check_instance,
+    check_seconds,
+    check_text,
+    check_time,
+    check_whole,
+    collected,
+    shown,
+)
 from ..authentication import AuthenticationPolicy
 from ..client import ClientConnection
 from ..errors import LocalProtocolError, TooManyQueriesError
@@ -74,6 +84,7 @@ class StubResolver:
             check_instance("configuration", configuration, ResolverConfiguration)
         self.configuration: Final = configuration or ResolverConfiguration()
         self.upstreams: Final = checked_upstreams(upstreams, self.configuration)
+        check_function("entropy", entropy, "a function that returns so many octets", "os.urandom is one")
         self._entropy = entropy
         self._records = tuple(UpstreamRecord(one, self.configuration, self._jitter) for one in self.upstreams)
         self._connections = Connections(self.configuration)
@@ -84,6 +95,12 @@ class StubResolver:
         self._untold_since = math.inf
         self._is_closing = False
         self._has_ended = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a StubResolver can be neither pickled nor copied, since it holds one side of each of its connections: "
+            "pass on its upstreams and its configuration, and make another one there"
+        )
 
     @property
     def pending(self) -> int:
@@ -108,6 +125,11 @@ class StubResolver:
         """
         if self._is_closing:
             raise LocalProtocolError("the resolver takes no more queries: it is closed")
+        try:  # as check_time, which costs more
+            if not -math.inf < now < math.inf:
+                check_time("now", now)
+        except TypeError:
+            check_time("now", now)
         timeout = self.configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
         order = self._selection.order(now)
         query = ResolverQuery(self._handles, message, order, now, now + timeout)
@@ -133,8 +155,10 @@ class StubResolver:
 
         Raises :class:`~dot_proto.LocalProtocolError` for a handle that was never issued.
         """
+        check_whole("query", query, "number, a handle that send_query returned")
         if not 0 <= query < self._handles:
-            raise LocalProtocolError(f"{query} is no handle that send_query returned on this resolver")
+            raise LocalProtocolError(f"query: {shown(query)} is no handle that send_query returned on this resolver")
+        check_time("now", now)
         found = self._fates.open.pop(query, None)
         if found is None:
             return False
@@ -154,6 +178,7 @@ class StubResolver:
         Answers that are owed may still come, for as long as a silent server is borne.  New connections are opened on
         demand, without the TLS sessions of before (RFC 8446, appendix C.4).
         """
+        check_time("now", now)
         configuration = self.configuration
         for record in self._records:
             self._connections.abandon_race(record)
@@ -169,6 +194,7 @@ class StubResolver:
 
         Queries that are on no connection yet fail.  Closing twice does nothing, or shortens the wait.
         """
+        check_time("now", now)
         timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
         self._is_closing = True
         for record in self._records:
@@ -181,14 +207,17 @@ class StubResolver:
 
     def connection_opened(self, connection: int, engine: ClientConnection, *, now: float) -> list[Event]:
         """TCP is up; the server is not judged yet.  ``engine`` is the connection's, and the driver's to drive."""
-        found = self._connections.by_number.get(connection)
+        check_instance("engine", engine, ClientConnection)
+        found = self._known(connection, now)
         if found is not None:
             self._connections.opened(found, engine)
         return self._settled(now)
 
     def receive_events(self, connection: int, events: Sequence[Event], *, now: float) -> list[Event]:
         """What a verb of a connection's session has returned."""
-        found = self._connections.by_number.get(connection)
+        if type(events) is not list:
+            events = collected("events", events, Event, "a list of events")
+        found = self._known(connection, now)
         if found is not None:
             lost: list[ResolverQuery] = []
             for event in events:
@@ -211,7 +240,9 @@ class StubResolver:
         why this one has failed: a session was offered that the server did not want, or the handshake was to learn the
         certificate of an issuer that is pinned.  No events of the connection are told then.
         """
-        found = self._connections.by_number.get(connection)
+        check_text("explanation", explanation)
+        check_flag("may_retry", may_retry)
+        found = self._known(connection, now)
         if found is not None:
             if found.is_authenticated:
                 raise LocalProtocolError(f"connection {connection} has been opened: its events tell how it ends")
@@ -227,13 +258,19 @@ class StubResolver:
 
         No addresses: the lookup failed; ``explanation`` says why.
         """
+        check_instance("upstream", upstream, Upstream)
+        check_seconds("ttl", ttl)
+        check_text("explanation", explanation)
+        check_time("now", now)
+        found = collected("addresses", addresses, str, "a list of IP addresses as text")
         for record in self._records:
             if record.upstream == upstream:
-                self._connections.addresses_found(record, addresses, ttl, explanation, now=now)
+                self._connections.addresses_found(record, found, ttl, explanation, now=now)
         return self._settled(now)
 
     def handle_timeout(self, *, now: float) -> list[Event]:
         """Act on the deadlines that have come; does nothing when there are none."""
+        check_time("now", now)
         if self._connections.due <= now:
             self._connections.handle_timeout(self._records, now=now)
         return self._settled(now)
@@ -272,6 +309,8 @@ class StubResolver:
         connection.probes_in_a_row = 0
         record.measured(event.elapsed, now=now)
         record.answered += 1
+        rcode = event.message[3] & 15
+        record.rcodes[rcode] = record.rcodes.get(rcode, 0) + 1
         answered = answer_of(query, connection, event.message, before, now=now)
         if self.configuration.failover_rcodes and event.rcode in self.configuration.failover_rcodes:
             answered = query.first_answer = query.first_answer or answered
@@ -294,6 +333,7 @@ class StubResolver:
         elif isinstance(event, ConnectionClosed):
             self._ended(connection, event, now)
         else:
+            check_instance("events", event, Event, "they are what a verb of the session has returned")
             connection.heard(now=now)  # a message that answers nothing is a sign of life too
 
     def _lost(
@@ -356,8 +396,9 @@ class StubResolver:
         connection.placed[handle] = query
         query.connection = connection, handle
         query.placed_at = now
-        query.sends += 1
         connection.record.sent += 1
+        connection.record.resent += query.sends > 0
+        query.sends += 1
         self._connections.unflushed.add(connection.number)
         if connection.unheard_since == math.inf and connection.is_authenticated:
             connection.unheard_since = now
@@ -382,6 +423,18 @@ class StubResolver:
                 self._fates.fail(query, FailureReason.NO_UPSTREAM)
 
     # Small parts.
+
+    def _known(self, connection: int, now: float) -> UpstreamConnection | None:
+        """The connection of a number, unless it has been dropped."""
+        try:  # as check_time, which costs more
+            if not -math.inf < now < math.inf:
+                check_time("now", now)
+        except TypeError:
+            check_time("now", now)
+        found = self._connections.by_number.get(connection) if type(connection) is int else None
+        if found is None:
+            check_whole("connection", connection, "number, as OpenConnection has it")
+        return found
 
     def _check(self, message: bytes, now: float) -> None:
         """Refuse now what every connection would refuse later, in the same words: one that never sends is asked."""

@@ -243,7 +243,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     finally:
         over.set()
         monkeypatch.undo()
-        while _lookup._pool._threads:
+        while _lookup.pool._threads:
             time.sleep(0.001)
 
 
@@ -267,7 +267,7 @@ def test_lookups_that_hang_are_bounded(api: Backend, identities: Identities, mon
     with hanging(monkeypatch) as asked:
         api.run(scenario)
         assert len(asked) == _lookup.MAX_THREADS
-        assert not _lookup._pool._waiting
+        assert not _lookup.pool._waiting
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def test_an_address_needs_no_thread(api: Backend, identities: Identities, host: 
 @pytest.mark.usefixtures("no_threads")
 def test_no_thread_for_a_lookup(api: Backend, identities: Identities) -> None:
     assert str(api.run(fails, identities)).endswith(os.strerror(errno.EAGAIN))
-    assert not _lookup._pool._waiting
+    assert not _lookup.pool._waiting
 
 
 EXITS = """
@@ -398,7 +398,7 @@ def test_dialling_cancelled_at_each_await(
             (await dials(api)).close()
 
         async def afterwards() -> None:
-            await api.until(lambda: api.others() == before and not _lookup._pool._threads)
+            await api.until(lambda: api.others() == before and not _lookup.pool._threads)
 
         return await at_each_suspension(api, victim, moment, afterwards)
 

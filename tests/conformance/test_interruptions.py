@@ -543,7 +543,8 @@ def test_interruptions_hang_nobody(seed: int, identities: Identities) -> None:
 
 
 KI = """
-import signal, sys, threading, time, random, os
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
 import trio
 from dot_io.trio import connect
 from dot_proto import AuthenticationPolicy, make_query
@@ -569,20 +570,25 @@ def test_ctrl_c_comes_out_of_trio_as_itself(identities: Identities) -> None:
             answering(caller)
 
     with scripted(script, identities.certificate_file) as server:
-        programs = []
-        for number in range(12):
-            program = subprocess.Popen(
-                [sys.executable, "-c", KI, str(server.port)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            assert program.stdout is not None
-            assert program.stdout.readline() == "ready\n"
-            time.sleep(0.003 * number)
-            program.send_signal(signal.SIGINT)
-            programs.append(program)
-        for program in programs:
-            _, errors = program.communicate(timeout=GIVE_UP)
-            assert not errors, errors
-            assert program.returncode == 130
+        programs = list[subprocess.Popen[str]]()
+        try:
+            for number in range(12):
+                program = subprocess.Popen(
+                    [sys.executable, "-c", KI, str(server.port)],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                programs.append(program)
+                assert program.stdout is not None
+                assert program.stdout.readline() == "ready\n"
+                time.sleep(0.003 * number)
+                program.send_signal(signal.SIGINT)
+            for program in programs:
+                _, errors = program.communicate(timeout=GIVE_UP)
+                assert not errors, errors
+                assert program.returncode == 130
+        finally:
+            for program in programs:
+                program.kill()
+                program.communicate()

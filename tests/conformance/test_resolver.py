@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,13 +14,25 @@ import dns.message
 import pytest
 
 from conformance.adapters import Backend
+from conformance.test_verdicts import serving
 from dot_io._network import NetworkWatch
 from dot_io.errors import ConnectionLostError, NoAddressError, NoUpstreamError, QueryTimeoutError
 from dot_io.testing import Authority, LoopbackServer
-from dot_proto import DoTError, LocalProtocolError, Pin, TooManyQueriesError, UpstreamError, make_query
+from dot_proto import (
+    ClientConfiguration,
+    DoTError,
+    LocalProtocolError,
+    Pin,
+    TooManyQueriesError,
+    UpstreamError,
+    make_query,
+)
 from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import Phase, QueryAnswered
 from dot_proto.resolver.upstream import Upstream
+from support.pki import NAME as PKI_NAME
+from support.pki import Pki
+from support.pki import pki_fixture as pki_fixture
 
 NAME = "dot.test"
 QUERY = make_query("a.example")
@@ -100,7 +113,7 @@ def test_the_first_question_and_many_more(api: Backend, servers: Servers) -> Non
 
 @pytest.mark.parametrize("fault", ["close", "cut", "reset", "bad-record", "garbage"])
 def test_a_connection_that_ends_is_dialled_again(api: Backend, servers: Servers, fault: str) -> None:
-    """RES-17, RES-25: a query that ends one connection is asked on another; three times at the most."""
+    """RES-17, RES-25, RES-27: a query that ends one connection is asked on another; three times at the most."""
     server = servers.start()
     server.faults["b.example"] = fault
 
@@ -118,6 +131,45 @@ def test_a_connection_that_ends_is_dialled_again(api: Backend, servers: Servers,
 
     api.run(scenario)
     assert len([query for query in server.queries if query.name == "b.example"]) == 3
+
+
+def test_the_kernel_gives_a_vanished_server_up_too(
+    api: Backend, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-24: by TCP_USER_TIMEOUT, no later than the longest silence that is borne."""
+    given: list[float] = []
+    monkeypatch.setattr("dot_io._resolver.give_up_unacknowledged", lambda sock, seconds: given.append(seconds))
+    server = servers.start()
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(servers.of(server), SHORT) as one:
+            assert is_answer(await one.query(QUERY))
+
+    api.run(scenario)
+    assert given == [2 * SHORT.patience + SHORT.probe_timeout]
+
+
+def test_tickets_are_used_where_they_were_made_and_nowhere_else(api: Backend, pki: Pki) -> None:
+    """RES-41, RES-42: on the next connection to that address; in another network, nothing of before is offered."""
+    upstream_of = partial(Upstream, name=PKI_NAME, trust_anchors=[pki.root.der])
+    at_once = ResolverConfiguration(connection=ClientConfiguration(idle_timeout=0.0))
+
+    async def scenario(api: Backend, port: int) -> None:
+        upstream = upstream_of(addresses=["127.0.0.1"], port=port)
+        async with api.resolver([upstream], at_once) as one:
+            for moves in (False, True, False):
+                assert await one.query(QUERY)
+                if api.is_async:  # where queries block, nobody acts in between
+                    await api.until(lambda: not one.statistics()[0].connections)
+                if moves:
+                    one.network_changed()
+        other = upstream_of(addresses=["127.0.0.1"], port=port, pins=[pki.leaf.pin])
+        async with api.resolver([other], at_once) as one:  # another policy, and another resolver
+            assert await one.query(QUERY)
+
+    with serving(pki, *pki.honest) as server:
+        api.run(scenario, server.port)
+    assert server.offered == [False, True, False, False]
 
 
 def test_the_second_upstream_answers_where_the_first_is_not_there(api: Backend, servers: Servers) -> None:
@@ -433,11 +485,11 @@ def test_another_address_of_ours_while_a_server_is_silent(api: Backend, servers:
     server.faults["b.example"] = "silent"
 
     async def scenario(api: Backend) -> None:
-        async with api.resolver(servers.of(server)) as one:
+        async with api.resolver(servers.of(server), SHORT) as one:
             machine = Machine(one)
             assert is_answer(await one.query(QUERY))
             machine.source = "127.0.0.9"
-            await failure(one.query(make_query("b.example"), timeout=2.5))
+            await failure(one.query(make_query("b.example"), timeout=0.8))
             assert one.statistics()[0].is_up
 
     api.run(scenario)

@@ -32,6 +32,8 @@ from dot_proto import (
     ServerConfiguration,
     ServerConnection,
     Strategy,
+    StubResolver,
+    Upstream,
     ValidatedChain,
     ValidationFailure,
     Verdict,
@@ -120,6 +122,8 @@ RESOLVER_SECONDS = (
     "query_timeout", "close_timeout", "open_timeout", "next_address_delay", "patience", "probe_timeout",
     "first_delay", "max_delay", "max_delay_while_waiting", "refused_delay", "max_refused_delay",
 )  # fmt: skip
+NO_NUMBER: list[object] = [None, *[each for each in NO_COUNT if each != -1]]
+UPSTREAM = Upstream.parse("tls://192.0.2.1")
 ENTROPY = {"policy": POLICY, "entropy": os.urandom}
 
 
@@ -152,6 +156,19 @@ def server() -> ServerConnection:
     made = ServerConnection(now=0.0)
     [event] = made.receive_data(frame(QUERY), now=0.0)
     assert isinstance(event, QueryReceived)
+    return made
+
+
+def resolver() -> StubResolver:
+    return StubResolver([UPSTREAM], entropy=os.urandom)
+
+
+def asking(*, is_open: bool = False) -> StubResolver:
+    """It has a query, and a connection that is being opened."""
+    made = resolver()
+    made.send_query(QUERY, now=0.0)
+    if is_open:
+        made.connection_opened(0, client(), now=0.0)
     return made
 
 
@@ -372,6 +389,78 @@ TABLE: dict[str, Door] = {
             "connection": [None, ServerConfiguration(), ClientConfiguration, *NO_OBJECT],
         },
     ),
+    "dot_proto.StubResolver": Door(
+        lambda: StubResolver,
+        {"upstreams": [UPSTREAM], "entropy": os.urandom},
+        {
+            "upstreams": [
+                None,
+                5,
+                "tls://192.0.2.1",
+                {"a": UPSTREAM},
+                ["tls://192.0.2.1"],
+                [None],
+                [POLICY],
+                Upstream,
+                [Upstream],
+                Miss(UPSTREAM, r"give \[upstream\]"),
+                Miss([], "upstreams holds 0"),
+                Miss([UPSTREAM] * 2, "twice"),
+            ],
+            "configuration": [ClientConfiguration(), ResolverConfiguration, *NO_OBJECT],
+            "entropy": NO_FUNCTION,
+        },
+    ),
+    "dot_proto.StubResolver.send_query": Door(
+        lambda: resolver().send_query,
+        {"message": QUERY, "now": 0.0},
+        {
+            "message": [
+                *[Miss(each, "a query must be a DNS message in octets") for each in NO_OCTETS],
+                Miss(QUERY[:11], "12 to 65535 octets, not 11"),
+                Miss(RESPONSE, "is a response"),
+                Miss(make_query("example.com", "AXFR"), "several messages"),
+            ],
+            "now": NO_TIME,
+            "timeout": NO_SECONDS,
+        },
+    ),
+    "dot_proto.StubResolver.cancel": Door(
+        lambda: asking().cancel, {"query": 0, "now": 1.0}, {"query": NO_HANDLE, "now": NO_TIME}
+    ),
+    "dot_proto.StubResolver.network_changed": Door(lambda: asking().network_changed, {"now": 1.0}, {"now": NO_TIME}),
+    "dot_proto.StubResolver.close": Door(lambda: asking().close, {"now": 1.0}, {"now": NO_TIME, "timeout": NO_SECONDS}),
+    "dot_proto.StubResolver.connection_opened": Door(
+        lambda: asking().connection_opened,
+        {"connection": 0, "engine": client(), "now": 0.0},
+        {"connection": NO_NUMBER, "engine": [None, ClientConnection, *NO_OBJECT], "now": NO_TIME},
+    ),
+    "dot_proto.StubResolver.receive_events": Door(
+        lambda: asking(is_open=True).receive_events,
+        {"connection": 0, "events": [], "now": 0.0},
+        {
+            "connection": NO_NUMBER,
+            "events": [None, 5, "events", {"a": 1}, [None], ["event"], (QUERY,), Event],
+            "now": NO_TIME,
+        },
+    ),
+    "dot_proto.StubResolver.connection_failed": Door(
+        lambda: asking().connection_failed,
+        {"connection": 0, "explanation": "reset", "now": 0.0},
+        {"connection": NO_NUMBER, "explanation": NO_TEXT, "may_retry": NO_FLAG, "now": NO_TIME},
+    ),
+    "dot_proto.StubResolver.addresses_found": Door(
+        lambda: asking().addresses_found,
+        {"upstream": UPSTREAM, "addresses": ["192.0.2.1"], "ttl": 60.0, "now": 0.0},
+        {
+            "upstream": [None, Upstream, "tls://192.0.2.1", *NO_OBJECT],
+            "addresses": [None, "192.0.2.1", [None], [b"192.0.2.1"], 5, {"192.0.2.1": 1}],
+            "ttl": [*NO_SECONDS, None],
+            "now": NO_TIME,
+            "explanation": NO_TEXT,
+        },
+    ),
+    "dot_proto.StubResolver.handle_timeout": Door(lambda: asking().handle_timeout, {"now": 1.0}, {"now": NO_TIME}),
     "dot_proto.Deframer.feed": Door(lambda: Deframer().feed, {"data": b""}, {"data": NO_DATA}),
     "dot_proto.Evidence": Door(
         lambda: Evidence,

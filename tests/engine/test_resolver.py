@@ -24,7 +24,7 @@ from dot_proto.resolver.events import (
 )
 from dot_proto.resolver.machine import StubResolver
 from support.interpreted import IS_COMPILED
-from support.messages import message, stream_of
+from support.messages import KEEPALIVE, message, opt, option, response_to, stream_of
 from support.resolver import FIRST, SECOND, THIRD, V6, ResolverScene, seeded, upstream
 
 PROBE = "."
@@ -89,7 +89,7 @@ def test_an_open_connection_is_used_again():
 
 
 def test_a_full_connection_makes_queries_wait():
-    """RES-12, RES-14: no second connection for speed, no second upstream without need."""
+    """RES-12, RES-14, RES-28: no second connection for speed, no second upstream without need."""
     scene = two(connection=ClientConfiguration(max_in_flight=2))
     for name in ("a.test", "b.test", "c.test", "d.test"):
         scene.ask(name)
@@ -851,12 +851,66 @@ def test_if_all_say_so_the_first_answer_counts():
 
 
 def test_rcodes_are_answers_otherwise():
+    """RES-28, RES-29: SERVFAIL is asked for once, and nobody else is shown the name."""
     scene = two()
     scene.ask()
     scene.up(0)
     scene.answer(0, rcode=2)
     assert scene.told(QueryAnswered)[0].message[3] & 15 == 2
+    scene.wait(10.0)
     assert scene.dialled() == [FIRST]
+    assert scene.asked(0) == []
+
+
+def test_a_server_that_says_it_will_close_gets_no_more_queries():
+    """RES-19 (RFC 7828, section 3.2.2): what it owes is waited for; the next query goes to another connection."""
+    scene = ResolverScene()
+    first, second = scene.ask("a.test"), scene.ask("b.test")
+    scene.up(0)
+    (query, _) = scene.sent[0]
+    scene.sent[0].remove(query)
+    scene.receive(0, stream_of([response_to(query, additionals=[opt(option(KEEPALIVE, b"\0\0"))])]))
+    assert scene.answers() == [first]
+    third = scene.ask("c.test")
+    assert scene.dialled() == [FIRST, FIRST]
+    scene.up(1)
+    assert scene.asked(1) == ["c.test"]
+    scene.answer(0, "b.test")
+    scene.answer(1, "c.test")
+    assert scene.answers() == [first, second, third]
+    assert scene.resolver.statistics()[0].lost == 0
+
+
+def test_a_transfer_is_no_query_for_a_resolver():
+    """RES-20: its messages would be taken for the zone, and one that was cut off must not be asked for again."""
+    scene = ResolverScene()
+    for rdtype in ("AXFR", 251):
+        with pytest.raises(LocalProtocolError, match="several messages"):
+            scene.resolver.send_query(make_query("example.com", rdtype), now=0.0)
+    assert scene.resolver.pending == 0
+
+
+def test_what_is_counted():
+    """RES-44: and no name stands in it."""
+    scene = two()
+    for name in ("a.test", "b.test", "c.test"):
+        scene.ask(name)
+    scene.up(0)
+    scene.answer(0, rcode=3)
+    scene.wait(0.25)
+    scene.answer(0)
+    one = scene.resolver.statistics()[0]
+    assert (one.sent, one.resent, one.pending, one.answered, one.rcodes) == (3, 0, 1, 2, {3: 1, 0: 1})
+    assert (one.opened, one.failed, one.refused, one.lost, one.timed_out, one.probes) == (1, 0, 0, 0, 0, 0)
+    facts = scene.told(QueryAnswered)[1].facts
+    assert (facts.age, facts.elapsed, facts.queries_before, facts.sends) == (0.25, 0.25, 1, 1)
+    assert facts.verdict.authenticated
+    scene.end(0)
+    scene.up(1)
+    scene.answer(1, "c.test")
+    one, other = scene.resolver.statistics()
+    assert (one.lost, one.pending, other.sent, other.resent, other.answered) == (1, 0, 1, 1, 1)
+    assert "test" not in repr([one.rcodes, other.rcodes])
 
 
 # The network

@@ -46,6 +46,7 @@ from dot_proto import (
     ServerConfiguration,
     ServerConnection,
     Strategy,
+    StubResolver,
     TooManyQueriesError,
     Upstream,
     UpstreamError,
@@ -144,6 +145,7 @@ WITH_THEIR_STATE = {"Deframer"}
 STAYS: dict[str, object] = {
     "ClientConnection": ClientConnection(STRICT, entropy=bytes),
     "ServerConnection": ServerConnection(),
+    "StubResolver": StubResolver([Upstream.parse("tls://192.0.2.1")], entropy=bytes),
 }
 "One side of one stream, which exists once."
 

@@ -222,6 +222,9 @@ class Resolver(ResolverBase):
     async def _dialled(self, action: OpenConnection) -> None:
         deadline = self._now() + self._machine.configuration.open_timeout
         sock = await dial(action.address, action.upstream.port, deadline)
+        if self._dials[action.connection].cancel_called:  # in the very turn in which TCP came up
+            sock.close()
+            return
         try:
             session = self._new_session(action, sock)
             driver = Driver(sock, session, partial(self._process, action, session), quickack=True)
