@@ -66,7 +66,7 @@ class NetworkWatch:
         self._ways: dict[int, tuple[str, str | None]] = {}
         """By connection: the server's address, and the one of ours that a packet would have left from.
 
-        It is no matter whether TCP has that one too: where packets of TCP and of UDP go different ways, it never has."""
+        Whether TCP has that one too is no matter: where packets of TCP and UDP go different ways, it never has."""
 
     def opened(self, connection: int, address: str) -> None:
         """A connection has come up."""
@@ -89,7 +89,7 @@ class NetworkWatch:
         """
         for address, ours in self._ways.values():
             source = self._source_of(address)
-            if source is not None and source != ours:
+            if None not in (source, ours) and source != ours:
                 self._ways.clear()  # all of them are given up
                 return True
         return False
