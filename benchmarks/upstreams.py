@@ -94,43 +94,57 @@ class Unbound:
         plain: str | None = None,
     ) -> None:
         """``discard`` is in milliseconds, ``plain`` an ``ADDRESS@PORT`` where it answers without TLS."""
-        self.port, self.name = unused_port(), HOST
-        self._log, self._file = home / "log", home / "conf"
+        self.port, self.name = 0, HOST
+        self._log, self._file, self._words = home / "log", home / "conf", home / "words"
+        self._settings = {
+            "host": HOST,
+            "chain": chain,
+            "home": home,
+            "log": self._log,
+            "zone": ZONE,
+            "slow_zone": SLOW_ZONE,
+            "slow_port": slow_port,
+            "discard": discard,
+        }
+        self._plain = plain
         home.mkdir()
-        self._file.write_text(
-            CONFIGURATION.format(
-                host=HOST,
-                port=self.port,
-                chain=chain,
-                home=home,
-                log=self._log,
-                zone=ZONE,
-                slow_zone=SLOW_ZONE,
-                slow_port=slow_port,
-                discard=discard,
-                plain=plain or f"{HOST}@{unused_port()}",
-            )
-        )
+        self._configure()
         self._process: subprocess.Popen[bytes] | None = None
         stack.callback(self._end)
+
+    def _configure(self) -> None:
+        self.port = unused_port()
+        plain = self._plain or f"{HOST}@{unused_port()}"
+        self._file.write_text(CONFIGURATION.format(port=self.port, plain=plain, **self._settings))
 
     def start(self) -> None:
         if not unbound_path():
             sys.exit("unbound is needed, and neither on the PATH nor in /usr/sbin")
-        self._process = subprocess.Popen([unbound_path(), "-d", "-c", self._file], stderr=subprocess.DEVNULL)
+        with self._words.open("w") as words:
+            self._process = subprocess.Popen([unbound_path(), "-d", "-c", self._file], stderr=words)
 
     def start_and_wait(self) -> None:
-        self.start()
+        for _ in range(3):
+            self.start()
+            if self._is_there():
+                return
+            if self._log.exists():
+                break
+            self._configure()  # somebody else may have taken a port since we found it unused
+        log = self._log.read_text() if self._log.exists() else ""
+        sys.exit(f"unbound does not start:\n{self._words.read_text()}{log}")
+
+    def _is_there(self) -> bool:
+        assert self._process is not None, "it was started"
         deadline = time.monotonic() + START
-        while True:
+        while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 socket.create_connection((HOST, self.port)).close()
             except OSError:
-                if time.monotonic() > deadline:
-                    sys.exit(f"unbound does not start:\n{self._log.read_text() if self._log.exists() else ''}")
                 time.sleep(0.02)
             else:
-                return
+                return True
+        return False
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None, "it was started"
