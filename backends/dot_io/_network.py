@@ -7,7 +7,6 @@ signs are cheap to look for, so that nobody has to tell us.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -64,13 +63,14 @@ class NetworkWatch:
         self._gap = gap
         self._source_of = source_of
         self._known_gap = gap()
-        self._ways: dict[int, tuple[str, str]] = {}
-        "By connection: the server's address, and ours."
+        self._ways: dict[int, tuple[str, str | None]] = {}
+        """By connection: the server's address, and the one of ours that a packet would have left from.
 
-    def opened(self, connection: int, address: str, sock: socket.socket) -> None:
+        Whether TCP has that one too is no matter: where packets of TCP and UDP go different ways, it never has."""
+
+    def opened(self, connection: int, address: str) -> None:
         """A connection has come up."""
-        with contextlib.suppress(OSError):
-            self._ways[connection] = address, sock.getsockname()[0]
+        self._ways[connection] = address, self._source_of(address)
 
     def ended(self, connection: int) -> None:
         """It is no more."""
@@ -83,17 +83,13 @@ class NetworkWatch:
         return abs(gap - before) > SUSPENDED
 
     def has_moved(self) -> bool:
-        """Whether the kernel would reach a server from another address than a connection has; 10 us for each.
+        """Whether the kernel would reach a server from another address than when it was dialled; 10 us for each.
 
         Where there is no way at all now, nothing is known: the network may come back as it was.
         """
         for address, ours in self._ways.values():
             source = self._source_of(address)
-            if source is not None and _parsed(source) != _parsed(ours):
+            if None not in (source, ours) and source != ours:
                 self._ways.clear()  # all of them are given up
                 return True
         return False
-
-
-def _parsed(address: str) -> object:
-    return ipaddress.ip_address(address.partition("%")[0])

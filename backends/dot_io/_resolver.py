@@ -172,7 +172,7 @@ class ResolverBase(StaysInProcess, ABC):
         configuration = self._machine.configuration
         # The longest silence that the machine bears: no packet needs to be sent again after that.
         give_up_unacknowledged(sock, 2 * configuration.patience + configuration.probe_timeout)
-        self._network.opened(action.connection, action.address, sock)
+        self._network.opened(action.connection, action.address)
         attempt = self._attempt(action)
         return TLSClient(
             attempt.context,

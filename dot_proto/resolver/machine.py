@@ -28,7 +28,6 @@ from ..arguments import (
     collected,
     shown,
 )
-from ..authentication import AuthenticationPolicy
 from ..client import ClientConnection
 from ..errors import LocalProtocolError, TooManyQueriesError
 from ..events import (
@@ -43,6 +42,7 @@ from ..events import (
 from ._connections import Connections
 from ._fates import Fates, answer_of, note_attempt, words_of
 from ._health import Sign
+from ._placing import Placing
 from ._records import ResolverQuery, UpstreamConnection, UpstreamRecord
 from ._selection import Selection
 from ._together import checked_upstreams
@@ -91,6 +91,7 @@ class StubResolver:
         self._selection = Selection(self._records, self.configuration, self._connections, entropy)
         self._fates = Fates(self._records)
         self._waiting = Waiting()
+        self._placing = Placing(self.configuration, self._connections, self._selection, self._waiting, self._fates)
         self._handles = 0
         self._untold_since = math.inf
         self._is_closing = False
@@ -136,9 +137,9 @@ class StubResolver:
         first = order[0]
         connection = first.takes() if first.health.is_up and not self._waiting.has_line(query) else None
         if connection is not None:
-            self._place(query, connection, now)
+            self._placing.place(query, connection, now)
         else:
-            self._check(message, now)
+            self._placing.check(message, now)
             if len(self._waiting) >= self.configuration.max_waiting:
                 raise TooManyQueriesError(
                     f"{self.configuration.max_waiting} queries wait for a connection (max_waiting): wait for one to end"
@@ -387,41 +388,6 @@ class StubResolver:
         self._waiting.add(query)
         return True
 
-    # Where a query goes.
-
-    def _place(self, query: ResolverQuery, connection: UpstreamConnection, now: float) -> None:
-        engine = connection.engine
-        assert engine is not None, "only a connection with an engine takes queries"
-        handle = engine.send_query(query.message, now=now, timeout=max(query.deadline - now, 0.0))
-        connection.placed[handle] = query
-        query.connection = connection, handle
-        query.placed_at = now
-        connection.record.sent += 1
-        connection.record.resent += query.sends > 0
-        query.sends += 1
-        self._connections.unflushed.add(connection.number)
-        if connection.unheard_since == math.inf and connection.is_authenticated:
-            connection.unheard_since = now
-            self._connections.ring_at(now + self.configuration.least_patience)
-
-    def _place_waiting(self, now: float) -> None:
-        for (order, avoided), line in list(self._waiting.lines.items()):
-            wanted = order if avoided is None else sorted(order, key=lambda record: record is avoided)
-            connection: UpstreamConnection | None = None
-            for query in list(line.values()):
-                if connection is None or connection.capacity <= 0:
-                    connection = self._selection.choose(wanted, now)
-                    if connection is None:
-                        break
-                self._waiting.discard(query)
-                self._place(query, connection, now)
-            else:
-                continue
-            until = self._selection.can_wait_until(order)
-            for query in [one for one in line.values() if one.deadline < until]:
-                self._waiting.discard(query)
-                self._fates.fail(query, FailureReason.NO_UPSTREAM)
-
     # Small parts.
 
     def _known(self, connection: int, now: float) -> UpstreamConnection | None:
@@ -435,12 +401,6 @@ class StubResolver:
         if found is None:
             check_whole("connection", connection, "number, as OpenConnection has it")
         return found
-
-    def _check(self, message: bytes, now: float) -> None:
-        """Refuse now what every connection would refuse later, in the same words: one that never sends is asked."""
-        example = ClientConnection(_ANY_POLICY, self.configuration.connection, entropy=bytes)
-        example.takes_parts = False
-        example.send_query(message, now=now)
 
     def _jitter(self) -> float:
         return 0.5 + int.from_bytes(self._entropy(2)) / 65_536
@@ -462,7 +422,7 @@ class StubResolver:
                 connections.due = math.inf
                 self._fates.untold.append(ResolverClosed())
         elif waiting.lines:
-            self._place_waiting(now)
+            self._placing.place_waiting(now)
             connections.ring_at(waiting.earliest_deadline())
         if connections.events:
             self._fates.untold += connections.events
@@ -479,9 +439,6 @@ def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:
     last = events[-1] if events else None
     return last if isinstance(last, ConnectionClosed) else None
 
-
-_ANY_POLICY: Final = AuthenticationPolicy.opportunistic()
-"Of a connection that is never opened."
 
 _PEERS_DOING: Final = frozenset({Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.PEER_SILENT, Cause.TRANSPORT_FAILED})
 "Ends that are the server's or the network's; the others are this side's, or were agreed on."

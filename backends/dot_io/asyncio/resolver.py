@@ -16,16 +16,16 @@ from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import FindAddresses, OpenConnection
 from dot_proto.resolver.upstream import Upstream
 
-from .._addresses import AddressQueries
+from .._awaited import AwaitedResolver
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
-from .._lookup import SystemLookup
-from .._resolver import Fate, ResolverBase, outcome, response
+from .._lookup import Address, SystemLookup
+from .._resolver import Fate, response
 from ..tls import TLSClient
 from .dial import dial, look_up
 from .driver import Driver
 
 
-class Resolver(ResolverBase):
+class Resolver(AwaitedResolver):
     """A stub resolver that stays up: it dials when it is asked, and again when connections end.
 
     Tasks of one event loop may share it.  ``async with`` closes it at the block's end.  Raises
@@ -101,18 +101,6 @@ class Resolver(ResolverBase):
             for handle in positions:
                 self._cancel(handle)
 
-    async def resolve(
-        self, name: str, types: Iterable[str] = ("A", "AAAA"), *, timeout: float | None = None
-    ) -> list[str]:
-        """The addresses of a name, as texts: those of the first of ``types`` first.
-
-        ``types`` are "A" and "AAAA"; both are asked at once, within ``timeout`` seconds.  Where one has addresses, a
-        failure of the other does not count.  Raises what :meth:`query` raises;
-        :class:`~dot_io.errors.NoAddressError`, which tells a name that does not exist from one without addresses;
-        :class:`~dot_proto.MessageError` for a text that is no name, and for a response that cannot be read.
-        """
-        return (await self._resolve(name, types, timeout))[0]
-
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
         self._running_loop()
@@ -163,14 +151,6 @@ class Resolver(ResolverBase):
         super().forget_parents()
 
     # Private methods.
-
-    async def _resolve(
-        self, name: str, types: Iterable[str] = ("A", "AAAA"), timeout: float | None = None
-    ) -> tuple[list[str], float]:
-        """The addresses, and the seconds that they may be kept."""
-        queries = AddressQueries(name, types)
-        fates = self.query_many(queries.messages, timeout=timeout)
-        return queries.read({position: outcome(fate) async for position, fate in fates})
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
@@ -227,22 +207,8 @@ class Resolver(ResolverBase):
         self._lookups.add(task)
         task.add_done_callback(self._lookups.discard)
 
-    async def _look_up(self, action: FindAddresses) -> None:
-        try:
-            addresses, ttl = await self._addresses_of(action.upstream)
-        except DoTError as error:
-            self._found(action, (), 0.0, error)
-        else:
-            self._found(action, addresses, ttl, None)
-
-    async def _addresses_of(self, upstream: Upstream) -> tuple[list[str], float]:
-        name = upstream.name or ""
-        if upstream.bootstrap != "system":
-            async with type(self)(upstream.bootstrap, self._bootstrap_configuration) as resolver:
-                return await resolver._resolve(name)
-        deadline = self._now() + self.configuration.open_timeout
-        found = await look_up(name, upstream.port, deadline, SystemLookup)
-        return [str(address) for _, address in found], 0.0
+    async def _ask_system(self, name: str, port: int, deadline: float) -> list[tuple[int, Address]]:
+        return await look_up(name, port, deadline, SystemLookup)
 
     def _process(self, action: OpenConnection, session: TLSClient, events: list[Event]) -> None:
         super()._process(action, session, events)
