@@ -322,7 +322,9 @@ class StubResolver:
     def _take_in(self, connection: UpstreamConnection, event: Event, now: float) -> None:
         record = connection.record
         if isinstance(event, QueryTimedOut):
-            expired = connection.placed.pop(event.query)
+            expired = connection.placed.pop(event.query, None)
+            if expired is None:
+                return  # it was a probe that the server has dropped, on a connection that lives by other answers
             record.timed_out += 1
             if connection.is_authenticated:  # else it has never left
                 note_attempt(expired, connection, f"no answer within {event.elapsed:.1f} s")

@@ -637,6 +637,21 @@ def test_probes_become_rarer_while_only_they_are_answered():
     assert scene.told(UpstreamDown) == []
 
 
+def test_a_probe_that_is_never_answered_on_a_connection_that_lives():
+    """RES-21: a server may drop it, and answer everything else, for hours; the simulation found what came of that."""
+    scene = ResolverScene(connection=ClientConfiguration(idle_timeout=1e6, max_idle_timeout=1e6))
+    scene.ask("a.test", timeout=9.0)
+    scene.up(0)
+    scene.wait(1.1)
+    assert scene.asked(0) == ["a.test", PROBE]
+    scene.answer(0, "a.test")
+    scene.wait(3700.0)
+    assert scene.resolver.statistics()[0].timed_out == 0
+    query = scene.ask("b.test")
+    scene.answer(0, "b.test")
+    assert query in scene.answers()
+
+
 def test_a_caller_who_never_waits_long_does_not_hide_a_silent_server():
     scene = two()
     for n in range(20):
