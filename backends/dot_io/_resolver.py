@@ -342,10 +342,13 @@ def response(fate: Fate) -> bytes:
     reasons += [
         f"{report.upstream}: {report.failure.explanation}" for report in fate.upstreams if report.failure is not None
     ]
-    text = "; ".join([_FAILURES[fate.reason], *reasons])
-    if fate.reason is FailureReason.TIMED_OUT:
+    reason = fate.reason
+    if reason is FailureReason.TIMED_OUT and not fate.attempts and all(report.failure for report in fate.upstreams):
+        reason = FailureReason.NO_UPSTREAM  # its time was over before anybody could be asked
+    text = "; ".join([_FAILURES[reason], *reasons])
+    if reason is FailureReason.TIMED_OUT:
         raise QueryTimeoutError(text)
-    if fate.reason is FailureReason.NO_UPSTREAM:
+    if reason is FailureReason.NO_UPSTREAM:
         raise NoUpstreamError(text, fate.upstreams)
     causes = [attempt.cause for attempt in fate.attempts if attempt.cause is not None]
     cause = causes[-1] if causes else Cause.LOCAL_CLOSE
@@ -354,7 +357,7 @@ def response(fate: Fate) -> bytes:
 
 _FAILURES: Final = {
     FailureReason.TIMED_OUT: "no answer within the query's time",
-    FailureReason.NO_UPSTREAM: "no upstream can be asked",
+    FailureReason.NO_UPSTREAM: "no upstream can be asked in the query's time",
     FailureReason.LOST: "the connection ended before the answer came",
     FailureReason.CLOSED: "the resolver was closed before the answer came",
 }

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import dot_io.trio.resolver
-from dot_io.errors import QueryTimeoutError
+from dot_io.errors import NoUpstreamError
 from dot_io.testing import Authority, LoopbackServer
 from dot_io.trio import Resolver
 from dot_proto import Upstream, certificates_from, make_query
@@ -34,7 +34,7 @@ def test_a_dial_that_is_not_needed_in_the_turn_in_which_it_comes_up(
     async def main() -> None:
         async with Resolver([upstream]) as resolver:
             resolvers.append(resolver)
-            with pytest.raises(QueryTimeoutError):
+            with pytest.raises(NoUpstreamError):
                 await resolver.query(make_query("a.example"), timeout=0.1)
             assert not resolver._drivers
 
