@@ -21,13 +21,18 @@ RESTED: Final = 30.0
 "Seconds without a query, after which the addresses are compared before the next one."
 
 
-def _clock_gap() -> float:
-    """How far the monotonic clock is behind one that runs on while the machine is suspended, in seconds.
+def _gap_by_boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - monotonic()
 
-    Linux has such a clock; elsewhere the calendar has to do, and a clock that is set counts as a sleep.
-    """
-    kind = getattr(time, "CLOCK_BOOTTIME", None)
-    return (time.time() if kind is None else time.clock_gettime(kind)) - monotonic()
+
+def _gap_by_calendar() -> float:
+    return time.time() - monotonic()
+
+
+clock_gap: Final = _gap_by_boottime if hasattr(time, "CLOCK_BOOTTIME") else _gap_by_calendar
+"""How far the monotonic clock is behind one that runs on while the machine is suspended, in seconds.
+
+Linux has such a clock; elsewhere the calendar has to do, and a clock that is set counts as a sleep."""
 
 
 def source_of(address: str) -> str | None:
@@ -57,7 +62,7 @@ class NetworkWatch:
 
     def __init__(
         self,
-        gap: Callable[[], float] = _clock_gap,
+        gap: Callable[[], float] = clock_gap,
         source_of: Callable[[str], str | None] = source_of,
     ) -> None:
         self._gap = gap
@@ -79,8 +84,9 @@ class NetworkWatch:
     def has_slept(self) -> bool:
         """Whether the machine was suspended since this was last asked; 0.3 us."""
         gap = self._gap()
-        before, self._known_gap = self._known_gap, gap
-        return abs(gap - before) > SUSPENDED
+        has_slept = not -SUSPENDED < gap - self._known_gap < SUSPENDED
+        self._known_gap = gap
+        return has_slept
 
     def has_moved(self) -> bool:
         """Whether the kernel would reach a server from another address than when it was dialled; 10 us for each.

@@ -261,7 +261,9 @@ class ResolverBase(StaysInProcess, ABC):
             raise LocalProtocolError(not_octets(message))
         now = self._now()
         if not self._waiters:  # else a timer is on its way
-            self._look_around(now, compares_addresses=now - self._asked_at > RESTED)
+            has_rested = now - self._asked_at > RESTED
+            if self._network.has_slept() or (has_rested and self._network.has_moved()):
+                self._start_anew(now)
         self._asked_at = now
         handle = self._machine.send_query(message, now=now, timeout=timeout)
         self._waiters[handle] = waiter
@@ -277,13 +279,13 @@ class ResolverBase(StaysInProcess, ABC):
     def _ring(self) -> None:
         """A deadline of the machine's has come: it may be a server's that is silent, since we are elsewhere."""
         now = self._now()
-        self._look_around(now, compares_addresses=True)
+        if self._network.has_slept() or self._network.has_moved():
+            self._start_anew(now)
         self._take(self._machine.handle_timeout(now=now))
 
-    def _look_around(self, now: float, *, compares_addresses: bool) -> None:
-        if self._network.has_slept() or (compares_addresses and self._network.has_moved()):
-            log.info("the machine has slept, or is in another network: connections are opened anew")
-            self._machine.network_changed(now=now)
+    def _start_anew(self, now: float) -> None:
+        log.info("the machine has slept, or is in another network: connections are opened anew")
+        self._machine.network_changed(now=now)
 
     def _take(self, events: list[Event]) -> None:
         """What a verb of the machine has returned."""

@@ -55,23 +55,20 @@ TRANSITIONS: Final[dict[tuple[Health, Sign], Health]] = {
 class UpstreamHealth:
     """The health of one upstream.  ``jitter`` returns a number from 0.5 to 1.5 by which a delay is multiplied."""
 
-    __slots__ = ("_configuration", "_delay", "_failed_at", "_failures", "_jitter", "failure", "state")
+    __slots__ = ("_configuration", "_delay", "_failed_at", "_failures", "_jitter", "failure", "is_up", "state")
 
     def __init__(self, configuration: ResolverConfiguration, jitter: Callable[[], float]) -> None:
         self._configuration = configuration
         self._jitter = jitter
         self.state = Health.UP
         "Where the upstream stands."
+        self.is_up = True
+        "Whether that is :attr:`Health.UP`, and names may be shown to it: asked twice for each query."
         self.failure: UpstreamFailure | None = None
         "What went wrong last, while it is not up."
         self._failures = 0  # in a row
         self._failed_at = 0.0
         self._delay = 0.0
-
-    @property
-    def is_up(self) -> bool:
-        """Whether names may be shown to it."""
-        return self.state is Health.UP
 
     def step(self, sign: Sign, *, now: float, failure: UpstreamFailure | None = None) -> bool:
         """Take in a sign; returns whether the upstream went up or down by it.
@@ -79,7 +76,8 @@ class UpstreamHealth:
         The delay until the next try begins anew at each failure and each refusal, and grows with their number.
         """
         before, self.state = self.state, TRANSITIONS[self.state, sign]
-        if self.state is Health.UP:
+        self.is_up = self.state is Health.UP
+        if self.is_up:
             self.failure, self._failures = None, 0
         else:
             if before is not Health.REFUSED and self.state is Health.REFUSED:

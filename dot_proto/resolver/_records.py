@@ -163,8 +163,9 @@ class UpstreamRecord:
 
     def takes(self) -> UpstreamConnection | None:
         """The connection that takes a query now."""
-        for connection in self.connections.values():
-            if connection.capacity > 0:
+        for connection in self.connections.values():  # as UpstreamConnection.capacity, which would be a call more
+            engine = connection.engine
+            if engine is not None and connection.suspect_until == math.inf and engine.capacity > 0:
                 return connection
         return None
 

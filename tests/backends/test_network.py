@@ -22,7 +22,7 @@ def test_where_there_is_no_such_clock_the_calendar_will_do(monkeypatch: pytest.M
     calendar = [1000.0, 1000.0, 1000.5, 1004.0, 1004.1, 900.0]
     monkeypatch.setattr(_network, "time", SimpleNamespace(time=lambda: calendar.pop(0)))
     monkeypatch.setattr(_network, "monotonic", lambda: 0.0)
-    watch = NetworkWatch()
+    watch = NetworkWatch(_network._gap_by_calendar)
     assert [watch.has_slept() for _ in range(5)] == [False, False, True, False, True]
 
 
