@@ -30,7 +30,7 @@ monkey.patch_all()
 """
     + PREAMBLE
     + """
-import socket, urllib.request
+import os, socket, urllib.request
 import gevent
 from dot_io.hooks.gevent import Resolver
 from dot_proto import UpstreamError
@@ -67,6 +67,11 @@ try:
     raise AssertionError
 except UpstreamError as error:
     assert "give addresses" in str(error)
+child = os.fork()  # on a connection of its own, at the first attempt: else a warning would be printed
+if not child:
+    os._exit(socket.gethostbyname("web.example") != "127.0.0.1")
+assert os.waitpid(child, 0)[1] == 0
+assert socket.gethostbyname("web.example") == "127.0.0.1"
 named = Resolver([Upstream(name="dot.test", port=port, bootstrap=upstreams, trust_anchors=anchors)])
 gevent.get_hub().resolver = named
 assert socket.gethostbyname("web.example") == "127.0.0.1"
