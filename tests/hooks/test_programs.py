@@ -43,6 +43,8 @@ for host in ("web.example", "alias.example", "localhost", "127.0.0.1", "short"):
     assert session.get(f"http://{host}:{web_port}/").text == "the right server\\n", host
 assert socket.getaddrinfo(b"web.example", 80, type=socket.SOCK_STREAM)[0][4] == ("127.0.0.1", 80)
 assert socket.gethostbyname("web.example") == "127.0.0.1"
+with socket.socket() as sock:
+    sock.connect(("web.example", web_port))
 assert socket.gethostbyaddr("192.0.2.7")[0] == "host.example"
 assert socket.getnameinfo(("192.0.2.7", 80), 0) == ("host.example", "http")
 try:
