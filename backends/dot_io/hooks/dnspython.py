@@ -53,6 +53,7 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         super().__init__(first.addresses[0] if first.addresses else "0.0.0.0", first.port)
         self._resolver: Final = resolver
         self._by_loop: dict[object, _Asked] = {}
+        self._tasks: dict[object, asyncio.Task[None]] = {}
         self._opening: set[object] = set()
         "Runs of trio whose resolver has been made, and has no nursery yet."
         weakref.finalize(self, resolver.close, timeout=0.0)
@@ -71,6 +72,16 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
     def close(self) -> None:
         """Close what threads share; loops close their own when they end."""
         self._resolver.close()
+
+    async def aclose(self) -> None:
+        """Close what the running event loop of asyncio has; for loops whose tasks nobody cancels at their end.
+
+        ``asyncio.run`` does that, and trio ends what is its own.
+        """
+        task = self._tasks.pop(asyncio.get_running_loop(), None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     def query(
         self,
@@ -123,8 +134,8 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         resolver = dot_io.asyncio.Resolver(self._resolver.upstreams, self._resolver.configuration)
         self._by_loop[loop] = resolver
         task = asyncio.get_running_loop().create_task(self._hold(resolver, loop, asyncio.Event().wait))
-        _holding.add(task)
-        task.add_done_callback(_holding.discard)
+        self._tasks[loop] = task  # loops keep weak references to their tasks alone
+        task.add_done_callback(lambda _: self._tasks.pop(loop, None))
         return resolver
 
     async def _open_on_trio(self, loop: object) -> _Asked:
@@ -155,10 +166,6 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
 
 def _timeout(seconds: float | None) -> dns.exception.Timeout:
     return dns.exception.Timeout(timeout=seconds)  # type: ignore[no-untyped-call]
-
-
-_holding: Final[set[asyncio.Task[None]]] = set()
-"Loops keep weak references to their tasks alone."
 
 
 def _response(
