@@ -12,7 +12,7 @@ from dot_proto import DoTError, ResolverConfiguration, Upstream, make_query
 from .._addresses import records_in, reverse_name
 from ..blocking import Resolver
 from ._asking import look_up_blocking
-from ._getaddrinfo import NO_NAME, AddressInfo, Host, Rules, failure
+from ._getaddrinfo import NO_NAME, PATIENT, AddressInfo, Host, Rules, failure
 
 HOST_NOT_FOUND, TRY_AGAIN = 1, 2
 "Codes of :class:`socket.herror` (netdb.h)."
@@ -38,7 +38,7 @@ class Functions:
     ) -> None:
         self._rules: Final = Rules(search=search)
         self._system: Final = system
-        self.resolver: Final = Resolver(upstreams, configuration)
+        self.resolver: Final = Resolver(upstreams, PATIENT if configuration is None else configuration)
 
     def close(self) -> None:
         """Close the resolver."""

@@ -29,6 +29,7 @@ from dot_proto import ResolverConfiguration, Upstream
 
 from .. import blocking
 from ..errors import QueryTimeoutError
+from ._getaddrinfo import PATIENT
 
 
 def nameserver(upstreams: Iterable[Upstream], configuration: ResolverConfiguration | None = None) -> Nameserver:
@@ -38,7 +39,7 @@ def nameserver(upstreams: Iterable[Upstream], configuration: ResolverConfigurati
     loop has connections of its own, which end with it, and all threads share one resolver, until :meth:`close`.
     Raises :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
-    return Nameserver(blocking.Resolver(upstreams, configuration))
+    return Nameserver(blocking.Resolver(upstreams, PATIENT if configuration is None else configuration))
 
 
 class _Asked(Protocol):
