@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import dot_io.blocking.resolver
+from dot_io import _fork
 from dot_io.blocking import Resolver
 from dot_io.errors import ConnectionLostError, NoUpstreamError
 from dot_io.testing import Authority, LoopbackServer
@@ -209,6 +210,41 @@ def test_parent_and_child_are_both_answered(upstream: Upstream, server: Loopback
     assert server.connections == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_a_name_is_looked_up(
+    upstream: Upstream, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-43: the thread that looks is not there, and the lock that it held is nobody's to give back."""
+    server.faults[NAME] = "silent"
+    named = Upstream(name=NAME, port=upstream.port, trust_anchors=upstream.trust_anchors, bootstrap=[upstream])
+    held, given_back = threading.Event(), threading.Event()
+
+    def hold(lock: threading.RLock) -> None:
+        with lock:
+            held.set()
+            given_back.wait(GIVE_UP)
+
+    with Resolver([named], ResolverConfiguration(open_timeout=1.0)) as resolver, ThreadPoolExecutor(2) as threads:
+        pending = threads.submit(resolver.query, QUERY, timeout=1.0)
+        server.wait_for_queries(1)
+        (search,) = resolver._searches.values()
+        inner = search._close.func.__self__  # type: ignore[attr-defined]
+        threads.submit(hold, inner._lock)
+        assert held.wait(GIVE_UP)
+        monkeypatch.setattr(_fork, "_registered", [resolver])  # the order of them all is nobody's
+        child = os.fork()
+        if not child:
+            os._exit(0 if not resolver._searches and not resolver._connections else 1)
+        given_back.set()
+        killer = threading.Timer(GIVE_UP, os.kill, (child, signal.SIGKILL))
+        killer.start()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        killer.cancel()
+        with pytest.raises(NoUpstreamError):
+            pending.result(GIVE_UP)
+
+
 def test_leaving_early_cancels(upstream: Upstream, server: LoopbackServer) -> None:
     """RES-37: what is in flight, and nothing else."""
     with Resolver([upstream]) as resolver:
@@ -318,3 +354,15 @@ def test_interruptions_hang_nobody(seed: int, server: LoopbackServer) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_a_child_forked_while_another_thread_sends(upstream: Upstream) -> None:
+    """RES-43: what is being sent is locked in the child for good; it must not keep the child from letting go."""
+    with Resolver([upstream]) as resolver:
+        assert resolver.query(QUERY)
+        (connection,) = resolver._connections.values()
+        lock = resolver._lock
+        with memoryview(connection.driver._unsent):
+            resolver.forget_parents()  # as in a child
+        assert resolver._lock is not lock
+        assert resolver.query(QUERY)

@@ -76,6 +76,25 @@ def test_a_resolver_that_is_awaited(names: Names, order: list[str]) -> None:
     ours.close()
 
 
+def test_a_loop_that_nobody_shuts_down(names: Names) -> None:
+    """It is closed by hand; a pending task, or an open socket, would be a warning, and so an error."""
+    ours = nameserver([names.upstream])
+
+    async def main() -> None:
+        await ours.aclose()  # nothing is open yet
+        for _ in range(2):
+            assert await configured(dns.asyncresolver.Resolver, ours).resolve("web.example", "A")
+            await ours.aclose()
+            assert not ours._on_asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    ours.close()
+    gc.collect()
+    assert names.server.connections == 2
+
+
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_many_first_questions_share_a_connection(names: Names, runner: str) -> None:
     ours = nameserver([names.upstream])

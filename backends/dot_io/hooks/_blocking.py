@@ -13,7 +13,7 @@ from dot_proto._message import NOERROR, NXDOMAIN
 from .._addresses import records_in, reverse_name
 from ..blocking import Resolver
 from ._asking import look_up_blocking
-from ._getaddrinfo import AGAIN, NO_NAME, AddressInfo, Host, Rules, failure
+from ._getaddrinfo import AGAIN, NO_NAME, PATIENT, AddressInfo, Host, Rules, failure
 
 HOST_NOT_FOUND, TRY_AGAIN = 1, 2
 "Codes of :class:`socket.herror` (netdb.h)."
@@ -42,7 +42,7 @@ class Functions:
     ) -> None:
         self.rules: Final = Rules(search=search)
         self._system: Final = system
-        self.resolver: Final = Resolver(upstreams, configuration)
+        self.resolver: Final = Resolver(upstreams, PATIENT if configuration is None else configuration)
 
     def close(self) -> None:
         """Close the resolver."""

@@ -30,6 +30,7 @@ from dot_proto import ResolverConfiguration, Upstream
 from .. import blocking
 from .._clock import monotonic
 from ..errors import NoUpstreamError, QueryTimeoutError
+from ._getaddrinfo import PATIENT
 
 
 def nameserver(upstreams: Iterable[Upstream], configuration: ResolverConfiguration | None = None) -> Nameserver:
@@ -39,7 +40,7 @@ def nameserver(upstreams: Iterable[Upstream], configuration: ResolverConfigurati
     loop has connections of its own, which end with it, and all threads share one resolver, until :meth:`close`.
     Raises :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
-    return Nameserver(blocking.Resolver(upstreams, configuration))
+    return Nameserver(blocking.Resolver(upstreams, PATIENT if configuration is None else configuration))
 
 
 class _Asked(Protocol):
@@ -75,6 +76,14 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
     def close(self) -> None:
         """Close what threads share; loops close their own when they end."""
         self._resolver.close()
+
+    async def aclose(self) -> None:
+        """Close what the running event loop of asyncio has; for loops that end without ``shutdown_asyncgens()``.
+
+        ``asyncio.run`` calls that, and trio ends what is its own.
+        """
+        if held := self._on_asyncio.get(asyncio.get_running_loop()):
+            await held[1].aclose()
 
     def query(
         self,

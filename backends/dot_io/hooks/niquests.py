@@ -31,7 +31,7 @@ import dot_io.asyncio
 
 from ._asking import look_up
 from ._blocking import Functions
-from ._getaddrinfo import AddressInfo, Host, Rules
+from ._getaddrinfo import PATIENT, AddressInfo, Host, Rules
 
 
 class Resolver(BaseResolver):  # type: ignore[misc]
@@ -99,7 +99,7 @@ class AsyncResolver(AsyncBaseResolver):  # type: ignore[misc]
     ) -> None:
         super().__init__(None)
         self._rules = Rules(search=search)
-        self._resolver = dot_io.asyncio.Resolver(upstreams, configuration)
+        self._resolver = dot_io.asyncio.Resolver(upstreams, PATIENT if configuration is None else configuration)
         self._is_open = True
 
     def recycle(self) -> Self:
