@@ -284,8 +284,12 @@ class ResolverBase(StaysInProcess, ABC):
         self._take(self._machine.handle_timeout(now=now))
 
     def _start_anew(self, now: float) -> None:
-        log.info("the machine has slept, or is in another network: connections are opened anew")
+        self._note(logging.INFO, "the machine has slept, or is in another network: connections are opened anew")
         self._machine.network_changed(now=now)
+
+    def _note(self, level: int, text: str, *arguments: object) -> None:
+        """For the log."""
+        log.log(level, text, *arguments)
 
     def _take(self, events: list[Event]) -> None:
         """What a verb of the machine has returned."""
@@ -297,11 +301,11 @@ class ResolverBase(StaysInProcess, ABC):
                     # Not before: an interruption in between must not leave somebody waiting whom nobody knows.
                     self._waiters.pop(event.query, None)
             elif isinstance(event, UpstreamDown):
-                log.warning(
-                    "upstream %s is down (%s): %s", event.upstream, event.failure.phase.value, event.failure.explanation
-                )
+                failure = event.failure
+                text = "upstream %s is down (%s): %s"
+                self._note(logging.WARNING, text, event.upstream, failure.phase.value, failure.explanation)
             elif isinstance(event, UpstreamUp):
-                log.info("upstream %s is up again", event.upstream)
+                self._note(logging.INFO, "upstream %s is up again", event.upstream)
             elif isinstance(event, ResolverClosed):
                 self._has_closed = True
         self._do()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from dot_io import _fork
 from dot_io.blocking import Resolver
 from dot_io.errors import ConnectionLostError, NoUpstreamError
 from dot_io.testing import Authority, LoopbackServer
-from dot_proto import ResolverConfiguration, Upstream, certificates_from, make_query
+from dot_proto import LocalProtocolError, ResolverConfiguration, Upstream, certificates_from, make_query
 from dot_proto.resolver.events import QueryAnswered, QueryFailed
 from support.peers import Caller, answer, scripted
 
@@ -366,3 +367,50 @@ def test_a_child_forked_while_another_thread_sends(upstream: Upstream) -> None:
             resolver.forget_parents()  # as in a child
         assert resolver._lock is not lock
         assert resolver.query(QUERY)
+
+
+def test_a_handler_of_the_log_may_ask(authority: Authority, server: LoopbackServer, upstream: Upstream) -> None:
+    """As one does that sends records to a host by its name: it is called when nothing of ours is under way."""
+    other = dataclasses.replace(upstream, name="other.test")
+    answers: list[bytes] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            answers.append(resolver.query(QUERY))
+
+    handler = Handler()
+    log = logging.getLogger("dot_io")
+    log.addHandler(handler)
+    try:
+        with Resolver([other, upstream]) as resolver:
+            assert resolver.query(QUERY)
+            assert resolver.statistics()[0].refused == 1
+    finally:
+        log.removeHandler(handler)
+    assert len(answers) == 1
+
+
+def test_a_generator_that_the_collector_ends_amid_our_work(upstream: Upstream, server: LoopbackServer) -> None:
+    """It is no thread that was interrupted: nothing is broken off, and its queries are cancelled a little later."""
+    server.delays["b.example"] = 5.0
+    with Resolver([upstream]) as resolver:
+        abandoned = resolver.query_many([QUERY, make_query("b.example")])
+        next(abandoned)
+        assert resolver._machine.pending == 1
+        machine = resolver._machine
+        with resolver._lock, resolver._work:
+            abandoned.close()  # as the collector does it, wherever it comes
+        assert resolver.query(QUERY)
+        assert resolver._machine is machine
+        assert machine.pending == 0
+        assert server.connections == 1
+
+
+def test_a_call_from_inside_is_told_so(upstream: Upstream, server: LoopbackServer) -> None:
+    """A signal handler comes between any two instructions: it cannot wait for what it has interrupted."""
+    with Resolver([upstream]) as resolver:
+        assert resolver.query(QUERY)
+        with resolver._lock, resolver._work, pytest.raises(LocalProtocolError, match="amid a call of the same thread"):
+            resolver.query(QUERY)
+        assert resolver.query(QUERY)
+        assert server.connections == 1
