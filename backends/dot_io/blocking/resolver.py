@@ -215,7 +215,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in self._connections.values():
             connection.driver.forget_parents()
         self._forget_threads(threading.RLock())
-        self._searches.clear()  # their threads are the parent's, and may have their locks
+        # Not closed: their connections are the parent's, and so are their threads, which may have their locks.
+        self._searches.clear()
         self._poller.close()
         self._poller = Poller()
         super().forget_parents()
