@@ -24,6 +24,7 @@ from dot_proto import (
     Event,
     LocalProtocolError,
     PeerAuthenticated,
+    QueryLost,
     UpstreamError,
 )
 from dot_proto.arguments import check_flag, check_seconds
@@ -232,6 +233,7 @@ class ResolverBase(StaysInProcess, ABC):
         where, machine = (action.upstream, action.address), self._machine
         for event in events:
             if isinstance(event, PeerAuthenticated):
+                self._note(logging.DEBUG, "upstream %s: connection %d is open", action.upstream, action.connection)
                 # Where a name was tried in vain, it is tried again next time.
                 if session.was_tried:
                     self._attempts.pop(where, None)
@@ -239,6 +241,9 @@ class ResolverBase(StaysInProcess, ABC):
                     self._proven.add(where)
             elif isinstance(event, ConnectionClosed):
                 self._network.ended(action.connection)
+                lost = sum(isinstance(each, QueryLost) and each.was_sent for each in events)
+                text = "upstream %s: connection %d has ended (%s); queries without an answer: %d"
+                self._note(logging.DEBUG, text, action.upstream, action.connection, event.cause.value, lost)
                 if not isinstance(event.error, HandshakeError):
                     continue
                 event.error.session_was_offered = session.offers_session
@@ -310,9 +315,9 @@ class ResolverBase(StaysInProcess, ABC):
                     # Not before: an interruption in between must not leave somebody waiting whom nobody knows.
                     self._waiters.pop(event.query, None)
             elif isinstance(event, UpstreamDown):
-                failure = event.failure
-                text = "upstream %s is down (%s): %s"
-                self._note(logging.WARNING, text, event.upstream, failure.phase.value, failure.explanation)
+                failure, delay = event.failure, max(event.next_try - self._now(), 0.0)
+                text = "upstream %s is down (%s): %s; next try in %.1f s"
+                self._note(logging.WARNING, text, event.upstream, failure.phase.value, failure.explanation, delay)
             elif isinstance(event, UpstreamUp):
                 self._note(logging.INFO, "upstream %s is up again", event.upstream)
             elif isinstance(event, ResolverClosed):
