@@ -81,7 +81,7 @@ class Waiting:
 
     def _count(self, wish: Wish, change: int) -> None:
         order, avoided = wish
-        first = order[1] if order[0] is avoided and len(order) > 1 else order[0]
+        first = order[1] if len(order) > 1 and order[0] is avoided else order[0]
         first.waiting += change
         first.most_waiting = max(first.most_waiting, first.waiting)
         self._size += change
