@@ -81,7 +81,8 @@ class Waiting:
 
     def _count(self, wish: Wish, change: int) -> None:
         order, avoided = wish
-        first = order[1] if len(order) > 1 and order[0] is avoided else order[0]
+        first = next((record for record in order if record is not avoided), avoided)
+        assert first is not None, "there is one upstream at least"
         first.waiting += change
         first.most_waiting = max(first.most_waiting, first.waiting)
         self._size += change
