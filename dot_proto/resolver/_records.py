@@ -106,9 +106,7 @@ class UpstreamConnection:
     @property
     def capacity(self) -> int:
         """How many queries it takes now."""
-        if self.engine is None or self.suspect_until < math.inf:
-            return 0
-        return self.engine.capacity
+        return 0 if self.engine is None or self.suspect_until < math.inf else self.engine.capacity
 
     def heard(self, *, now: float) -> None:
         """Something came from the server."""

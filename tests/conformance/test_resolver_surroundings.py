@@ -246,7 +246,7 @@ def test_a_child_forked_amid_a_lookup_leaves_it_alone(api: Backend, servers: Ser
 # The network
 
 
-def test_a_change_is_noticed_while_the_silence_lasts_and_nobody_is_blamed(api: Backend, servers: Servers) -> None:
+def test_a_change_is_noticed_while_the_silence_lasts_and_nobody_is_blamed(async_api: Backend, servers: Servers) -> None:
     """RES-39, RES-40: what is owed is asked anew at the same server; the second one is shown nothing."""
     first, second = servers.start(), servers.start()
 
@@ -267,8 +267,8 @@ def test_a_change_is_noticed_while_the_silence_lasts_and_nobody_is_blamed(api: B
             assert is_answer(response)
             assert one.statistics()[0].is_up
 
-    api.run(scenario, lambda machine: setattr(machine, "asleep", 3600.0))
-    api.run(scenario, lambda machine: setattr(machine, "source", "127.0.0.9"))
+    async_api.run(scenario, lambda machine: setattr(machine, "asleep", 3600.0))
+    async_api.run(scenario, lambda machine: setattr(machine, "source", "127.0.0.9"))
     assert second.connections == 0
 
 
