@@ -162,7 +162,8 @@ class Server(AcceptingServer):
                 late = self._others(caller)
             for connection in late:
                 connection.abort()
-        self._end_if_closed()
+        with self._changed:
+            self._end_if_closed()
 
     def __enter__(self) -> Server:
         return self
@@ -192,12 +193,11 @@ class Server(AcceptingServer):
         return self._connections.keys() - (self._closers if caller else ())
 
     def _end_if_closed(self) -> None:
-        with self._changed:
-            if not self._is_closing or self._connections:
-                return
-        if self._pool is not None:
-            self._pool.close()
-        self._table.write_what_was_left_out()
+        """Nobody is left who could ask, or have anything said of him; call it with the lock held."""
+        if self._is_closing and not self._connections:
+            if self._pool is not None:
+                self._pool.close()
+            self._table.write_what_was_left_out()
 
     def _accept(self) -> None:
         watched = [(listener, True, False) for listener in self._listeners]
@@ -238,8 +238,8 @@ class Server(AcceptingServer):
             self._table.end(connection.record)
             with self._changed:
                 del self._connections[connection]
+                self._end_if_closed()
                 self._changed.notify_all()
-            self._end_if_closed()
 
 
 class _ThisThread(threading.local):
