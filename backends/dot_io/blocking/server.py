@@ -158,8 +158,8 @@ class Server(AcceptingServer):
             connection.start_close(self._time_left())
         with self._waiting_as(caller):
             with self._changed:
-                self._changed.wait_for(lambda: not self._others(caller), self._time_left())
-                late = self._others(caller)
+                while (late := self._others(caller)) and (left := self._time_left()):
+                    self._changed.wait(left)
             for connection in late:
                 connection.abort()
         with self._changed:
