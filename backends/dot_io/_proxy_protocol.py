@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -133,7 +133,7 @@ def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-class Networks:
+class Networks(Container[str]):
     """Addresses of load balancers, as ``proxy_from`` names them; no others may say who a client is."""
 
     def __init__(self, given: Iterable[str]) -> None:
@@ -141,13 +141,9 @@ class Networks:
         hint = f"give [{given!r}]" if isinstance(given, str) and len(given) < 20 else ""
         self._networks = [_network(each) for each in collected("proxy_from", given, str, what, hint)]
 
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._networks)
-
-    def __contains__(self, host: str) -> bool:
+    def __contains__(self, host: object) -> bool:
         """Whether an address is in one of them."""
-        if not self._networks:
+        if not self._networks or not isinstance(host, str):
             return False
         address = ipaddress.ip_address(host.partition("%")[0])
         return any(address in network for network in self._networks)
