@@ -166,11 +166,12 @@ class Server(AcceptingServer):
             connection.start_close(self._time_left())
         with self._waiting_as(caller):
             with self._changed:
-                self._changed.wait_for(lambda: not self._others(caller), self._time_left())
-                late = self._others(caller)
+                while (late := self._others(caller)) and (left := self._time_left()):
+                    self._changed.wait(left)
             for connection in late:
                 connection.abort()
-        self._end_if_closed()
+        with self._changed:
+            self._end_if_closed()
 
     def __enter__(self) -> Server:
         return self
@@ -200,12 +201,11 @@ class Server(AcceptingServer):
         return self._connections.keys() - (self._closers if caller else ())
 
     def _end_if_closed(self) -> None:
-        with self._changed:
-            if not self._is_closing or self._connections:
-                return
-        if self._pool is not None:
-            self._pool.close()
-        self._table.write_what_was_left_out()
+        """Nobody is left who could ask, or have anything said of him; call it with the lock held."""
+        if self._is_closing and not self._connections:
+            if self._pool is not None:
+                self._pool.close()
+            self._table.write_what_was_left_out()
 
     def _accept(self) -> None:
         watched = [(listener, True, False) for listener in self._listeners]
@@ -246,8 +246,8 @@ class Server(AcceptingServer):
             self._table.end(connection.record)
             with self._changed:
                 del self._connections[connection]
+                self._end_if_closed()
                 self._changed.notify_all()
-            self._end_if_closed()
 
 
 class _ThisThread(threading.local):
