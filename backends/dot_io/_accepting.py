@@ -6,17 +6,14 @@ import errno
 import logging
 import socket
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, Final
 
 from ._connections import CLOSING, LOCAL, NO_ADDRESS, ConnectionRecord, ConnectionTable
+from ._listening import BACKLOG, Address, Listeners
 from ._reports import ServerStatistics
 from ._server import Arrival
 from ._stays import StaysInProcess
 from ._transport import close, notice_vanished, turn_away
-
-BACKLOG: Final = 1024
-"Clients that may wait in the system's queue of a listening socket."
 
 ACCEPT_PAUSE: Final = 0.1
 "Seconds to wait after accept() has failed, for instance for want of file descriptors."
@@ -38,16 +35,19 @@ _NO_FAULT_HERE: Final = frozenset(
 class AcceptingServer(StaysInProcess):
     """A server's way in.  Not for use by several threads at a time."""
 
-    def __init__(self, table: ConnectionTable, listeners: Sequence[socket.socket]) -> None:
-        for listener in listeners:
+    def __init__(self, table: ConnectionTable, listeners: Listeners) -> None:
+        for listener in listeners.sockets:
             listener.setblocking(False)
         self._table = table
-        self._listeners = listeners
+        self._listeners = listeners.sockets
+        self._are_shared = listeners.are_shared
         self._is_closing = False
-        self.host: Final[str] = listeners[0].getsockname()[0]
-        "The address that is listened on."
-        self.port: Final[int] = listeners[0].getsockname()[1]
-        "The port that is listened on."
+        self.addresses: Final[tuple[Address, ...]] = listeners.addresses
+        "The address and port of each listening socket."
+        self.host: Final[str] = self.addresses[0][0]
+        "The address that is listened on; the first, where there are several."
+        self.port: Final[int] = self.addresses[0][1]
+        "The port that is listened on; the first, where there are several."
 
     def statistics(self) -> ServerStatistics:
         """What was counted since the server began, and how many connections there are now."""
@@ -79,10 +79,13 @@ class AcceptingServer(StaysInProcess):
         self._table.write(logging.WARNING, "accept", f"accept failed, trying again: {error}")
 
     def _close_listeners(self) -> None:
-        """Turn away those who wait in the system's queues, whom closing alone would leave to a reset, and close."""
+        """Turn away those who wait in the system's queues, whom closing alone would leave to a reset, and close.
+
+        Those who wait at a socket that others have too, as systemd has it over a restart, are left to them.
+        """
         self._is_closing = True
         for listener in self._listeners:
-            for _ in range(BACKLOG):
+            for _ in range(0 if self._are_shared else BACKLOG):
                 if self._accept_next(listener) != 0.0:
                     break
             close(listener)

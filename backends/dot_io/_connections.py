@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -99,6 +99,10 @@ class ConnectionRecord:
         self.phase = ConnectionPhase.HANDSHAKE
         self.give_way = give_way
 
+    def admit(self, host: str, port: int) -> bool:
+        """A load balancer has named its client; whether there is a place for it."""
+        return self._table.admit(self, replace(self.peer, host=host, port=port))
+
     def take_in(self, events: Iterable[Event], queries: deque[QueryReceived]) -> None:
         """Queue what is asked, and note the rest."""
         before = len(queries)
@@ -144,12 +148,20 @@ class ConnectionRecord:
 
 
 class ConnectionTable:
-    """All connections of one server.  ``clock`` gives seconds."""
+    """All connections of one server.  ``clock`` gives seconds; ``proxies`` are load balancers, who are no clients."""
 
-    def __init__(self, limits: ConnectionLimits, on_end: OnEnd | None = None, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        on_end: OnEnd | None = None,
+        *,
+        clock: Callable[[], float],
+        proxies: Container[str] = (),
+    ) -> None:
         if on_end is not None:
             check_on_end(on_end)
         self._limits = limits
+        self._proxies = proxies
         self._on_end = on_end
         self._clock = clock
         self._lock = threading.Lock()
@@ -177,7 +189,7 @@ class ConnectionTable:
             has_to_make_room = self._limits.are_reached
             if has_to_make_room and not self._unfinished:
                 refusal = TOTAL
-            elif not self._limits.take(peer):
+            elif not self._limits.take(peer, is_proxy=peer.host in self._proxies):
                 refusal = PER_HOST
             else:
                 refusal = ""
@@ -196,6 +208,17 @@ class ConnectionTable:
             if giving_way.give_way is not None:
                 giving_way.give_way()
         return record
+
+    def admit(self, record: ConnectionRecord, client: Peer) -> bool:
+        """The place of a load balancer becomes that of its client, if this one may have it."""
+        with self._lock:
+            if record.has_place:
+                self._limits.give_back(record.peer)
+                record.has_place = self._limits.take(client)
+            record.peer = client
+        if not record.has_place:
+            record.fail(PER_HOST)
+        return record.has_place
 
     def refuse(self, peer: Peer | None, reason: str, error: Exception | None = None) -> None:
         """A client is turned away before there was a connection."""

@@ -36,10 +36,10 @@ class ConnectionLimits:
         """Whether there are as many connections as there may be."""
         return self._total >= self._maximum
 
-    def take(self, peer: Peer) -> bool:
-        """Count one more connection, if this client may have one."""
+    def take(self, peer: Peer, *, is_proxy: bool = False) -> bool:
+        """Count one more connection, if this client may have one; a load balancer may, since its clients are many."""
         network = _network(peer.host)
-        if self._taken[network] >= self._per_host:
+        if self._taken[network] >= self._per_host and not is_proxy:
             return False
         self._taken[network] += 1
         self._total += 1

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from dot_proto import Event, QueryReceived, ServerConfiguration, State
 from dot_proto.arguments import check_flag, check_instance, check_seconds
 
-from ._address import check_host, check_port
 from ._connections import ConnectionRecord, raise_if_ctrl_c
 from ._functions import check_handler, refuse_response
 from ._peer import Peer
+from ._proxied import Admit, ProxiedTLSServer
+from ._proxy_protocol import Networks
 from ._transport import FLUSH_TIMEOUT
 from .tls import ClientContext, ServerContext, TLSServer
 
@@ -56,8 +57,13 @@ class Arrival:
 
     @classmethod
     def of(cls, address: tuple[Any, ...]) -> Arrival:
-        """The client as the socket's address names it."""
-        return cls(Peer(address[0], address[1]))
+        """The client as the socket's address names it; one of IPv4 on a socket of both families is still of IPv4."""
+        return cls(Peer(plain_address(address[0]), address[1]))
+
+
+def plain_address(host: str) -> str:
+    """An IPv4 address that was mapped into IPv6 (RFC 4291, section 2.5.5.2) as what it is; any other as it stands."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 AsyncHandler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
@@ -78,6 +84,7 @@ class Service:
     configuration: ServerConfiguration | None
     handshake_timeout: float
     share_records: bool
+    proxies: Networks
 
     def __post_init__(self) -> None:
         check_handler(self.handler)
@@ -97,9 +104,13 @@ class Service:
         configuration = self.configuration or ServerConfiguration()
         return max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
 
-    def new_session(self, arrival: Arrival, *, now: float) -> tuple[TLSServer, list[Event]]:
-        """The session of a client that came at ``now``, and what its first octets led to."""
-        session = TLSServer(
+    def new_session(self, arrival: Arrival, admit: Admit, *, now: float) -> tuple[TLSServer, list[Event]]:
+        """The session of a client that came at ``now``, and what its first octets led to.
+
+        Where a load balancer has come, ``admit`` is told its client.
+        """
+        is_proxied = arrival.peer.host in self.proxies
+        session = (partial(ProxiedTLSServer, admit=admit) if is_proxied else TLSServer)(
             self.context,
             self.configuration,
             now=now,
@@ -133,7 +144,7 @@ class AsyncConnection(ABC, Generic[DriverType]):
 
     def __init__(self, service: Service, arrival: Arrival, record: ConnectionRecord, *, now: float) -> None:
         self.record: Final = record
-        self._session, self._first_events = service.new_session(arrival, now=now)
+        self._session, self._first_events = service.new_session(arrival, record.admit, now=now)
         self._engine = self._session.connection
         self._handler = service.handler
         self._queries: deque[QueryReceived] = deque()
@@ -236,13 +247,3 @@ class AsyncConnection(ABC, Generic[DriverType]):
 
 answering: Final[ContextVar[AsyncConnection[Any] | None]] = ContextVar("answering", default=None)
 "Whose query the running task answers: a handler that closes its server cannot wait for its own connection to end."
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 lets the system choose.  Raises :class:`OSError` if it cannot be had."""
-    if type(port) is not int or port != 0:
-        check_port(port)
-    if not isinstance(host, str) or host:  # an empty one is every address of the machine
-        host = check_host(host)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024)

@@ -32,7 +32,9 @@ from .._connections import INTERNAL, ConnectionRecord, ConnectionTable, OnEnd
 from .._dial import LONGEST_WAIT, remaining
 from .._functions import is_any, refuse_response
 from .._limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_HOST, ConnectionLimits
+from .._listening import HOST, Listeners, listening
 from .._peer import Peer
+from .._proxy_protocol import Networks
 from .._reports import ConnectionEnd as ConnectionEnd
 from .._reports import ConnectionPhase as ConnectionPhase
 from .._reports import ServerStatistics as ServerStatistics
@@ -44,7 +46,6 @@ from .._server import (
     TOO_MUCH_UNSENT,
     Arrival,
     Service,
-    listen,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
 from .driver import Driver
@@ -65,8 +66,11 @@ def serve(
     handler: Handler,
     context: ServerContext,
     *,
-    host: str = "127.0.0.1",
+    host: str | Sequence[str] | None = HOST,
     port: int = PORT,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
+    proxy_from: Sequence[str] = (),
     configuration: ServerConfiguration | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
@@ -77,30 +81,34 @@ def serve(
 ) -> Server:
     """Listen, and answer with ``handler``; returns at once, while a thread accepts.
 
-    ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``workers`` is the number of threads that
+    ``host`` is an address, a name (looked up for IPv4), or a list, with a listening socket for each; ``None`` is every
+    address of the machine, of both families.  ``port`` 0 lets the system choose one for each: see
+    :attr:`Server.addresses`.  ``sock`` takes their place: one or more TCP sockets that are bound, as systemd's are, and
+    are the server's from here on.  ``reuse_port`` lets several processes listen on one port (SO_REUSEPORT).  Limits are
+    those of all listening sockets together.  ``proxy_from`` are the networks of load balancers, such as "10.0.0.0/8":
+    from there a header of the PROXY protocol (version 1 or 2) must come before TLS, and says who the client is.
+
+    ``workers`` is the number of threads that
     handlers run in, for all connections; 0 runs them one after the other in the connection's own thread.
     ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records, which saves octets; but
     stubby 1.6 and dnsdist 1.7 then read only some of the responses.  ``on_end`` is called for each connection that has
-    ended, in any thread of the server.  Raises :class:`OSError` if the address cannot be had.
+    ended, in any thread of the server.  Raises :class:`OSError` if an address cannot be had.
     """
-    service = Service(handler, context, configuration, handshake_timeout, share_records)
+    proxies = Networks(proxy_from)
+    service = Service(handler, context, configuration, handshake_timeout, share_records, proxies)
     if is_any(handler, inspect.iscoroutinefunction):
         raise LocalProtocolError(
             "handler must be a plain function, not an async one: there is no loop here to await it in "
             "(dot_io.asyncio and dot_io.trio have one)"
         )
     limits = ConnectionLimits(max_connections, max_connections_per_host)
-    table = ConnectionTable(limits, on_end, clock=monotonic)
+    table = ConnectionTable(limits, on_end, clock=monotonic, proxies=proxies)
     check_whole("workers", workers, "number of threads")
     if not 0 <= workers <= MAX_WORKERS:
         raise LocalProtocolError(f"workers is {shown(workers)}; it must be from 0 to {MAX_WORKERS}")
     pool = Workers(workers) if workers else None
-    listener = listen(host, port)
-    try:
-        return Server(partial(_Connection, service, pool), [listener], table, pool)
-    except BaseException:
-        listener.close()
-        raise
+    with listening(host, port, sock, reuse_port) as listeners:
+        return Server(partial(_Connection, service, pool), listeners, table, pool)
 
 
 class Server(AcceptingServer):
@@ -109,7 +117,7 @@ class Server(AcceptingServer):
     def __init__(
         self,
         new_connection: Callable[[socket.socket, Arrival, ConnectionRecord], Connection],
-        listeners: Sequence[socket.socket],
+        listeners: Listeners,
         table: ConnectionTable,
         pool: Workers | None = None,
     ) -> None:
@@ -291,7 +299,7 @@ class _Connection(Connection):
     def __init__(
         self, service: Service, pool: Workers | None, sock: socket.socket, arrival: Arrival, record: ConnectionRecord
     ) -> None:
-        session, self._first_events = service.new_session(arrival, now=monotonic())
+        session, self._first_events = service.new_session(arrival, record.admit, now=monotonic())
         super().__init__(sock, record, session, send_timeout=service.send_timeout)
         self._handler = service.handler
         self._pool = pool

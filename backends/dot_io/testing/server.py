@@ -36,11 +36,13 @@ from dot_proto import (
 )
 from dot_proto.arguments import check_instance, check_seconds, check_whole, shown
 
+from .._address import check_host
 from .._clock import monotonic
 from .._connections import ConnectionRecord, ConnectionTable
 from .._dial import LONGEST_WAIT
 from .._limits import ConnectionLimits
-from .._server import Arrival, listen
+from .._listening import listening
+from .._server import Arrival
 from .._stays import StaysInProcess
 from .._transport import reset_on_close
 from ..blocking.server import Connection, Server
@@ -137,7 +139,9 @@ class LoopbackServer(StaysInProcess):
         self._context = ServerContext(identity.chain_file)
         self._configuration = configuration
         table = ConnectionTable(ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS), clock=monotonic)
-        self._server = Server(self._accept, [listen(loopback_address() if host is None else host, 0)], table)
+        host = loopback_address() if host is None else check_host(host)
+        with listening(host, 0, None, False) as listeners:
+            self._server = Server(self._accept, listeners, table)
 
     @property
     def host(self) -> str:

@@ -21,6 +21,8 @@ from .._address import PORT
 from .._connections import INTERNAL, ConnectionRecord, ConnectionTable, OnEnd
 from .._dial import remaining
 from .._limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_HOST, ConnectionLimits
+from .._listening import HOST, Listeners, listening
+from .._proxy_protocol import Networks
 from .._server import (
     CLOSE_TIMEOUT,
     Arrival,
@@ -28,7 +30,6 @@ from .._server import (
     AsyncHandler,
     Service,
     answering,
-    listen,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext
 from .driver import Driver
@@ -42,8 +43,11 @@ async def serve(
     handler: Handler,
     context: ServerContext,
     *,
-    host: str = "127.0.0.1",
+    host: str | Sequence[str] | None = HOST,
     port: int = PORT,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
+    proxy_from: Sequence[str] = (),
     configuration: ServerConfiguration | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
@@ -53,30 +57,37 @@ async def serve(
 ) -> AsyncGenerator[Server]:
     """Listen, and answer with ``handler`` while the block lasts.
 
-    ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
+    ``host`` is an address, a name (looked up for IPv4), or a list, with a listening socket for each; ``None`` is every
+    address of the machine, of both families.  ``port`` 0 lets the system choose one for each: see
+    :attr:`Server.addresses`.  ``sock`` takes their place: one or more TCP sockets that are bound, as systemd's are, and
+    are the server's from here on.  ``reuse_port`` lets several processes listen on one port (SO_REUSEPORT).  Limits are
+    those of all listening sockets together.  ``proxy_from`` are the networks of load balancers, such as "10.0.0.0/8":
+    from there a header of the PROXY protocol (version 1 or 2) must come before TLS, and says who the client is.
+
+    ``handshake_timeout`` is in seconds.
     ``share_records`` lets responses share TLS records, which saves octets; but stubby 1.6 and dnsdist 1.7 then read
     only some of the responses.  ``on_end`` is called for each connection that has ended, and must not wait.  Raises
-    :class:`OSError` if the address cannot be had.  What the
+    :class:`OSError` if an address cannot be had.  What the
     block raises leaves it as it is, in no exception group.
     """
-    service = Service(handler, context, configuration, handshake_timeout, share_records)
+    proxies = Networks(proxy_from)
+    service = Service(handler, context, configuration, handshake_timeout, share_records, proxies)
     limits = ConnectionLimits(max_connections, max_connections_per_host)
-    table = ConnectionTable(limits, on_end, clock=trio.current_time)
-    async with open_plain_nursery() as nursery:
-        server = Server(nursery, service, [listen(host, port)], table)
-        try:
-            yield server
-        finally:
-            with trio.CancelScope(shield=True):
-                await server.close()
+    table = ConnectionTable(limits, on_end, clock=trio.current_time, proxies=proxies)
+    with listening(host, port, sock, reuse_port) as listeners:
+        async with open_plain_nursery() as nursery:
+            server = Server(nursery, service, listeners, table)
+            try:
+                yield server
+            finally:
+                with trio.CancelScope(shield=True):
+                    await server.close()
 
 
 class Server(AcceptingServer):
     """A listening server, made by :func:`serve`."""
 
-    def __init__(
-        self, nursery: trio.Nursery, service: Service, listeners: Sequence[socket.socket], table: ConnectionTable
-    ) -> None:
+    def __init__(self, nursery: trio.Nursery, service: Service, listeners: Listeners, table: ConnectionTable) -> None:
         super().__init__(table, listeners)
         self._nursery = nursery
         self._service = service
