@@ -281,6 +281,12 @@ class ConnectionTable:
         for kind, count in left_out.items():
             log.info("%s: %d more since the last line", kind, count)
 
+    def forget_parents(self) -> None:
+        """In a forked child: nothing ends here, and another thread may have had the lock."""
+        self._lock = threading.Lock()
+        self._records.clear()
+        self._unfinished.clear()
+
     # Private methods.
 
     def _oldest_leaves(self) -> ConnectionRecord | None:
