@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -154,20 +155,27 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(mine)
 
 
+@pytest.fixture(name="open_folder")
+def open_folder_fixture() -> Iterator[Path]:
+    """One that everybody may look into, as pytest's are not."""
+    with TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        folder.chmod(0o755)
+        yield folder
+
+
 @in_both_roles
 @pytest.mark.parametrize("which", ["certificate_file", "key_file"])
-def test_a_file_that_cannot_be_read(pki: Pki, tmp_path: Path, which: str, make: Make) -> None:
+def test_a_file_that_cannot_be_read(pki: Pki, open_folder: Path, which: str, make: Make) -> None:
     """FR-32: missing, a folder, another's: as OSError, with the file and the argument."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain, key = open_folder / "chain.pem", open_folder / "key.pem"
     chain.write_bytes(pki.leaf.pem)
     key.write_bytes(pki.leaf.key_pem)
+    for one in (chain, key):
+        one.chmod(0o644)
     file = chain if which == "certificate_file" else key
     with as_nobody():
-        for parent in tmp_path.parents[:-1]:
-            assert os.access(parent, os.X_OK, effective_ids=True), f"{parent} is closed to others"
+        make(chain, key)  # so it is the file that is closed to others, and not a folder above it
     file.chmod(0)
     with as_nobody(), pytest.raises(PermissionError, match=f"{which}: this process may not read it: ") as denied:
         make(chain, key)
