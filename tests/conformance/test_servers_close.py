@@ -41,21 +41,27 @@ class Closing:
     def __init__(self, api: Backend) -> None:
         self._api = api
         self.server: Any = None
+        self.asked = 0
+        self.gate = api.gate()
+        "Opened when as many have asked as are to close at a time."
         self.closed: list[float] = []
         "How many seconds each close took."
 
     def __call__(self, query: bytes, _: object) -> Any:
-        if not name_in(query).startswith("close"):
+        if name_in(query) != "close":
             return answer(query)
+        self.asked += 1
         return self._close_and_answer(query) if self._api.is_async else self._close(query)
 
     async def _close_and_answer(self, query: bytes) -> bytes:
+        await self.gate.then(None)
         began = time.monotonic()
         await self.server.close(timeout=5.0)
         self.closed.append(time.monotonic() - began)
         return answer(query)
 
     def _close(self, query: bytes) -> bytes:
+        self.gate.then(None)
         began = time.monotonic()
         self.server.close(timeout=5.0)
         self.closed.append(time.monotonic() - began)
@@ -77,6 +83,8 @@ def test_handlers_close_their_own_server(
             idle, *others = clients
             for client in others:
                 client.send(make_query("close.example"))
+            await api.in_thread(_until, lambda: handler.asked == count)
+            handler.gate.open()
             for client in others:
                 assert name_in(await api.in_thread(client.message)) == "close"
                 assert await api.in_thread(client.ends_in_order)

@@ -326,21 +326,25 @@ class _Connection(Connection):
             self._queries.clear()
         if self.driver.is_write_paused:
             return
+        pool, waiting = self._pool, len(self._queries)
         until = monotonic() + BATCH_TIME
-        for _ in range(min(BATCH, len(self._queries))):
+        for _ in range(min(BATCH, waiting)):
             query = self._queries.popleft()
-            if self._pool is None:
+            if pool is None:
                 self._answer(query)
             else:
-                self._submit(self._pool, query)
+                self._submit(pool, query)
             if monotonic() > until or self._engine.octets_to_send > BATCH_SIZE:
-                return
+                break
+        if pool is None:
+            self.record.handled += waiting - len(self._queries)
 
     def _submit(self, pool: Workers, query: QueryReceived) -> None:
         try:
             pool.submit(partial(self._answer_and_wake, query))
         except RuntimeError as error:  # there can be no more threads
             self._fail(query, error)
+            self._is_handled()
 
     def _answer_and_wake(self, query: QueryReceived) -> None:
         _this_thread.connection = self
@@ -350,7 +354,7 @@ class _Connection(Connection):
             self._queries.appendleft(query)
         else:
             self._answer(query)
-            self._limit_unsent()
+            self._is_handled()
         self.driver.wake()
 
     def _answer(self, query: QueryReceived) -> None:
@@ -359,11 +363,11 @@ class _Connection(Connection):
             with self.driver.lock:
                 if response is None:
                     self._engine.decline(query.query, now=monotonic())
+                    self.record.unanswered += 1
                 else:
                     if not isinstance(response, bytes):
                         refuse_response(response)
                     self._engine.send_response(query.query, response, now=monotonic())
-                    self.record.responses += 1
         except BaseException as error:  # whatever it is, it is this query's alone; Ctrl-C comes in another thread
             self._fail(query, error)
 
@@ -372,9 +376,10 @@ class _Connection(Connection):
         with self.driver.lock, suppress(Exception):
             self._engine.send_error(query.query, now=monotonic())
 
-    def _limit_unsent(self) -> None:
-        """Answers of other threads come also while the client does not read."""
+    def _is_handled(self) -> None:
+        """A query of the pool's; answers of other threads come also while the client does not read."""
         with self.driver.lock:
+            self.record.handled += 1
             octets = self._engine.octets_to_send
             if octets > BATCH_SIZE and not self.driver.is_write_paused:
                 self._left_by_others += self.driver.flush()
