@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 import dot_io.tls.context as context_module
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
 from dot_proto import AuthenticationPolicy, CertificateError, LocalProtocolError, QueryReceived
-from support.pki import NAME, Pki, issue
+from support.pki import NAME, Identity, Pki, issue
 from support.pki import pki_fixture as pki_fixture
 from support.wire import Clock, Wire, both_versions, make_client, the
 
@@ -404,17 +404,24 @@ def test_a_signal_amid_a_reload(pki: Pki, files: tuple[Path, Path], monkeypatch:
 
 def test_a_context_given_is_not_ours_to_reload(pki: Pki) -> None:
     """FR-30: which files it came from is not known."""
-    given = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    given.options |= ssl.OP_NO_RENEGOTIATION
-    given.set_alpn_protocols(["dot"])
-    given.load_cert_chain(pki.file(*pki.honest))
+
+    def new_context(*chain: Identity) -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.options |= ssl.OP_NO_RENEGOTIATION
+        made.set_alpn_protocols(["dot"])
+        made.load_cert_chain(pki.file(*chain))
+        return made
+
+    newest = [new_context(*pki.honest)]
+    given = newest[0]
+    given.sni_callback = lambda tls, *_: setattr(tls, "context", newest[0])
     context = ServerContext(ssl_context=given)
-    with pytest.raises(LocalProtocolError, match=r"the ssl_context is yours; its load_cert_chain\(\) gives"):
+    with pytest.raises(LocalProtocolError, match="the ssl_context is yours: let its sni_callback choose"):
         context.reload()
     client = ClientContext(AuthenticationPolicy.strict(NAME, trust_anchors=[pki.root.der]), sessions=False)
     assert shown_to(context, client) == (pki.leaf.der, False)
     renewed = issue(NAME, pki.intermediate)
-    given.load_cert_chain(pki.file(renewed, pki.intermediate))
+    newest[0] = new_context(renewed, pki.intermediate)
     assert shown_to(context, client) == (renewed.der, False)
 
 
