@@ -16,8 +16,8 @@ import socket
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -163,12 +163,14 @@ class Server(AcceptingServer):
             connections = list(self._connections)
         for connection in connections:
             connection.start_close(self._time_left())
-        with self._waiting_as(caller):
-            with self._changed:
-                while (late := self._others(caller)) and (left := self._time_left()):
-                    self._changed.wait(left)
-            for connection in late:
-                connection.abort()
+        with self._changed:
+            self._closers.add(caller)
+            self._changed.notify_all()
+            while (late := self._others(caller)) and (left := self._time_left()):
+                self._changed.wait(left)
+            self._closers.discard(caller)
+        for connection in late:
+            connection.abort()
         with self._changed:
             self._end_if_closed()
 
@@ -190,20 +192,8 @@ class Server(AcceptingServer):
     def _time_left(self) -> float:
         return remaining(self._deadline, now=monotonic())
 
-    @contextmanager
-    def _waiting_as(self, caller: Connection | None) -> Iterator[None]:
-        """Several handlers may close the server: none of them waits for another one that waits."""
-        with self._changed:
-            self._closers.add(caller)
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._closers.discard(caller)
-
     def _others(self, caller: Connection | None) -> set[Connection]:
-        """Whose end is to be waited for; where no handler calls, that is everybody's."""
+        """Whose end is to be waited for: a handler that closes the server waits for none that does so too."""
         return self._connections - (self._closers if caller else set())
 
     def _end_if_closed(self) -> None:
