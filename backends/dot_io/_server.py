@@ -187,7 +187,8 @@ class AsyncConnection(ABC, Generic[DriverType]):
                 raise
             self._fail(event, error)
         self.record.handled += 1
-        self._limit_unsent()
+        if self._engine.octets_to_send > BATCH_SIZE:
+            self._limit_unsent()
         self.driver.start_flush()
         self._handle_queries()
 
@@ -208,10 +209,9 @@ class AsyncConnection(ABC, Generic[DriverType]):
 
     def _limit_unsent(self) -> None:
         """Answers that were awaited come also while the client does not read."""
-        octets = self._engine.octets_to_send
-        if octets > BATCH_SIZE and not self.driver.is_write_paused:
+        if not self.driver.is_write_paused:
             self.driver.flush()
-        elif octets + self.driver.unsent > MAX_UNSENT:
+        elif self._engine.octets_to_send + self.driver.unsent > MAX_UNSENT:
             self.driver.give_up(TOO_MUCH_UNSENT)
 
 
