@@ -46,6 +46,7 @@ from dot_proto.resolver.events import (
 from dot_proto.resolver.machine import StubResolver
 from dot_proto.resolver.upstream import Upstream
 
+from ._addresses import FAMILIES
 from ._attempt import Attempt
 from ._fork import forgets_after_fork
 from ._network import RESTED, NetworkWatch
@@ -67,6 +68,9 @@ Waiter = Callable[[Fate], None]
 
 MAX_KEPT: Final = 256
 "Addresses of which it is kept how they were authenticated; then all is forgotten, sessions too."
+
+LOOKUP_SHARE: Final = 0.75
+"The part of an opening's time that the lookup of the upstream's name may take."
 
 HANDSHAKE_GRACE: Final = 1.0
 "Seconds that a session waits longer for its handshake than the machine does, which decides."
@@ -135,6 +139,7 @@ class ResolverBase(StaysInProcess, ABC):
         self._machine = StubResolver(self.upstreams, self._machine.configuration, entropy=os.urandom)
         self._forget_sessions()
         self._waiters.clear()
+        self._network = NetworkWatch()
 
     # For the backends.
 
@@ -164,8 +169,12 @@ class ResolverBase(StaysInProcess, ABC):
 
     @property
     def _bootstrap_configuration(self) -> ResolverConfiguration:
-        """Of the resolver that looks an upstream's own name up: within the time that an opening has."""
-        return replace(self.configuration, query_timeout=self.configuration.open_timeout)
+        """Of the resolver that looks an upstream's own name up.
+
+        It ends before the machine gives the lookup up: of A and AAAA one may have been answered, which is enough.
+        """
+        timeout = LOOKUP_SHARE * self.configuration.open_timeout
+        return replace(self.configuration, query_timeout=timeout, max_waiting=len(FAMILIES))
 
     def _new_session(self, action: OpenConnection, sock: socket.socket) -> TLSClient:
         """The session of a TCP connection that has come up."""

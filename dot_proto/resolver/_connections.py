@@ -39,6 +39,8 @@ from .events import (
 _MIN_TTL, _MAX_TTL = 60.0, 86_400.0
 "Seconds that the addresses of an upstream's name are kept at the least, and at the most."
 
+_LOOKUP_AGAIN: Final = 30.0
+"Seconds from a lookup that has failed to the next, while addresses of before are at hand (RFC 8767, section 5)."
 
 _PROBE: Final = make_query(".", "NS", recursion_desired=False)
 """What a server is asked for a sign of life; any response will do.  It is nobody's name, and with RD 0 nothing for the
@@ -82,6 +84,8 @@ class Connections:
         if addresses:
             record.addresses = tuple(addresses)
             record.addresses_until = now + min(max(ttl, _MIN_TTL), _MAX_TTL)
+        elif record.addresses:
+            record.addresses_until = max(record.addresses_until, now + _LOOKUP_AGAIN)
         race = record.race
         if race is None or race.lookup_until == math.inf:
             return
@@ -174,9 +178,14 @@ class Connections:
             return
         connection.suspect_until, connection.unheard_since = math.inf, math.inf
         text = "the server is silent: queries stay unanswered, and so does the probe"
-        failure = UpstreamFailure(Phase.SILENCE, connection.address, text)
-        self.step(connection.record, Sign.FAILED, failure, now=now)
+        self.blame(connection, Phase.SILENCE, text, now=now)
         self.close(connection, 0.0, now=now)
+
+    def blame(self, connection: UpstreamConnection, phase: Phase, text: str, *, now: float) -> None:
+        """An open connection has let queries down: a sign against its upstream, unless the network is another one."""
+        if not connection.is_left:
+            failure = UpstreamFailure(phase, connection.address, text)
+            self.step(connection.record, Sign.FAILED, failure, now=now)
 
     def _hurry(self, record: UpstreamRecord, race: Race, *, now: float) -> None:
         if race.lookup_until <= now:

@@ -64,6 +64,7 @@ class UpstreamConnection:
         "address",
         "answers",
         "engine",
+        "is_left",
         "number",
         "opened_at",
         "placed",
@@ -88,6 +89,8 @@ class UpstreamConnection:
         self.probes_in_a_row = 0
         self.suspect_until = math.inf
         "When the connection is given up; infinity: it is not suspected."
+        self.is_left = False
+        "Whether the network has changed since: then its end says nothing of the upstream."
 
     @property
     def is_authenticated(self) -> bool:

@@ -10,6 +10,7 @@ from .._event import event
 from .._state import Cause
 from ..authentication import Verdict
 from ..events import Event
+from ._advice import masked
 from .upstream import Upstream
 
 
@@ -39,9 +40,12 @@ class UpstreamFailure:
     address: str | None
     "The address that was tried; ``None`` where there was none."
     explanation: str
-    "A sentence for people.  It holds no name that was asked for."
+    "A sentence for people.  It holds no name that was asked for, and no name of an account with an operator."
     verdict: Verdict | None = None
     "How the server was judged, where it was refused."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "explanation", masked(self.explanation))
 
 
 @dataclass(frozen=True, slots=True)

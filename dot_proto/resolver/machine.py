@@ -186,6 +186,7 @@ class StubResolver:
             self._connections.step(record, Sign.FORGOTTEN, now=now)
             record.last_good = None
             for connection in record.connections.values():
+                connection.is_left = True
                 self._connections.close(connection, configuration.patience + configuration.probe_timeout, now=now)
         self._connections.actions.append(ForgetSessions())
         self._settle(now)
@@ -360,7 +361,8 @@ class StubResolver:
         if self._is_closing:
             self._fates.fail(query, FailureReason.CLOSED, safe_to_resend=event.safe_to_resend)
         elif event.safe_to_resend and query.sends < MAX_SENDS and query.deadline > now:
-            query.avoided = connection.record
+            if not connection.is_left:  # else nobody else needs to be shown the name
+                query.avoided = connection.record
             lost.append(query)
         else:
             self._fates.fail(query, FailureReason.LOST, safe_to_resend=event.safe_to_resend)
@@ -378,7 +380,7 @@ class StubResolver:
         if connection.answers == 0 and event.cause in _PEERS_DOING:
             # The end of a connection that has answered is no sign against its upstream: servers close those that
             # rest. One that takes a connection and ends it unanswered is no server to go on with.
-            self._connections.step(record, Sign.FAILED, UpstreamFailure(Phase.END, connection.address, text), now=now)
+            self._connections.blame(connection, Phase.END, text, now=now)
 
     def _turn_to_another(self, query: ResolverQuery, connection: UpstreamConnection, explanation: str) -> bool:
         """Ask the next upstream of the query's order; says whether there is one that may be asked."""

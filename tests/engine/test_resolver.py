@@ -396,6 +396,25 @@ def test_a_name_is_looked_up_and_kept_for_a_while():
     assert scene.dialled()[-1] == SECOND
 
 
+def test_a_bootstrap_that_is_dead_is_not_waited_for_each_time():
+    """RES-8: while the addresses of before serve, it is asked again after 30 s, and not by every connection."""
+    scene = ResolverScene(upstream(bootstrap="system"))
+    (server,) = scene.resolver.upstreams
+    scene.ask()
+    scene.take(scene.resolver.addresses_found(server, [FIRST], 60.0, now=scene.now))
+    for number, (rest, lookups) in enumerate([(61.0, 1), (1.0, 2), (25.0, 2), (5.0, 2), (0.0, 3)]):
+        scene.up(number)
+        scene.answer(number)
+        scene.end(number)
+        assert len(scene.lookups()) == lookups
+        scene.wait(rest)
+        scene.ask()
+        if len(scene.lookups()) > lookups:
+            scene.wait(3.0)  # in vain
+    assert len(scene.dialled()) == 6
+    assert len(scene.answers()) == 5
+
+
 def test_a_lookup_that_fails_or_never_ends():
     scene = ResolverScene(upstream(bootstrap="system"), upstream(SECOND))
     (server, _) = scene.resolver.upstreams
@@ -413,6 +432,17 @@ def test_a_lookup_that_fails_or_never_ends():
 
 
 # Authentication
+
+
+def test_what_is_told_of_a_failure_names_no_account():
+    """RES-6: neither in the log, nor in the error, nor in the attempt that is reported."""
+    scene = ResolverScene(upstream(FIRST, name="abc123.dns.nextdns.io"))
+    query = scene.ask()
+    scene.fail(0, "the certificate is not for abc123.dns.nextdns.io")
+    (down,) = scene.told(UpstreamDown)
+    assert down.failure.explanation == "the certificate is not for ***.dns.nextdns.io"
+    scene.wait(5.0)
+    assert "abc123" not in repr(scene.failures()[query])
 
 
 def test_an_impostor_gets_nothing_and_is_left_alone():
@@ -966,6 +996,25 @@ def test_what_is_owed_in_the_old_network_is_asked_in_the_new_one_after_a_while()
     scene.network_changed()
     scene.wait(1.6)
     assert scene.dialled() == [FIRST, FIRST]
+
+
+@pytest.mark.parametrize("end", ["silence", "FIN", "RST"])
+def test_how_a_connection_of_the_old_network_ends_says_nothing_of_the_server(end):
+    """RES-40, RES-41: it stays up, and no second operator is shown what was owed there."""
+    scene = two()
+    query = scene.ask("a.test")
+    scene.up(0)
+    scene.network_changed()
+    if end == "silence":
+        scene.wait(1.6)
+    else:
+        scene.end(0, badly=end == "RST")
+    assert scene.told(UpstreamDown) == []
+    assert scene.dialled() == [FIRST, FIRST]
+    scene.up(1)
+    scene.answer(1)
+    assert scene.answers() == [query]
+    assert scene.resolver.statistics()[0].resent == 1
 
 
 # Closing

@@ -200,6 +200,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in self._connections.values():
             connection.driver.forget_parents()
         self._forget_threads(threading.RLock())
+        self._searches.clear()  # not closed: their connections are the parent's, and the threads do not live here
         self._poller.close()
         self._poller = Poller()
         super().forget_parents()
