@@ -24,6 +24,7 @@ from dot_proto import (
     Event,
     LocalProtocolError,
     PeerAuthenticated,
+    QueryLost,
     UpstreamError,
 )
 from dot_proto.arguments import check_flag, check_seconds
@@ -232,6 +233,7 @@ class ResolverBase(StaysInProcess, ABC):
         where, machine = (action.upstream, action.address), self._machine
         for event in events:
             if isinstance(event, PeerAuthenticated):
+                log.debug("upstream %s: connection %d is open", action.upstream, action.connection)
                 # Where a name was tried in vain, it is tried again next time.
                 if session.was_tried:
                     self._attempts.pop(where, None)
@@ -239,6 +241,7 @@ class ResolverBase(StaysInProcess, ABC):
                     self._proven.add(where)
             elif isinstance(event, ConnectionClosed):
                 self._network.ended(action.connection)
+                _log_end(action, events, event)
                 if not isinstance(event.error, HandshakeError):
                     continue
                 event.error.session_was_offered = session.offers_session
@@ -306,9 +309,9 @@ class ResolverBase(StaysInProcess, ABC):
                     # Not before: an interruption in between must not leave somebody waiting whom nobody knows.
                     self._waiters.pop(event.query, None)
             elif isinstance(event, UpstreamDown):
-                log.warning(
-                    "upstream %s is down (%s): %s", event.upstream, event.failure.phase.value, event.failure.explanation
-                )
+                failure, delay = event.failure, event.next_try - self._now()
+                text = "upstream %s is down (%s): %s; next try in %.1f s"
+                log.warning(text, event.upstream, failure.phase.value, failure.explanation, max(delay, 0.0))
             elif isinstance(event, UpstreamUp):
                 log.info("upstream %s is up again", event.upstream)
             elif isinstance(event, ResolverClosed):
@@ -335,6 +338,12 @@ class ResolverBase(StaysInProcess, ABC):
                 self._find(action)
             case ForgetSessions():
                 self._forget_sessions()
+
+
+def _log_end(action: OpenConnection, events: list[Event], end: ConnectionClosed) -> None:
+    lost = sum(isinstance(event, QueryLost) and event.was_sent for event in events)
+    text = "upstream %s: connection %d has ended (%s); queries without an answer: %d"
+    log.debug(text, action.upstream, action.connection, end.cause.value, lost)
 
 
 def outcome(fate: Fate) -> bytes | DoTError:

@@ -147,9 +147,12 @@ class Connections:
             self.due = due
 
     def close(self, connection: UpstreamConnection, timeout: float, *, now: float) -> None:
-        """Have it end, once the answers still owed have come, or after ``timeout`` seconds."""
+        """Have it end, once the answers still owed have come, or after ``timeout`` seconds.
+
+        The answer to a probe is owed to nobody.
+        """
         assert connection.engine is not None, "what is still dialled is abandoned instead"
-        connection.engine.close(now=now, timeout=timeout)
+        connection.engine.close(now=now, timeout=timeout if connection.placed else 0.0)
         self.unflushed.add(connection.number)
 
     def probe(self, connection: UpstreamConnection, *, now: float, patience: float = 0.0) -> None:

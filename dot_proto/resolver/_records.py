@@ -136,6 +136,7 @@ class UpstreamRecord:
         "last_good",
         "lost",
         "measured_at",
+        "most_waiting",
         "opened",
         "probes",
         "race",
@@ -146,6 +147,7 @@ class UpstreamRecord:
         "smoothed_time",
         "timed_out",
         "upstream",
+        "waiting",
     )
 
     def __init__(self, upstream: Upstream, configuration: ResolverConfiguration, jitter: Callable[[], float]) -> None:
@@ -162,6 +164,7 @@ class UpstreamRecord:
         self.measured_at = 0.0
         self.opened = self.failed = self.refused = self.lost = 0
         self.sent = self.resent = self.answered = self.timed_out = self.probes = 0
+        self.waiting = self.most_waiting = 0
         self.rcodes: dict[int, int] = {}
 
     def takes(self) -> UpstreamConnection | None:
@@ -232,6 +235,8 @@ class UpstreamRecord:
             sent=self.sent,
             resent=self.resent,
             pending=sum(len(one.placed) for one in self.connections.values()),
+            waiting=self.waiting,
+            most_waiting=self.most_waiting,
             answered=self.answered,
             rcodes=dict(self.rcodes),
             timed_out=self.timed_out,

@@ -30,16 +30,18 @@ class Waiting:
 
     def add(self, query: ResolverQuery) -> None:
         """A query joins its line at the end."""
-        self.lines.setdefault((query.order, query.avoided), {})[query.handle] = query
-        self._size += 1
+        wish = query.order, query.avoided
+        self.lines.setdefault(wish, {})[query.handle] = query
+        self._count(wish, 1)
         self._earliest = min(self._earliest, query.deadline)
 
     def put_back(self, queries: Iterable[ResolverQuery]) -> None:
         """Queries that had a place join their lines again, in front: they have waited for longer."""
         by_wish: dict[Wish, dict[int, ResolverQuery]] = {}
         for query in queries:
-            by_wish.setdefault((query.order, query.avoided), {})[query.handle] = query
-            self._size += 1
+            wish = query.order, query.avoided
+            by_wish.setdefault(wish, {})[query.handle] = query
+            self._count(wish, 1)
             self._earliest = min(self._earliest, query.deadline)
         for wish, line in by_wish.items():
             self.lines[wish] = line | self.lines.get(wish, {})
@@ -50,7 +52,7 @@ class Waiting:
         line = self.lines.get(wish)
         if line is None or line.pop(query.handle, None) is None:
             return False
-        self._size -= 1
+        self._count(wish, -1)
         if not line:
             del self.lines[wish]
         return True
@@ -68,10 +70,18 @@ class Waiting:
     def clear(self) -> list[ResolverQuery]:
         """All queries; none of them waits any more."""
         every = [query for line in self.lines.values() for query in line.values()]
-        self.lines.clear()
-        self._size, self._earliest = 0, math.inf
+        for query in every:
+            self.discard(query)
+        self._earliest = math.inf
         return every
 
     def earliest_deadline(self) -> float:
         """A time no later than the earliest deadline; infinity where nobody waits."""
         return self._earliest if self._size else math.inf
+
+    def _count(self, wish: Wish, change: int) -> None:
+        order, avoided = wish
+        first = order[1] if order[0] is avoided and len(order) > 1 else order[0]
+        first.waiting += change
+        first.most_waiting = max(first.most_waiting, first.waiting)
+        self._size += change

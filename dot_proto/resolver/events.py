@@ -225,6 +225,10 @@ class UpstreamStatistics:
     "Those of them that had left before, on a connection that ended."
     pending: int
     "Queries on its connections now."
+    waiting: int
+    "Queries that wait for a place now, and want this upstream before any other."
+    most_waiting: int
+    "How many of these there were at the most, at any time."
     answered: int
     "Queries answered."
     rcodes: Mapping[int, int]

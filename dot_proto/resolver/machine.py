@@ -369,8 +369,7 @@ class StubResolver:
 
     def _ended(self, connection: UpstreamConnection, event: ConnectionClosed, now: float) -> None:
         """A connection has ended.  Its queries have been reported before."""
-        record, number = connection.record, connection.number
-        if number not in self._connections.by_number:
+        if connection.number not in self._connections.by_number:
             return  # refused: that has been dealt with
         text = words_of(event)
         if not connection.is_authenticated:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from dot_io.errors import ConnectionLostError, NoUpstreamError
 from dot_io.testing import Authority, LoopbackServer
 from dot_proto import ResolverConfiguration, Upstream, certificates_from, make_query
 from dot_proto.resolver.events import QueryAnswered, QueryFailed
-from support.peers import Caller, answer, scripted
 
 NAME = "dot.test"
 QUERY = make_query("a.example")
@@ -47,36 +45,6 @@ def server_fixture(authority: Authority) -> Iterator[LoopbackServer]:
 def upstream_fixture(authority: Authority, server: LoopbackServer) -> Upstream:
     anchors = certificates_from(authority.root_file.read_bytes())
     return Upstream(name=NAME, addresses=[server.host], port=server.port, trust_anchors=anchors)
-
-
-ENDS: dict[str, Callable[[Caller], object]] = {
-    "close_notify": Caller.send_close_notify,
-    "FIN": lambda caller: caller.socket.shutdown(socket.SHUT_RDWR),
-    "RST": Caller.reset,
-}
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_a_server_that_closed_while_nobody_waited_costs_no_query(end: str, authority: Authority) -> None:
-    """RES-18: the socket is looked at before a query goes out on it, so that none is sent twice."""
-    asked, ended = threading.Semaphore(0), threading.Semaphore(0)
-
-    def script(caller: Caller) -> None:
-        caller.send(answer(caller.query()))
-        assert asked.acquire(timeout=GIVE_UP)
-        ENDS[end](caller)
-        ended.release()
-
-    identity = authority.issue(NAME)
-    with scripted(script, identity.chain_file) as server:
-        upstream = Upstream(addresses=["127.0.0.1"], port=server.port, is_opportunistic=True)
-        with Resolver([upstream]) as resolver:
-            for _ in range(3):
-                assert resolver.query(QUERY)
-                asked.release()
-                assert ended.acquire(timeout=GIVE_UP)
-            (statistics,) = resolver.statistics()
-            assert (statistics.sent, statistics.lost, statistics.opened) == (3, 0, 3)
 
 
 def test_threads_share_one_connection(server: LoopbackServer, upstream: Upstream) -> None:
@@ -184,29 +152,6 @@ def test_a_closed_one_stays_closed_after_an_interruption(upstream: Upstream) -> 
     resolver._break_off()
     with pytest.raises(Exception, match="closed"):
         resolver.query(QUERY)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_parent_and_child_are_both_answered(upstream: Upstream, server: LoopbackServer) -> None:
-    """RES-43: the parent on its connection, with a query pending there; the child on one of its own."""
-    server.delays["b.example"] = 0.5
-    with Resolver([upstream]) as resolver, ThreadPoolExecutor(1) as threads:
-        pending = threads.submit(resolver.query, make_query("b.example"))
-        server.wait_for_queries(1)
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                code = 0 if resolver.query(QUERY) and resolver.statistics()[0].opened == 1 else 2
-                resolver.close()
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert pending.result(GIVE_UP)
-        assert resolver.query(QUERY)
-        assert resolver.statistics()[0].opened == 1
-    assert server.connections == 2
 
 
 def test_leaving_early_cancels(upstream: Upstream, server: LoopbackServer) -> None:

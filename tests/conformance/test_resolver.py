@@ -62,6 +62,11 @@ class Servers:
         return Upstream(**{"name": NAME, "addresses": (host,), "port": port, "trust_anchors": anchors, **fields})
 
     @property
+    def identity_file(self) -> Path:
+        """Key and certificate of a server by the name of :data:`NAME`, for one that follows a script."""
+        return self._authority.issue(NAME).chain_file
+
+    @property
     def _root(self) -> bytes:
         from dot_proto import certificates_from
 

@@ -34,10 +34,10 @@ strict, opportunistic = AuthenticationPolicy.strict, AuthenticationPolicy.opport
 class Server:
     """Answers; :attr:`chain` is its present identity, and may change from one connection to the next."""
 
-    def __init__(self, pki: Pki, *chain: Identity) -> None:
+    def __init__(self, pki: Pki, *chain: Identity, host: str = "127.0.0.1") -> None:
         self._pki = pki
         self._contexts: dict[tuple[Identity, ...], ssl.SSLContext] = {}
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.chain = chain
         self.port: int = self._listener.getsockname()[1]
         self.resumes = True
@@ -70,17 +70,23 @@ class Server:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """In a thread, until the block's end."""
+        thread = threading.Thread(target=self.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.close()
+            thread.join()
+
 
 @contextmanager
 def serving(pki: Pki, *chain: Identity) -> Iterator[Server]:
     server = Server(pki, *chain)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
+    with server.running():
         yield server
-    finally:
-        server.close()
-        thread.join()
 
 
 def bare(identity: Identity, signer: Identity) -> Identity:

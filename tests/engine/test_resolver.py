@@ -958,6 +958,37 @@ def test_what_is_counted():
     assert "test" not in repr([one.rcodes, other.rcodes])
 
 
+def test_who_is_waited_for_is_counted():
+    """RES-44: now, and at the most; by the upstream that the queries want first, also after a loss."""
+    scene = two(connection=ClientConfiguration(max_in_flight=2))
+
+    def waiting():
+        return [(one.waiting, one.most_waiting) for one in scene.resolver.statistics()]
+
+    queries = [scene.ask(f"n{n}.test") for n in range(5)]
+    assert waiting() == [(5, 5), (0, 0)]
+    scene.up(0)
+    assert waiting() == [(3, 5), (0, 0)]
+    scene.cancel(queries[4])
+    assert waiting() == [(2, 5), (0, 0)]
+    scene.answer(0)
+    scene.end(0)
+    assert waiting() == [(1, 5), (2, 2)]
+    scene.close(0.0)
+    scene.wait(0.0)
+    assert waiting() == [(0, 5), (0, 2)]
+
+    scene = ResolverScene()
+    scene.ask()
+    scene.up(0)
+    scene.answer(0)
+    scene.ask()
+    scene.end(0)
+    assert waiting() == [(1, 1)]
+    scene.wait(9.0)
+    assert waiting() == [(0, 1)]
+
+
 # The network
 
 
@@ -1033,6 +1064,20 @@ def test_closing_waits_for_what_is_owed():
     assert scene.answers() == [query]
     assert scene.events[-1] == ResolverClosed()
     assert scene.resolver.next_timeout() is None
+
+
+@pytest.mark.parametrize("leave", [ResolverScene.close, ResolverScene.network_changed])
+def test_the_answer_to_a_probe_is_not_waited_for(leave):
+    """RES-38, RES-41: it is owed to nobody."""
+    scene = ResolverScene()
+    query = scene.ask()
+    scene.up(0)
+    scene.wait(1.1)
+    assert scene.asked(0) == ["example.com", PROBE]
+    scene.cancel(query)
+    leave(scene)
+    scene.wait(0.0)
+    assert scene.engines[0].state is State.CLOSED
 
 
 def test_closing_with_nothing_open_twice():
