@@ -10,6 +10,7 @@ to resume is shared: two processes that resume by one ticket could be told to be
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import os
 import socket
@@ -33,17 +34,18 @@ def let_go(sock: socket.socket) -> None:
     """Make the descriptor mean nothing, and keep its number: whoever closes it later closes nobody else's.
 
     What takes its place is a socket that is not connected.  It is closed first, so that one can be had where there are
-    no descriptors left; and a socket, other than /dev/null, can be had in every chroot.
+    no descriptors left; and a socket, other than /dev/null, can be had in every chroot.  All of it is ``_socket``'s:
+    ``os.close`` of gevent closes later, when the number is another's.
     """
     number = sock.fileno()
     if number < 0:
         return
     with contextlib.suppress(OSError):
-        os.close(number)
-        nothing = socket.socket().detach()  # the lowest number that is free
+        _socket.close(number)
+        nothing = _socket.socket().detach()  # the lowest number that is free
         if nothing != number:
             os.dup2(nothing, number, inheritable=False)
-            os.close(nothing)
+            _socket.close(nothing)
 
 
 def _forget_parents() -> None:

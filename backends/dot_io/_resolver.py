@@ -233,7 +233,7 @@ class ResolverBase(StaysInProcess, ABC):
         where, machine = (action.upstream, action.address), self._machine
         for event in events:
             if isinstance(event, PeerAuthenticated):
-                log.debug("upstream %s: connection %d is open", action.upstream, action.connection)
+                self._note(logging.DEBUG, "upstream %s: connection %d is open", action.upstream, action.connection)
                 # Where a name was tried in vain, it is tried again next time.
                 if session.was_tried:
                     self._attempts.pop(where, None)
@@ -241,7 +241,9 @@ class ResolverBase(StaysInProcess, ABC):
                     self._proven.add(where)
             elif isinstance(event, ConnectionClosed):
                 self._network.ended(action.connection)
-                _log_end(action, events, event)
+                text = "upstream %s: connection %d has ended (%s); queries without an answer: %d"
+                lost = sum(isinstance(one, QueryLost) and one.was_sent for one in events)
+                self._note(logging.DEBUG, text, action.upstream, action.connection, event.cause.value, lost)
                 if not isinstance(event.error, HandshakeError):
                     continue
                 event.error.session_was_offered = session.offers_session
@@ -296,8 +298,12 @@ class ResolverBase(StaysInProcess, ABC):
         self._take(self._machine.handle_timeout(now=now))
 
     def _start_anew(self, now: float) -> None:
-        log.info("the machine has slept, or is in another network: connections are opened anew")
+        self._note(logging.INFO, "the machine has slept, or is in another network: connections are opened anew")
         self._machine.network_changed(now=now)
+
+    def _note(self, level: int, text: str, *arguments: object) -> None:
+        """For the log."""
+        log.log(level, text, *arguments)
 
     def _take(self, events: list[Event]) -> None:
         """What a verb of the machine has returned."""
@@ -311,9 +317,10 @@ class ResolverBase(StaysInProcess, ABC):
             elif isinstance(event, UpstreamDown):
                 failure, delay = event.failure, event.next_try - self._now()
                 text = "upstream %s is down (%s): %s; next try in %.1f s"
-                log.warning(text, event.upstream, failure.phase.value, failure.explanation, max(delay, 0.0))
+                words = event.upstream, failure.phase.value, failure.explanation, max(delay, 0.0)
+                self._note(logging.WARNING, text, *words)
             elif isinstance(event, UpstreamUp):
-                log.info("upstream %s is up again", event.upstream)
+                self._note(logging.INFO, "upstream %s is up again", event.upstream)
             elif isinstance(event, ResolverClosed):
                 self._has_closed = True
         self._do()
@@ -338,12 +345,6 @@ class ResolverBase(StaysInProcess, ABC):
                 self._find(action)
             case ForgetSessions():
                 self._forget_sessions()
-
-
-def _log_end(action: OpenConnection, events: list[Event], end: ConnectionClosed) -> None:
-    lost = sum(isinstance(event, QueryLost) and event.was_sent for event in events)
-    text = "upstream %s: connection %d has ended (%s); queries without an answer: %d"
-    log.debug(text, action.upstream, action.connection, end.cause.value, lost)
 
 
 def outcome(fate: Fate) -> bytes | DoTError:

@@ -171,6 +171,10 @@ class Connections:
         """Be there when its silence calls for an action."""
         self.ring_at(self._silence_at(connection))
 
+    def is_silent(self, connection: UpstreamConnection, *, now: float) -> bool:
+        """Whether it is suspected, or is due to be."""
+        return connection.suspect_until < math.inf or self._silence_at(connection) <= now
+
     def _silence_at(self, connection: UpstreamConnection) -> float:
         return connection.silence_at(connection.record.patience(self._configuration))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 import signal
 import socket
 import subprocess
@@ -16,10 +18,11 @@ from typing import Any
 import pytest
 
 import dot_io.blocking.resolver
+from dot_io import _fork
 from dot_io.blocking import Resolver
 from dot_io.errors import ConnectionLostError, NoUpstreamError
 from dot_io.testing import Authority, LoopbackServer
-from dot_proto import ResolverConfiguration, Upstream, certificates_from, make_query
+from dot_proto import LocalProtocolError, ResolverConfiguration, Upstream, certificates_from, make_query
 from dot_proto.resolver.events import QueryAnswered, QueryFailed
 
 NAME = "dot.test"
@@ -154,6 +157,41 @@ def test_a_closed_one_stays_closed_after_an_interruption(upstream: Upstream) -> 
         resolver.query(QUERY)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_a_name_is_looked_up(
+    upstream: Upstream, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-43: the thread that looks is not there, and the lock that it held is nobody's to give back."""
+    server.faults[NAME] = "silent"
+    named = Upstream(name=NAME, port=upstream.port, trust_anchors=upstream.trust_anchors, bootstrap=[upstream])
+    held, given_back = threading.Event(), threading.Event()
+
+    def hold(lock: threading.RLock) -> None:
+        with lock:
+            held.set()
+            given_back.wait(GIVE_UP)
+
+    with Resolver([named], ResolverConfiguration(open_timeout=1.0)) as resolver, ThreadPoolExecutor(2) as threads:
+        pending = threads.submit(resolver.query, QUERY, timeout=1.0)
+        server.wait_for_queries(1)
+        (search,) = resolver._searches.values()
+        inner = search._close.func.__self__  # type: ignore[attr-defined]
+        threads.submit(hold, inner._lock)
+        assert held.wait(GIVE_UP)
+        monkeypatch.setattr(_fork, "_registered", {resolver})  # the order of them all is nobody's
+        child = os.fork()
+        if not child:
+            os._exit(0 if not resolver._searches and not resolver._connections else 1)
+        given_back.set()
+        killer = threading.Timer(GIVE_UP, os.kill, (child, signal.SIGKILL))
+        killer.start()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        killer.cancel()
+        with pytest.raises(NoUpstreamError):
+            pending.result(GIVE_UP)
+
+
 def test_leaving_early_cancels(upstream: Upstream, server: LoopbackServer) -> None:
     """RES-37: what is in flight, and nothing else."""
     with Resolver([upstream]) as resolver:
@@ -263,3 +301,62 @@ def test_interruptions_hang_nobody(seed: int, server: LoopbackServer) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_a_child_forked_while_another_thread_sends(upstream: Upstream) -> None:
+    """RES-43: what is being sent is locked in the child for good; it must not keep the child from letting go."""
+    with Resolver([upstream]) as resolver:
+        assert resolver.query(QUERY)
+        (connection,) = resolver._connections.values()
+        lock = resolver._lock
+        with memoryview(connection.driver._unsent):
+            resolver.forget_parents()  # as in a child
+        assert resolver._lock is not lock
+        assert resolver.query(QUERY)
+
+
+def test_a_handler_of_the_log_may_ask(authority: Authority, server: LoopbackServer, upstream: Upstream) -> None:
+    """As one does that sends records to a host by its name: it is called when nothing of ours is under way."""
+    other = dataclasses.replace(upstream, name="other.test")
+    answers: list[bytes] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            answers.append(resolver.query(QUERY))
+
+    handler = Handler()
+    log = logging.getLogger("dot_io")
+    log.addHandler(handler)
+    try:
+        with Resolver([other, upstream]) as resolver:
+            assert resolver.query(QUERY)
+            assert resolver.statistics()[0].refused == 1
+    finally:
+        log.removeHandler(handler)
+    assert len(answers) == 1
+
+
+def test_a_generator_that_the_collector_ends_amid_our_work(upstream: Upstream, server: LoopbackServer) -> None:
+    """It is no thread that was interrupted: nothing is broken off, and its queries are cancelled a little later."""
+    server.delays["b.example"] = 5.0
+    with Resolver([upstream]) as resolver:
+        abandoned = resolver.query_many([QUERY, make_query("b.example")])
+        next(abandoned)
+        assert resolver._machine.pending == 1
+        machine = resolver._machine
+        with resolver._lock, resolver._work:
+            abandoned.close()  # as the collector does it, wherever it comes
+        assert resolver.query(QUERY)
+        assert resolver._machine is machine
+        assert machine.pending == 0
+        assert server.connections == 1
+
+
+def test_a_call_from_inside_is_told_so(upstream: Upstream, server: LoopbackServer) -> None:
+    """A signal handler comes between any two instructions: it cannot wait for what it has interrupted."""
+    with Resolver([upstream]) as resolver:
+        assert resolver.query(QUERY)
+        with resolver._lock, resolver._work, pytest.raises(LocalProtocolError, match="amid a call of the same thread"):
+            resolver.query(QUERY)
+        assert resolver.query(QUERY)
+        assert server.connections == 1

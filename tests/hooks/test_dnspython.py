@@ -71,11 +71,12 @@ def test_a_resolver_that_is_awaited(names: Names, order: list[str]) -> None:
     for name in order * 2:
         RUNNERS[name](main)
     assert names.server.connections == 4
-    assert not ours._by_loop
+    assert not ours._on_asyncio
+    assert not ours._on_trio
     ours.close()
 
 
-def test_a_loop_whose_tasks_nobody_cancels(names: Names) -> None:
+def test_a_loop_that_nobody_shuts_down(names: Names) -> None:
     """It is closed by hand; a pending task, or an open socket, would be a warning, and so an error."""
     ours = nameserver([names.upstream])
 
@@ -84,7 +85,7 @@ def test_a_loop_whose_tasks_nobody_cancels(names: Names) -> None:
         for _ in range(2):
             assert await configured(dns.asyncresolver.Resolver, ours).resolve("web.example", "A")
             await ours.aclose()
-            assert not ours._by_loop
+            assert not ours._on_asyncio
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main())
@@ -116,6 +117,49 @@ def test_many_first_questions_share_a_connection(names: Names, runner: str) -> N
     ours.close()
 
 
+def test_tasks_ask_until_they_end(names: Names) -> None:
+    """``asyncio.run`` cancels all tasks at its end; one that asks a last question then has its answer."""
+    ours = nameserver([names.upstream])
+    found: list[str] = []
+
+    async def last_question(resolver: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            found.extend(record.address for record in await resolver.resolve("alias.example", "A"))
+
+    async def main() -> asyncio.Task[None]:
+        resolver = configured(dns.asyncresolver.Resolver, ours)
+        await resolver.resolve("web.example", "A")
+        task = asyncio.create_task(last_question(resolver))
+        await asyncio.sleep(0)
+        return task
+
+    assert asyncio.run(main()).cancelled()
+    assert found == ["127.0.0.1"]
+    assert names.server.connections == 1
+    ours.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_loops_that_are_closed_and_not_shut_down(names: Names) -> None:
+    """Their connections go, with Python's warning, when the next loop asks: they do not pile up."""
+    ours = nameserver([names.upstream])
+
+    async def main() -> None:
+        assert await configured(dns.asyncresolver.Resolver, ours).resolve("web.example", "A")
+
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        assert list(ours._on_asyncio) == [loop]
+    asyncio.run(main())
+    assert not ours._on_asyncio
+    ours.close()
+    gc.collect()
+
+
 @pytest.mark.parametrize("runner", [None, *RUNNERS])
 def test_time_that_is_over_is_dnspythons_own_error(names: Names, runner: str | None) -> None:
     names.server.fault = "silent"
@@ -131,6 +175,20 @@ def test_time_that_is_over_is_dnspythons_own_error(names: Names, runner: str | N
             ours.query(request, 0.1, None, 0)
     else:
         RUNNERS[runner](main)
+    ours.close()
+
+
+def test_time_that_is_over_while_dialling(names: Names) -> None:
+    """The same, though the resolver knows what went wrong: else dnspython asks this nameserver no more."""
+    ours = nameserver([names.upstream])
+    request = dns.message.make_query("web.example", "A")
+    names.server.handshake_fault = "close"
+    with pytest.raises(NoUpstreamError):
+        ours.query(request, 0.01, None, 0)
+    names.server.handshake_fault = "silent"
+    with pytest.raises(dns.exception.Timeout) as caught:
+        ours.query(request, 0.5, None, 0)
+    assert isinstance(caught.value.__cause__, NoUpstreamError)
     ours.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dot_io._addresses import MAX_CNAMES
-from dot_io.hooks._getaddrinfo import NEVER_ASKED
+from dot_io.hooks._getaddrinfo import NEVER_ASKED, PATIENT
 from dot_proto import ResolverConfiguration
 from hooks.conftest import Names
 from hooks.test_programs import PREAMBLE, run
@@ -60,7 +60,8 @@ def test_what_is_said_of_names() -> None:
     _, _, rules = TEXT.partition("\n## How a name is looked up\n")
     assert f"{MAX_CNAMES} CNAME records" in rules
     assert f"below {' and '.join(f'`{name}`' for name in NEVER_ASKED)} |" in rules
-    assert f"Up to {ResolverConfiguration().max_waiting} queries wait" in rules
+    assert f"Up to {PATIENT.max_waiting:,} queries wait" in rules
+    assert f"`ResolverConfiguration.max_waiting`, {ResolverConfiguration().max_waiting} by default" in rules
     for code in re.findall(r"^\| `(EAI_\w+)` \|", rules, re.MULTILINE):
         assert hasattr(socket, code)
 

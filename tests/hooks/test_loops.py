@@ -118,6 +118,18 @@ def test_what_a_loop_is_asked_for(names: Names) -> None:
     assert names.server.connections == 1
 
 
+def test_thousands_of_names_at_once_wait_for_their_turn(names: Names) -> None:
+    """As with the C library: nobody is turned away, though the connection is not even open yet."""
+
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        lookups = (loop.getaddrinfo("web.example", 80, type=socket.SOCK_STREAM) for _ in range(2000))
+        return await asyncio.gather(*lookups)
+
+    assert all(found[0][4] == ("127.0.0.1", 80) for found in on_loop(names, main))
+    assert names.server.connections == 1
+
+
 def test_a_loop_that_asks_nothing_opens_nothing(names: Names) -> None:
     """And closes without having run; twice does no harm."""
 

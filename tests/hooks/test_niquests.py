@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from dot_proto import LocalProtocolError
 from hooks.conftest import Names
 
 niquests = pytest.importorskip("niquests", reason="niquests takes the place of urllib3, and has a venv of its own")
@@ -45,6 +46,15 @@ def test_a_name_that_does_not_exist(names: Names) -> None:
         with pytest.raises(niquests.exceptions.ConnectionError):
             session.get("http://none.example/")
     assert names.asked() == ["none.example"]
+
+
+@pytest.mark.parametrize("kind", [Resolver, AsyncResolver])
+def test_wrong_arguments(names: Names, kind: type[Resolver | AsyncResolver]) -> None:
+    """A text is no list, though it can be iterated over."""
+    with pytest.raises(LocalProtocolError, match="search"):
+        kind([names.upstream], search="corp")
+    with pytest.raises(LocalProtocolError, match="upstreams"):
+        kind([])
 
 
 def test_what_it_is_asked_for(names: Names) -> None:

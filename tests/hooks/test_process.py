@@ -20,7 +20,15 @@ import trio
 
 from dot_io.blocking import connect
 from dot_io.hooks.process import REPLACED, encrypted_dns
-from dot_proto import AuthenticationPolicy, LocalProtocolError, ResolverConfiguration, Upstream, make_query
+from dot_io.testing import Authority, LoopbackServer
+from dot_proto import (
+    AuthenticationPolicy,
+    LocalProtocolError,
+    ResolverConfiguration,
+    Upstream,
+    certificates_from,
+    make_query,
+)
 from hooks.conftest import Names
 
 ORIGINALS = {name: getattr(socket, name) for name in REPLACED}
@@ -111,12 +119,19 @@ def test_the_kin_of_getaddrinfo(names: Names) -> None:
         assert socket.getnameinfo(("192.0.2.7", 80), 0) == ("host.example", "http")
         assert socket.getnameinfo(("192.0.2.7", 80), socket.NI_NUMERICHOST) == ("192.0.2.7", "http")
         assert socket.getnameinfo(("192.0.2.8", 80), socket.NI_NUMERICSERV) == ("192.0.2.8", "80")
-        with pytest.raises(socket.gaierror):
+        assert socket.getnameinfo(("192.0.2.7", 53), socket.NI_NAMEREQD | socket.NI_DGRAM) == ("host.example", "domain")
+        with pytest.raises(socket.gaierror) as unknown:
             socket.getnameinfo(("192.0.2.8", 80), socket.NI_NAMEREQD)
+        assert unknown.value.errno == socket.EAI_NONAME
         with pytest.raises(socket.herror, match="Unknown host"):
             socket.gethostbyaddr("192.0.2.8")
         names.server.answers["9.2.0.192.in-addr.arpa", "PTR"] = "SERVFAIL"
         assert socket.getnameinfo(("192.0.2.9", 80), socket.NI_NUMERICSERV) == ("192.0.2.9", "80")
+        with pytest.raises(socket.gaierror) as failed:
+            socket.getnameinfo(("192.0.2.9", 80), socket.NI_NAMEREQD)
+        assert failed.value.errno == socket.EAI_AGAIN
+        with pytest.raises(socket.herror, match="lookup failure"):
+            socket.gethostbyaddr("192.0.2.9")
         assert resolver.statistics()[0].answered
 
 
@@ -140,6 +155,21 @@ def test_everything_is_put_back(names: Names) -> None:
         assert {name: getattr(socket, name) for name in REPLACED} == outer
         assert socket.gethostbyname("web.example") == "127.0.0.1"
     assert {name: getattr(socket, name) for name in REPLACED} == ORIGINALS
+
+
+def test_two_resolvers(names: Names, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The inner block's upstream is asked, and no other; after it the outer block's."""
+    authority = Authority(tmp_path_factory.mktemp("inner"), "inner")
+    with LoopbackServer(authority.issue("inner.test")) as server:
+        server.answers["web.example", "A"] = ["127.0.0.2"]
+        anchors = certificates_from(authority.root_file.read_bytes())
+        inner = Upstream(name="inner.test", addresses=[server.host], port=server.port, trust_anchors=anchors)
+        with encrypted_dns([names.upstream]):
+            with encrypted_dns([inner]):
+                assert socket.gethostbyname("web.example") == "127.0.0.2"
+                assert names.asked() == []
+            assert socket.gethostbyname("web.example") == "127.0.0.1"
+            assert [query.name for query in server.queries] == ["web.example"]
 
 
 def test_blocks_that_overlap_leave_nothing_open(names: Names) -> None:

@@ -30,7 +30,7 @@ monkey.patch_all()
 """
     + PREAMBLE
     + """
-import socket, urllib.request
+import os, socket, urllib.request
 import gevent
 from dot_io.hooks.gevent import Resolver
 from dot_proto import UpstreamError
@@ -43,6 +43,8 @@ for host in ("web.example", "alias.example", "localhost", "127.0.0.1", "short"):
     assert session.get(f"http://{host}:{web_port}/").text == "the right server\\n", host
 assert socket.getaddrinfo(b"web.example", 80, type=socket.SOCK_STREAM)[0][4] == ("127.0.0.1", 80)
 assert socket.gethostbyname("web.example") == "127.0.0.1"
+with socket.socket() as sock:
+    sock.connect(("web.example", web_port))
 assert socket.gethostbyaddr("192.0.2.7")[0] == "host.example"
 assert socket.getnameinfo(("192.0.2.7", 80), 0) == ("host.example", "http")
 try:
@@ -67,6 +69,15 @@ try:
     raise AssertionError
 except UpstreamError as error:
     assert "give addresses" in str(error)
+child = os.fork()  # on a connection of its own, at the first attempt: else a warning would be printed
+if not child:
+    os._exit(socket.gethostbyname("web.example") != "127.0.0.1")
+assert os.waitpid(child, 0)[1] == 0
+assert socket.gethostbyname("web.example") == "127.0.0.1"
+named = Resolver([Upstream(name="dot.test", port=port, bootstrap=upstreams, trust_anchors=anchors)])
+gevent.get_hub().resolver = named
+assert socket.gethostbyname("web.example") == "127.0.0.1"
+named.close()
 resolver.close()
 print("fine")
 """
@@ -110,6 +121,8 @@ async def main(reactor):
     assert await resolved("v6.example", 0, [IPv4Address]) == []
     assert [address.host for address in await resolved("v6.example", 0, [IPv6Address, IPv4Address])] == ["::1"]
     assert await resolved("none.example") == []
+    number, name = socket.if_nameindex()[0]
+    assert await resolved(f"fe80::1%{name}", 80) == [IPv6Address("TCP", "fe80::1", 80, 0, number)]
     try:
         await agent.request(b"GET", b"http://none.example/")
         raise AssertionError
@@ -134,8 +147,11 @@ def test_gevent(names: Names) -> None:
     """``monkey.patch_all()`` first: requests, plain sockets, greenlets that go on, names that are the system's."""
     names.server.answers["slow.example", "A"] = ["127.0.0.1"]
     names.server.delays["slow.example"] = 1.0
+    names.server.answers["dot.test", "A"] = ["127.0.0.1"]
     run(names, GEVENT)
-    assert {"web.example", "alias.example", "short.corp.example", "none.example"} <= set(names.asked())
+    asked = set(names.asked())
+    assert {"web.example", "alias.example", "short.corp.example", "none.example", "dot.test"} <= asked
+    assert not {"localhost", "127.0.0.1", "printer.local"} & asked
 
 
 def test_twisted(names: Names) -> None:
@@ -180,7 +196,14 @@ def test_gevent_that_has_patched_nothing_is_refused() -> None:
 def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
     """With the extra that brings it."""
     hidden = "import sys; sys.modules['{0}'] = None; import dot_io.hooks.{1}"
-    for package, module in (("aiohttp", "aiohttp"), ("dns", "dnspython"), ("trio", "trio"), ("twisted", "twisted")):
+    for package, module in (
+        ("aiohttp", "aiohttp"),
+        ("dns", "dnspython"),
+        ("gevent", "gevent"),
+        ("niquests", "niquests"),
+        ("trio", "trio"),
+        ("twisted", "twisted"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", hidden.format(package, module)], capture_output=True, text=True, check=False
         )

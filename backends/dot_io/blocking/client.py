@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from itertools import islice
 
 from dot_proto import AuthenticationPolicy, Cause, ClientConfiguration, ConnectionClosed, Event
@@ -30,7 +31,7 @@ from ..errors import HandshakeError
 from ..tls import ClientContext, TLSClient
 from .dial import dial
 from .driver import Driver, Wait
-from .sharing import SharedByThreads
+from .sharing import NestedCallError, SharedByThreads
 
 
 def connect(
@@ -247,7 +248,8 @@ class Client(ClientBase, SharedByThreads[Wait, bool]):
                 self._queue.call_next()  # it may be that our turn is not used
 
     def _cancel(self, handles: Iterable[int]) -> None:
-        with self._lock, self._work:
+        # The garbage collector may end a generator amid our own work: then its queries end by their time.
+        with suppress(NestedCallError), self._lock, self._work:
             for handle in handles:
                 self._cancel_query(handle, monotonic())
             self._wake_all()  # it may be others' turn, and there is less to wait for

@@ -119,7 +119,7 @@ class SocketDriver:
         """In a forked child: the socket is not touched again."""
         let_go(self._socket)
         self._is_broken = self._has_read_all = True
-        self._unsent.clear()
+        self._unsent = bytearray()  # another thread may have been sending the old one, which is locked then
 
     def set_reading(self, wanted: bool) -> None:
         """Take octets from the peer, or stop, so that TCP slows the peer down."""

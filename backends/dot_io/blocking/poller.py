@@ -97,6 +97,9 @@ class Poller:
                     ready[by_number[number]] = events != select.POLLOUT
                 elif waker is not None and number == waker.fileno():
                     is_woken = True
+                else:  # it was closed by another thread while we began to wait
+                    with contextlib.suppress(KeyError):
+                        self._poll.unregister(number)
         else:
             readers = [sock for sock, reading, _ in watched if reading]
             readable, writable, failed = select.select(

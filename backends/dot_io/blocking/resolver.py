@@ -16,7 +16,7 @@ from typing import Final, Self
 from dot_proto import DoTError, Event
 from dot_proto.arguments import check_seconds
 from dot_proto.resolver.configuration import ResolverConfiguration
-from dot_proto.resolver.events import FailureReason, FindAddresses, OpenConnection, QueryFailed
+from dot_proto.resolver.events import FailureReason, FindAddresses, OpenConnection, QueryFailed, UpstreamStatistics
 from dot_proto.resolver.machine import StubResolver
 from dot_proto.resolver.upstream import Upstream
 
@@ -25,16 +25,19 @@ from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, check_many
 from .._clock import monotonic
 from .._dial import FAILURES, connect_error, remaining
 from .._lookup import Lookup
-from .._resolver import Fate, ResolverBase, outcome, response
+from .._resolver import Fate, ResolverBase, log, outcome, response
 from .._transport import close, failure_of_connecting, start_connecting
 from ..tls import TLSClient
 from .bootstrap import Search, SystemSearch, UpstreamSearch
 from .driver import SocketDriver
 from .poller import Poller, Watched
-from .sharing import SharedByThreads
+from .sharing import NestedCallError, SharedByThreads
 
 UNWAKEABLE_WAIT: Final = 0.05
 "Seconds to wait at a time where no descriptors are left for another thread to come in by."
+
+MAX_NOTES: Final = 1000
+"Of the log that wait to be told; older ones give way."
 
 RESTED_A_WHILE: Final = 0.1
 "Seconds without a query, after which a connection's own deadlines may have come: it may have to be closed by now."
@@ -103,6 +106,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         self._untold: deque[Callable[[], None]] = deque()
         "What the machine is told when it is not amid its actions: an address, or a name, that could not even be tried."
         self._is_closing = False
+        self._notes: deque[tuple[int, str, tuple[object, ...]]] = deque(maxlen=MAX_NOTES)
+        "For the log, whose handlers may ask us in their turn: told when nothing of ours is under way."
 
     def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -121,6 +126,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         except BaseException:
             self._give_up(call)
             raise
+        finally:
+            self._tell_log()
         return response(call.fates[0])
 
     def query_many(
@@ -139,6 +146,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             while waiting or call.positions:
                 self._ask_all(call, waiting, timeout)
                 self._wait_until(call.fates.__len__)
+                self._tell_log()
                 while call.fates:
                     fate = call.fates.popleft()
                     position = call.positions.pop(fate.query, None)
@@ -158,12 +166,18 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         """
         return (self._resolve(name, types, timeout))[0]
 
+    def statistics(self) -> tuple[UpstreamStatistics, ...]:
+        """The counters of each upstream; they hold no name that was asked for."""
+        with self._lock:
+            return super().statistics()
+
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
         with self._lock, self._work:
             self._machine.network_changed(now=self._now())
             self._do()
             self._hand_over()
+        self._tell_log()
 
     def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other threads are waited for, ``timeout`` seconds long."""
@@ -187,6 +201,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
                 search.close()
             self._wait_for_movers()
             self._poller.close()
+            self._tell_log()
 
     def __enter__(self) -> Self:
         return self
@@ -200,7 +215,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in self._connections.values():
             connection.driver.forget_parents()
         self._forget_threads(threading.RLock())
-        self._searches.clear()  # not closed: their connections are the parent's, and the threads do not live here
+        # Not closed: their connections are the parent's, and so are their threads, which may have their locks.
+        self._searches.clear()
         self._poller.close()
         self._poller = Poller()
         super().forget_parents()
@@ -266,6 +282,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _keep_timer(self, due: float | None) -> None:
         self._due = math.inf if due is None else due
+
+    def _note(self, level: int, text: str, *arguments: object) -> None:
+        self._notes.append((level, text, arguments))
 
     def _take(self, events: list[Event]) -> None:
         super()._take(events)
@@ -367,11 +386,25 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _give_up(self, call: _Call) -> None:
         """A call waits no more."""
-        with self._lock, self._work:
-            if call.machine is self._machine:
-                for handle in call.positions:
-                    self._cancel(handle)
-            self._hand_over()
+        try:
+            with self._lock, self._work:
+                self._cancel_all(call)
+                self._hand_over()
+        except NestedCallError:  # the garbage collector ends a generator amid our own work
+            self._untold.append(partial(self._cancel_all, call))
+
+    def _tell_log(self) -> None:
+        while self._notes:
+            try:
+                level, text, arguments = self._notes.popleft()
+            except IndexError:  # another thread has just told the last one
+                return
+            log.log(level, text, *arguments)
+
+    def _cancel_all(self, call: _Call) -> None:
+        if call.machine is self._machine:
+            for handle in call.positions:
+                self._cancel(handle)
 
     def _wanted(self) -> Wait:
         """What all that there is waits for."""

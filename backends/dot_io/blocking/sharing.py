@@ -27,10 +27,10 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from weakref import WeakMethod
 
-from dot_proto import DoTError
+from dot_proto import DoTError, LocalProtocolError
 
 from .._clock import monotonic
 
@@ -175,6 +175,15 @@ class SharedByThreads(ABC, Generic[W, R]):
         return min(one for one in times if one is not None)
 
 
+class NestedCallError(LocalProtocolError):
+    """A call from inside our own work in the same thread, which must come to its end first."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "called amid a call of the same thread, by a signal handler or a finalizer: call it from another thread"
+        )
+
+
 class Work:
     """Guards what is worked on, inside the lock; see the module's text."""
 
@@ -185,14 +194,29 @@ class Work:
         self._is_under_way = False
 
     def __enter__(self) -> None:
-        if self._is_under_way:  # a former thread never came to its end
-            self._give_up()
+        if self._is_under_way:
+            if self._is_nested():
+                raise NestedCallError
+            self._give_up()  # a former thread never came to its end
         self._is_under_way = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, DoTError):
             self._give_up()
         self._is_under_way = False
+
+    def _is_nested(self) -> bool:
+        """Whether this thread is at work further out: then it has the lock once more than we have taken it here."""
+        break_off = self._break_off()
+        if break_off is None:
+            return False
+        lock: Any = getattr(break_off, "__self__")._lock  # noqa: B009
+        lock.release()
+        try:
+            is_ours_still: bool = lock._is_owned()
+            return is_ours_still
+        finally:
+            lock.acquire()
 
     def _give_up(self) -> None:
         break_off = self._break_off()

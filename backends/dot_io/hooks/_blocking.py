@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from dot_proto import DoTError, ResolverConfiguration, Upstream, make_query
+from dot_proto._message import NOERROR, NXDOMAIN
 
 from .._addresses import records_in, reverse_name
 from ..blocking import Resolver
 from ._asking import look_up_blocking
-from ._getaddrinfo import NO_NAME, AddressInfo, Host, Rules, failure
+from ._getaddrinfo import AGAIN, NO_NAME, PATIENT, AddressInfo, Host, Rules, failure
 
 HOST_NOT_FOUND, TRY_AGAIN = 1, 2
 "Codes of :class:`socket.herror` (netdb.h)."
+
+_WORDS: Final = {HOST_NOT_FOUND: "Unknown host", TRY_AGAIN: "Host name lookup failure"}
+"As the C library has them."
 
 Names = tuple[str, list[str], list[str]]
 "The canonical name, the other names, and the addresses."
@@ -36,9 +40,9 @@ class Functions:
         search: Iterable[str] = (),
         system: Callable[..., Any],
     ) -> None:
-        self._rules: Final = Rules(search=search)
+        self.rules: Final = Rules(search=search)
         self._system: Final = system
-        self.resolver: Final = Resolver(upstreams, configuration)
+        self.resolver: Final = Resolver(upstreams, PATIENT if configuration is None else configuration)
 
     def close(self) -> None:
         """Close the resolver."""
@@ -47,7 +51,7 @@ class Functions:
     def getaddrinfo(
         self, host: Host, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> list[AddressInfo]:
-        lookup = self._rules.lookup(host, port, family, type, proto, flags)
+        lookup = self.rules.lookup(host, port, family, type, proto, flags)
         return look_up_blocking(lookup, self.resolver, self._system)
 
     def gethostbyname(self, hostname: Any) -> str:
@@ -62,29 +66,33 @@ class Functions:
 
     def gethostbyaddr(self, ip_address: Any) -> Names:
         address = self.getaddrinfo(ip_address, None, type=socket.SOCK_STREAM)[0][4][0]
-        try:
-            names = self._names_of(address)
-        except DoTError as error:
-            raise socket.herror(TRY_AGAIN, "Host name lookup failure") from error
-        if not names:
-            raise socket.herror(HOST_NOT_FOUND, "Unknown host")
-        return names[0], names[1:], [address]
+        name, *others = self._names_of(address)
+        return name, others, [address]
 
     def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        host, service = _socket.getnameinfo(sockaddr, flags | socket.NI_NUMERICHOST)
         if flags & socket.NI_NUMERICHOST:
-            return host, service
+            return _socket.getnameinfo(sockaddr, flags)
+        # Together with NI_NAMEREQD the number would be refused.
+        host, service = _socket.getnameinfo(sockaddr, flags & ~socket.NI_NAMEREQD | socket.NI_NUMERICHOST)
         try:
-            names = self._names_of(host)
-        except DoTError:
-            names = []
-        if not names and flags & socket.NI_NAMEREQD:
-            raise failure(NO_NAME)
-        return names[0] if names else host, service
+            return self._names_of(host)[0], service
+        except socket.herror as error:
+            if flags & socket.NI_NAMEREQD:
+                raise failure(AGAIN if error.errno == TRY_AGAIN else NO_NAME, error) from error
+            return host, service
 
     def _names_of(self, address: str) -> list[str]:
-        """The canonical one first; none where there is none."""
-        if names := self._rules.hosts.names_of(address):
+        """One or more, the canonical one first; raises :class:`socket.herror`."""
+        if names := self.rules.hosts.names_of(address):
             return names
-        response = self.resolver.query(make_query(reverse_name(address), "PTR"))
-        return list(records_in(response, "PTR").values)
+        try:
+            found = records_in(self.resolver.query(make_query(reverse_name(address), "PTR")), "PTR")
+        except DoTError as error:
+            raise _no_names(TRY_AGAIN) from error
+        if not found.values:
+            raise _no_names(HOST_NOT_FOUND if found.rcode in (NOERROR, NXDOMAIN) else TRY_AGAIN)
+        return list(found.values)
+
+
+def _no_names(code: int) -> socket.herror:
+    return socket.herror(code, _WORDS[code])

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from dot_proto import DoTError, LocalProtocolError, make_query
+from dot_proto import DoTError, LocalProtocolError, ResolverConfiguration, make_query
 from dot_proto._message import NOERROR, NXDOMAIN
 from dot_proto.arguments import collected, shown
 
@@ -57,6 +57,10 @@ NEVER_ASKED: Final = ("invalid", "onion")
 
 MAX_NAME_LENGTH: Final = 253
 "Octets of a domain name in text, without the final dot (RFC 1035, section 2.3.4: 255 on the wire)."
+
+
+PATIENT: Final = ResolverConfiguration(max_waiting=20_000)
+"Of the resolvers that programs do not see: whoever looks names up waits, as with the C library."
 
 
 def failure(code: int, cause: BaseException | None = None) -> socket.gaierror:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from .._extras import needs_extra
@@ -28,7 +28,9 @@ import dot_io.asyncio
 from dot_proto import ResolverConfiguration, Upstream
 
 from .. import blocking
-from ..errors import QueryTimeoutError
+from .._clock import monotonic
+from ..errors import NoUpstreamError, QueryTimeoutError
+from ._getaddrinfo import PATIENT
 
 
 def nameserver(upstreams: Iterable[Upstream], configuration: ResolverConfiguration | None = None) -> Nameserver:
@@ -38,7 +40,7 @@ def nameserver(upstreams: Iterable[Upstream], configuration: ResolverConfigurati
     loop has connections of its own, which end with it, and all threads share one resolver, until :meth:`close`.
     Raises :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
-    return Nameserver(blocking.Resolver(upstreams, configuration))
+    return Nameserver(blocking.Resolver(upstreams, PATIENT if configuration is None else configuration))
 
 
 class _Asked(Protocol):
@@ -52,10 +54,12 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         first = resolver.upstreams[0]
         super().__init__(first.addresses[0] if first.addresses else "0.0.0.0", first.port)
         self._resolver: Final = resolver
-        self._by_loop: dict[object, _Asked] = {}
-        self._tasks: dict[object, asyncio.Task[None]] = {}
-        self._opening: set[object] = set()
-        "Runs of trio whose resolver has been made, and has no nursery yet."
+        self._on_asyncio: dict[asyncio.AbstractEventLoop, tuple[_Asked, AsyncGenerator[None]]] = {}
+        "Each loop's resolver, and what closes it."
+        self._on_trio: dict[object, _Asked] = {}
+        "By the token of the run."
+        self._opening: dict[object, Any] = {}
+        "By the token of the run: an event for those who wait until its resolver has a nursery."
         weakref.finalize(self, resolver.close, timeout=0.0)
 
     def __str__(self) -> str:
@@ -74,14 +78,12 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         self._resolver.close()
 
     async def aclose(self) -> None:
-        """Close what the running event loop of asyncio has; for loops whose tasks nobody cancels at their end.
+        """Close what the running event loop of asyncio has; for loops that end without ``shutdown_asyncgens()``.
 
-        ``asyncio.run`` does that, and trio ends what is its own.
+        ``asyncio.run`` calls that, and trio ends what is its own.
         """
-        task = self._tasks.pop(asyncio.get_running_loop(), None)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        if held := self._on_asyncio.get(asyncio.get_running_loop()):
+            await held[1].aclose()
 
     def query(
         self,
@@ -94,10 +96,8 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         ignore_trailing: bool = False,
     ) -> dns.message.Message:
         """Ask, and wait; raises :class:`dns.exception.Timeout` and what ``dot_io.blocking.Resolver.query`` raises."""
-        try:
+        with _in_time(timeout):
             octets = self._resolver.query(request.to_wire(), timeout=timeout)
-        except QueryTimeoutError as error:
-            raise _timeout(timeout) from error
         return _response(request, octets, one_rr_per_rrset, ignore_trailing)
 
     async def async_query(
@@ -112,60 +112,69 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         ignore_trailing: bool = False,
     ) -> dns.message.Message:
         """Ask, and wait, on the loop that runs, whatever ``backend`` says: dnspython keeps its first one for good."""
-        resolver = await self._of_this_loop()
-        try:
+        trio = sys.modules.get("trio")
+        resolver = await (self._of_trio() if trio and trio.lowlevel.in_trio_task() else self._of_asyncio())
+        with _in_time(timeout):
             octets = await resolver.query(request.to_wire(), timeout=timeout)
-        except QueryTimeoutError as error:
-            raise _timeout(timeout) from error
         return _response(request, octets, one_rr_per_rrset, ignore_trailing)
 
     # Private methods.
 
-    async def _of_this_loop(self) -> _Asked:
-        trio = sys.modules.get("trio")
-        on_trio = trio is not None and trio.lowlevel.in_trio_task()
-        loop: object = trio.lowlevel.current_trio_token() if on_trio and trio else asyncio.get_running_loop()
-        resolver = self._by_loop.get(loop)
-        if resolver is None:
-            resolver = await (self._open_on_trio(loop) if on_trio else self._open_on_asyncio(loop))
-        return resolver
+    async def _of_asyncio(self) -> _Asked:
+        loop = asyncio.get_running_loop()
+        if loop not in self._on_asyncio:
+            for closed in [one for one in list(self._on_asyncio) if one.is_closed()]:
+                self._on_asyncio.pop(closed, None)  # another thread may have done so
+            resolver = dot_io.asyncio.Resolver(self._resolver.upstreams, self._resolver.configuration)
+            until_shutdown = self._hold(resolver, loop)
+            self._on_asyncio[loop] = resolver, until_shutdown
+            await anext(until_shutdown)
+        return self._on_asyncio[loop][0]
 
-    async def _open_on_asyncio(self, loop: object) -> _Asked:
-        resolver = dot_io.asyncio.Resolver(self._resolver.upstreams, self._resolver.configuration)
-        self._by_loop[loop] = resolver
-        task = asyncio.get_running_loop().create_task(self._hold(resolver, loop, asyncio.Event().wait))
-        self._tasks[loop] = task  # loops keep weak references to their tasks alone
-        task.add_done_callback(lambda _: self._tasks.pop(loop, None))
-        return resolver
+    async def _hold(self, resolver: dot_io.asyncio.Resolver, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        """A generator, since those end after all tasks (``loop.shutdown_asyncgens()``): they may ask until then."""
+        try:
+            async with resolver:
+                yield
+        finally:
+            self._on_asyncio.pop(loop, None)
 
-    async def _open_on_trio(self, loop: object) -> _Asked:
+    async def _of_trio(self) -> _Asked:
+        import trio
+
+        token = trio.lowlevel.current_trio_token()
+        if token not in self._on_trio:
+            if token not in self._opening:
+                self._opening[token] = trio.Event()
+                trio.lowlevel.spawn_system_task(self._hold_on_trio, token)
+            await self._opening[token].wait()
+        return self._on_trio[token]
+
+    async def _hold_on_trio(self, token: object) -> None:
+        """A system task: it is cancelled after the main task's end."""
         import trio
 
         import dot_io.trio
 
-        resolver = dot_io.trio.Resolver(self._resolver.upstreams, self._resolver.configuration)
-        if loop not in self._opening:
-            self._opening.add(loop)
-            trio.lowlevel.spawn_system_task(self._hold, resolver, loop, trio.sleep_forever)
-        while loop not in self._by_loop:
-            await trio.lowlevel.checkpoint()
-        return self._by_loop[loop]
-
-    async def _hold(
-        self, resolver: AbstractAsyncContextManager[Any], loop: object, for_ever: Callable[[], Awaitable[object]]
-    ) -> None:
-        """A task of its own, which is cancelled when the loop has nothing left to do: then the resolver is closed."""
         try:
-            async with resolver as opened:
-                self._by_loop[loop] = opened
-                self._opening.discard(loop)
-                await for_ever()
+            async with dot_io.trio.Resolver(self._resolver.upstreams, self._resolver.configuration) as resolver:
+                self._on_trio[token] = resolver
+                self._opening.pop(token).set()
+                await trio.sleep_forever()
         finally:
-            self._by_loop.pop(loop, None)
+            self._on_trio.pop(token, None)
 
 
-def _timeout(seconds: float | None) -> dns.exception.Timeout:
-    return dns.exception.Timeout(timeout=seconds)  # type: ignore[no-untyped-call]
+@contextmanager
+def _in_time(timeout: float) -> Generator[None]:
+    """Time that is over is dnspython's own error, whatever else has gone wrong: dnspython then asks again."""
+    deadline = monotonic() + timeout
+    try:
+        yield
+    except (QueryTimeoutError, NoUpstreamError) as error:
+        if isinstance(error, NoUpstreamError) and monotonic() < deadline:
+            raise
+        raise dns.exception.Timeout(timeout=timeout) from error  # type: ignore[no-untyped-call]
 
 
 def _response(

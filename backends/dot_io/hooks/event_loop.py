@@ -20,7 +20,7 @@ from dot_proto import ResolverConfiguration, Upstream
 
 from ..asyncio import Resolver
 from ._asking import look_up
-from ._getaddrinfo import AddressInfo, Host, Rules
+from ._getaddrinfo import PATIENT, AddressInfo, Host, Rules
 
 if sys.platform == "win32":
     _Loop = asyncio.ProactorEventLoop
@@ -36,7 +36,7 @@ def new_event_loop(
     ``search`` are suffixes for short names.  The resolver is closed with the loop.  Raises
     :class:`~dot_proto.LocalProtocolError` for a wrong argument.
     """
-    return EventLoop(Resolver(upstreams, configuration), Rules(search=search))
+    return EventLoop(Resolver(upstreams, PATIENT if configuration is None else configuration), Rules(search=search))
 
 
 class EventLoop(_Loop):

@@ -44,8 +44,9 @@ class Resolver(AbstractResolver):  # type: ignore[misc]
             )
         self._functions = Functions(upstreams, configuration, search=search, system=ThreadResolver().getaddrinfo)
         for number, one in enumerate(self._functions.resolver.upstreams):
-            if not one.addresses:
-                raise UpstreamError(f"upstreams[{number}]: give addresses; its name would be looked up here, by itself")
+            if not one.addresses and one.bootstrap == "system":
+                text = "give addresses, or upstreams as its bootstrap: its name would be looked up here, by itself"
+                raise UpstreamError(f"upstreams[{number}]: {text}")
 
     def close(self) -> None:
         """Close what is open."""

@@ -9,7 +9,7 @@
 """
 
 # pyright: reportMissingImports=false
-# niquests brings a urllib3 of its own, in the place of the one that most programs have.
+# It is not among what is installed for type checkers: see tests/hooks/test_niquests.py.
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from dot_proto import ResolverConfiguration, Upstream
 from .._extras import needs_extra
 
 with needs_extra("dot_io.hooks.niquests", "niquests"):
-    from urllib3.contrib.resolver import BaseResolver, ProtocolResolver
-    from urllib3.contrib.resolver._async import AsyncBaseResolver
+    # Its own urllib3, which may have taken the place of the one that most programs have, or stand beside that.
+    from niquests.packages.urllib3.contrib.resolver import BaseResolver, ProtocolResolver
+    from niquests.packages.urllib3.contrib.resolver._async import AsyncBaseResolver
 
 import dot_io.asyncio
 
 from ._asking import look_up
 from ._blocking import Functions
-from ._getaddrinfo import AddressInfo, Host, Rules
+from ._getaddrinfo import PATIENT, AddressInfo, Host, Rules
 
 
 class Resolver(BaseResolver):  # type: ignore[misc]
@@ -50,15 +51,14 @@ class Resolver(BaseResolver):  # type: ignore[misc]
         search: Iterable[str] = (),
     ) -> None:
         super().__init__(None)
-        self._search = tuple(search)
-        self._functions = Functions(upstreams, configuration, search=self._search, system=socket.getaddrinfo)
+        self._functions = Functions(upstreams, configuration, search=search, system=socket.getaddrinfo)
         self._is_open = True
 
     def recycle(self) -> Self:
         """Another one that asks the same; this one must have been closed."""
         check_closed(self)
         resolver = self._functions.resolver
-        return type(self)(resolver.upstreams, resolver.configuration, search=self._search)
+        return type(self)(resolver.upstreams, resolver.configuration, search=self._functions.rules.search)
 
     def close(self) -> None:
         """Close what is open."""
@@ -99,7 +99,7 @@ class AsyncResolver(AsyncBaseResolver):  # type: ignore[misc]
     ) -> None:
         super().__init__(None)
         self._rules = Rules(search=search)
-        self._resolver = dot_io.asyncio.Resolver(upstreams, configuration)
+        self._resolver = dot_io.asyncio.Resolver(upstreams, PATIENT if configuration is None else configuration)
         self._is_open = True
 
     def recycle(self) -> Self:

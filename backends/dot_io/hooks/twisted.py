@@ -81,7 +81,7 @@ class NameResolver:
             for one, _, _, _, address in infos:
                 if not resolution.is_cancelled:
                     form = IPv4Address if one == socket.AF_INET else IPv6Address
-                    resolutionReceiver.addressResolved(form(transportSemantics, *address[:2]))
+                    resolutionReceiver.addressResolved(form(transportSemantics, *address))
             if not resolution.is_cancelled:
                 resolutionReceiver.resolutionComplete()
 
