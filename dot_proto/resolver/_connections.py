@@ -171,16 +171,12 @@ class Connections:
         """Be there when its silence calls for an action."""
         self.ring_at(self._silence_at(connection))
 
-    def is_silent(self, connection: UpstreamConnection, *, now: float) -> bool:
-        """Whether it is suspected, or is due to be."""
-        return connection.suspect_until < math.inf or self._silence_at(connection) <= now
-
     def _silence_at(self, connection: UpstreamConnection) -> float:
         return connection.silence_at(connection.record.patience(self._configuration))
 
     def _suspect(self, connection: UpstreamConnection, *, now: float) -> None:
         """Nothing came for too long: ask for a sign of life, or give the connection up."""
-        if connection.suspect_until == math.inf:
+        if connection.suspect_until == math.inf and not connection.is_left:
             self.probe(connection, now=now)
             return
         connection.suspect_until, connection.unheard_since = math.inf, math.inf

@@ -176,9 +176,8 @@ class StubResolver:
     def network_changed(self, *, now: float) -> None:
         """The machine is in another network, or was suspended: what was known of the upstreams does not count.
 
-        Answers that are owed may still come, for as long as a silent server is borne; where one is silent already,
-        they are asked for anew at once.  New connections are opened on demand, without the TLS sessions of before
-        (RFC 8446, appendix C.4).
+        Answers that are owed may still come, until the silence calls for an action.  New connections are opened on
+        demand, without the TLS sessions of before (RFC 8446, appendix C.4).
         """
         check_time("now", now)
         borne = self.configuration.patience + self.configuration.probe_timeout
@@ -188,8 +187,7 @@ class StubResolver:
             record.last_good = None
             for connection in record.connections.values():
                 connection.is_left = True
-                is_silent = self._connections.is_silent(connection, now=now)
-                self._connections.close(connection, 0.0 if is_silent else borne, now=now)
+                self._connections.close(connection, borne, now=now)
         self._connections.actions.append(ForgetSessions())
         self._settle(now)
 
