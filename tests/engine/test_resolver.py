@@ -1008,6 +1008,18 @@ def test_another_network():
     assert scene.asked(1) == ["b.test"]
 
 
+def test_the_address_that_was_good_in_the_old_network_comes_in_its_turn():
+    """RES-41."""
+    scene = ResolverScene(upstream(V6, FIRST))
+    scene.ask()
+    scene.fail(0)
+    scene.up(1)
+    scene.answer(1)
+    scene.network_changed()
+    scene.ask()
+    assert scene.dialled() == [V6, FIRST, V6]
+
+
 def test_another_network_while_opening_and_while_down():
     scene = two()
     scene.ask()
@@ -1050,7 +1062,7 @@ def test_how_a_connection_of_the_old_network_ends_says_nothing_of_the_server(end
 
 @pytest.mark.parametrize("noticed", [0.3, 1.0])
 def test_a_silent_server_of_the_old_network_gets_no_probe(noticed):
-    """RES-40: it could not answer that either; what it owes is asked anew as soon as the silence calls for an action."""
+    """RES-40: it could not answer that either; what it owes is asked anew when the silence calls for an action."""
     scene = two()
     scene.ask()
     scene.up(0)

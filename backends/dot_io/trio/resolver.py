@@ -51,7 +51,9 @@ class Resolver(AwaitedResolver):
         self._drivers: dict[int, Driver] = {}
         self._sleep = trio.CancelScope()
         self._others: set[trio.CancelScope] = set()
-        "Of the tasks that are no connection's."
+        """Of the tasks that are no connection's.
+
+        The nursery is not cancelled as a whole: what the block raises would come out in an exception group."""
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -126,7 +128,7 @@ class Resolver(AwaitedResolver):
                 for driver in list(self._drivers.values()):
                     await driver.ended.wait()
         finally:
-            for scope in list(self._dials.values()):
+            for scope in [*self._dials.values(), *self._others]:
                 scope.cancel()
             for driver in list(self._drivers.values()):
                 driver.abort()
@@ -148,9 +150,6 @@ class Resolver(AwaitedResolver):
         # A block that is left by an exception waits for nothing that is still owed.
         with trio.CancelScope(shield=True):
             await self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
-        # Not the nursery as a whole: what the block raises would come out in an exception group.
-        for scope in list(self._others):
-            scope.cancel()
         return await self._stack.__aexit__(kind, error, traceback)
 
     def __enter__(self) -> Self:
