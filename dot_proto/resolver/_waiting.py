@@ -80,8 +80,9 @@ class Waiting:
         return self._earliest if self._size else math.inf
 
     def _count(self, wish: Wish, change: int) -> None:
-        order, avoided = wish
-        first = order[1] if order[0] is avoided and len(order) > 1 else order[0]
+        (first, *others), avoided = wish
+        if first is avoided and others:
+            first = others[0]
         first.waiting += change
         first.most_waiting = max(first.most_waiting, first.waiting)
         self._size += change

@@ -895,6 +895,17 @@ def test_if_all_say_so_the_first_answer_counts():
     assert scene.answers() == [query]
 
 
+def test_a_name_that_all_servers_fail_for_is_shown_to_three():
+    """RES-25, RES-33: the limit of sendings is one for all reasons."""
+    scene = ResolverScene(FIRST, SECOND, THIRD, V6, failover_rcodes=frozenset({2}))
+    query = scene.ask()
+    for number in range(3):
+        scene.up(number)
+        scene.answer(number, rcode=2)
+    assert scene.answers() == [query]
+    assert scene.dialled() == [FIRST, SECOND, THIRD]
+
+
 def test_rcodes_are_answers_otherwise():
     """RES-28, RES-29: SERVFAIL is asked for once, and nobody else is shown the name."""
     scene = two()
