@@ -241,8 +241,8 @@ class ResolverBase(StaysInProcess, ABC):
                     self._proven.add(where)
             elif isinstance(event, ConnectionClosed):
                 self._network.ended(action.connection)
+                lost = sum(isinstance(each, QueryLost) and each.was_sent for each in events)
                 text = "upstream %s: connection %d has ended (%s); queries without an answer: %d"
-                lost = sum(isinstance(one, QueryLost) and one.was_sent for one in events)
                 self._note(logging.DEBUG, text, action.upstream, action.connection, event.cause.value, lost)
                 if not isinstance(event.error, HandshakeError):
                     continue
@@ -315,10 +315,9 @@ class ResolverBase(StaysInProcess, ABC):
                     # Not before: an interruption in between must not leave somebody waiting whom nobody knows.
                     self._waiters.pop(event.query, None)
             elif isinstance(event, UpstreamDown):
-                failure, delay = event.failure, event.next_try - self._now()
+                failure, delay = event.failure, max(event.next_try - self._now(), 0.0)
                 text = "upstream %s is down (%s): %s; next try in %.1f s"
-                words = event.upstream, failure.phase.value, failure.explanation, max(delay, 0.0)
-                self._note(logging.WARNING, text, *words)
+                self._note(logging.WARNING, text, event.upstream, failure.phase.value, failure.explanation, delay)
             elif isinstance(event, UpstreamUp):
                 self._note(logging.INFO, "upstream %s is up again", event.upstream)
             elif isinstance(event, ResolverClosed):

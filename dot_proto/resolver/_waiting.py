@@ -80,9 +80,9 @@ class Waiting:
         return self._earliest if self._size else math.inf
 
     def _count(self, wish: Wish, change: int) -> None:
-        (first, *others), avoided = wish
-        if first is avoided and others:
-            first = others[0]
+        order, avoided = wish
+        first = next((record for record in order if record is not avoided), avoided)
+        assert first is not None, "there is one upstream at least"
         first.waiting += change
         first.most_waiting = max(first.most_waiting, first.waiting)
         self._size += change

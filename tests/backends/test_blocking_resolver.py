@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
@@ -179,7 +180,7 @@ def test_a_child_forked_while_a_name_is_looked_up(
         inner = search._close.func.__self__  # type: ignore[attr-defined]
         threads.submit(hold, inner._lock)
         assert held.wait(GIVE_UP)
-        monkeypatch.setattr(_fork, "_registered", {resolver})  # the order of them all is nobody's
+        monkeypatch.setattr(_fork, "_registered", WeakSet([resolver]))  # the order of them all is nobody's
         child = os.fork()
         if not child:
             os._exit(0 if not resolver._searches and not resolver._connections else 1)
