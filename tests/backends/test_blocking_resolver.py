@@ -176,8 +176,7 @@ def test_a_child_forked_while_a_name_is_looked_up(
     with Resolver([named], ResolverConfiguration(open_timeout=1.0)) as resolver, ThreadPoolExecutor(2) as threads:
         pending = threads.submit(resolver.query, QUERY, timeout=1.0)
         server.wait_for_queries(1)
-        (search,) = resolver._searches.values()
-        inner = search._close.func.__self__  # type: ignore[attr-defined]
+        (inner,) = resolver._bootstraps.values()
         threads.submit(hold, inner._lock)
         assert held.wait(GIVE_UP)
         monkeypatch.setattr(_fork, "_registered", WeakSet([resolver]))  # the order of them all is nobody's

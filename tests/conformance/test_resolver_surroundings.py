@@ -172,6 +172,24 @@ def test_a_bootstrap_where_no_query_may_wait(api: Backend, servers: Servers) -> 
     api.run(scenario)
 
 
+def test_what_is_learnt_of_a_bootstrap_is_kept(api: Backend, servers: Servers) -> None:
+    """RES-8, RES-32: an impostor there has one handshake, and not one a lookup; another network is another chance."""
+    impostor = servers.start("other.test")
+    upstreams = [
+        servers.at("", 853, name=name, addresses=(), bootstrap=servers.of(impostor)) for name in ("a.test", "b.test")
+    ]
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(upstreams) as one:
+            for networks in (1, 2):
+                for _ in range(2):
+                    assert isinstance(await failure(one.query(QUERY, timeout=0.5)), NoUpstreamError)
+                assert impostor.connections == networks
+                one.network_changed()
+
+    api.run(scenario)
+
+
 def test_closing_amid_a_lookup(api: Backend, servers: Servers) -> None:
     """RES-8, RES-38: the connection to the bootstrap ends with it, at once, and so does the query that waits."""
     asked, ended = threading.Event(), threading.Event()

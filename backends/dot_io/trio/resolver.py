@@ -22,8 +22,8 @@ from dot_proto.resolver.upstream import Upstream
 
 from .._awaited import AwaitedResolver
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
+from .._fate import Fate, response
 from .._lookup import Address, SystemLookup
-from .._resolver import Fate, response
 from .dial import dial, look_up
 from .driver import Driver
 from .nursery import open_plain_nursery
@@ -114,8 +114,7 @@ class Resolver(AwaitedResolver):
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
         self._check_run()
-        self._machine.network_changed(now=self._now())
-        self._do()
+        self._leave_network()
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
@@ -134,13 +133,12 @@ class Resolver(AwaitedResolver):
                 driver.abort()
         for driver in list(self._drivers.values()):
             await driver.ended.wait()
+        await self._close_bootstraps()
         self._ring()
 
     async def __aenter__(self) -> Self:
-        self._token = trio.lowlevel.current_trio_token()
         async with AsyncExitStack() as stack:
-            self._nursery = await stack.enter_async_context(open_plain_nursery())
-            self._start(self._keep_time)
+            self._run_in(await stack.enter_async_context(open_plain_nursery()))
             self._stack = stack.pop_all()
         return self
 
@@ -166,6 +164,17 @@ class Resolver(AwaitedResolver):
         super().forget_parents()
 
     # Private methods.
+
+    def _run_in(self, nursery: trio.Nursery) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._nursery = nursery
+        self._start(self._keep_time)
+
+    def _bootstrap_of(self, upstream: Upstream) -> Self:
+        bootstrap = super()._bootstrap_of(upstream)
+        if bootstrap._token is None:
+            bootstrap._run_in(self._nursery)
+        return bootstrap
 
     def _check_run(self) -> None:
         token = trio.lowlevel.current_trio_token()
