@@ -14,11 +14,10 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Self
 
 from dot_proto import (
     AuthenticationPolicy,
-    Cause,
     ConnectionClosed,
     DoTError,
     Event,
@@ -33,7 +32,6 @@ from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import (
     AbandonConnection,
     Action,
-    FailureReason,
     FindAddresses,
     ForgetSessions,
     OpenConnection,
@@ -49,20 +47,18 @@ from dot_proto.resolver.upstream import Upstream
 
 from ._addresses import FAMILIES
 from ._attempt import Attempt
+from ._fate import Fate
 from ._fork import forgets_after_fork
 from ._network import RESTED, NetworkWatch
 from ._stays import StaysInProcess
 from ._transport import give_up_unacknowledged
-from .errors import AuthenticationError, ConnectionLostError, HandshakeError, NoUpstreamError, QueryTimeoutError
+from .errors import AuthenticationError, HandshakeError
 from .tls import ClientContext, TLSClient
 
 log = logging.getLogger("dot_io")
 
-Fate = QueryAnswered | QueryFailed
-"What became of a query."
-
 _FATES: Final = (QueryAnswered, QueryFailed)
-"The same, ready for isinstance(): a union would be made anew for each event."
+"All of :data:`Fate`, ready for isinstance(): a union would be made anew for each event."
 
 Waiter = Callable[[Fate], None]
 "What is told a query's fate."
@@ -102,6 +98,8 @@ class ResolverBase(StaysInProcess, ABC):
         self._proven: set[tuple[Upstream, str]] = set()
         "The addresses where it has."
         self._waiters: dict[int, Waiter] = {}
+        self._bootstraps: dict[tuple[Upstream, ...], Self] = {}
+        "By whom they ask: the resolvers that look upstreams' own names up.  They know which of those were refused."
         self._has_closed = False
         self._network = NetworkWatch()
         self._asked_at = -math.inf
@@ -140,6 +138,7 @@ class ResolverBase(StaysInProcess, ABC):
         self._machine = StubResolver(self.upstreams, self._machine.configuration, entropy=os.urandom)
         self._forget_sessions()
         self._waiters.clear()
+        self._bootstraps.clear()
         self._network = NetworkWatch()
 
     # For the backends.
@@ -168,14 +167,28 @@ class ResolverBase(StaysInProcess, ABC):
     def _keep_timer(self, due: float | None) -> None:
         """Call :meth:`_ring` at this time."""
 
+    def _bootstrap_of(self, upstream: Upstream) -> Self:
+        """The resolver that looks the upstream's own name up; it is closed with this one."""
+        assert upstream.bootstrap != "system", "the system needs no resolver of ours"
+        bootstrap = self._bootstraps.get(upstream.bootstrap)
+        if bootstrap is None:
+            bootstrap = type(self)(upstream.bootstrap, self._bootstrap_configuration)
+            self._bootstraps[upstream.bootstrap] = bootstrap
+        return bootstrap
+
     @property
     def _bootstrap_configuration(self) -> ResolverConfiguration:
-        """Of the resolver that looks an upstream's own name up.
+        """No connection outlasts its lookup.
 
-        It ends before the machine gives the lookup up: of A and AAAA one may have been answered, which is enough.
+        That one ends before the machine gives it up: of A and AAAA one may have been answered, which is enough.
         """
-        timeout = LOOKUP_SHARE * self.configuration.open_timeout
-        return replace(self.configuration, query_timeout=timeout, max_waiting=len(FAMILIES))
+        configuration = self.configuration
+        return replace(
+            configuration,
+            query_timeout=LOOKUP_SHARE * configuration.open_timeout,
+            max_waiting=len(FAMILIES) * len(self.upstreams),
+            connection=replace(configuration.connection, idle_timeout=0.0, max_idle_timeout=0.0),
+        )
 
     def _new_session(self, action: OpenConnection, sock: socket.socket) -> TLSClient:
         """The session of a TCP connection that has come up."""
@@ -297,6 +310,11 @@ class ResolverBase(StaysInProcess, ABC):
             self._start_anew(now)
         self._take(self._machine.handle_timeout(now=now))
 
+    def _leave_network(self) -> None:
+        """The machine is in another one."""
+        self._machine.network_changed(now=self._now())
+        self._do()
+
     def _start_anew(self, now: float) -> None:
         self._note(logging.INFO, "the machine has slept, or is in another network: connections are opened anew")
         self._machine.network_changed(now=now)
@@ -344,41 +362,5 @@ class ResolverBase(StaysInProcess, ABC):
                 self._find(action)
             case ForgetSessions():
                 self._forget_sessions()
-
-
-def outcome(fate: Fate) -> bytes | DoTError:
-    """The response's octets, or the exception that the fate amounts to, not raised."""
-    try:
-        return response(fate)
-    except DoTError as error:
-        return error
-
-
-def response(fate: Fate) -> bytes:
-    """The response's octets, or the exception that the fate amounts to."""
-    if isinstance(fate, QueryAnswered):
-        return fate.message
-    reasons = [f"{attempt.address}: {attempt.explanation}" for attempt in fate.attempts]
-    reasons += [
-        f"{report.upstream}: {report.failure.explanation}" for report in fate.upstreams if report.failure is not None
-    ]
-    reason = fate.reason
-    if reason is FailureReason.TIMED_OUT and not fate.attempts and all(report.failure for report in fate.upstreams):
-        reason = FailureReason.NO_UPSTREAM  # its time was over before anybody could be asked
-    text = "; ".join([_FAILURES[reason], *reasons])
-    if reason is FailureReason.TIMED_OUT:
-        raise QueryTimeoutError(text)
-    if reason is FailureReason.NO_UPSTREAM:
-        raise NoUpstreamError(text, fate.upstreams)
-    causes = [attempt.cause for attempt in fate.attempts if attempt.cause is not None]
-    cause = causes[-1] if causes else Cause.LOCAL_CLOSE
-    raise ConnectionLostError(text, cause=cause, safe_to_resend=fate.safe_to_resend)
-
-
-_FAILURES: Final = {
-    FailureReason.TIMED_OUT: "no answer within the query's time",
-    FailureReason.NO_UPSTREAM: "no upstream can be asked in the query's time",
-    FailureReason.LOST: "the connection ended before the answer came",
-    FailureReason.CLOSED: "the resolver was closed before the answer came",
-}
-"For people."
+                for bootstrap in self._bootstraps.values():
+                    bootstrap._leave_network()

@@ -176,7 +176,7 @@ class Connections:
 
     def _suspect(self, connection: UpstreamConnection, *, now: float) -> None:
         """Nothing came for too long: ask for a sign of life, or give the connection up."""
-        if connection.suspect_until == math.inf:
+        if connection.suspect_until == math.inf and not connection.is_left:
             self.probe(connection, now=now)
             return
         connection.suspect_until, connection.unheard_since = math.inf, math.inf

@@ -58,12 +58,10 @@ class Placing:
         """Ask what waits, as far as there are places; what no upstream can be asked in its time fails."""
         for (order, avoided), line in list(self._waiting.lines.items()):
             wanted = order if avoided is None else sorted(order, key=lambda record: record is avoided)
-            connection: UpstreamConnection | None = None
             for query in list(line.values()):
-                if connection is None or connection.capacity <= 0:
-                    connection = self._selection.choose(wanted, now)
-                    if connection is None:
-                        break
+                connection = self._selection.choose(wanted, now)
+                if connection is None:
+                    break
                 self._waiting.discard(query)
                 self.place(query, connection, now)
             else:

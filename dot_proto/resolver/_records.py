@@ -103,11 +103,6 @@ class UpstreamConnection:
         """Whether it is one of the connections that an upstream may have: not, once it drains or has ended."""
         return self.engine is None or self.engine.is_open
 
-    @property
-    def capacity(self) -> int:
-        """How many queries it takes now."""
-        return 0 if self.engine is None or self.suspect_until < math.inf else self.engine.capacity
-
     def heard(self, *, now: float) -> None:
         """Something came from the server."""
         self.unheard_since = now if self.placed else math.inf
@@ -167,7 +162,7 @@ class UpstreamRecord:
 
     def takes(self) -> UpstreamConnection | None:
         """The connection that takes a query now."""
-        for connection in self.connections.values():  # as UpstreamConnection.capacity, which would be a call more
+        for connection in self.connections.values():
             engine = connection.engine
             if engine is not None and connection.suspect_until == math.inf and engine.capacity > 0:
                 return connection

@@ -176,18 +176,18 @@ class StubResolver:
     def network_changed(self, *, now: float) -> None:
         """The machine is in another network, or was suspended: what was known of the upstreams does not count.
 
-        Answers that are owed may still come, for as long as a silent server is borne.  New connections are opened on
+        Answers that are owed may still come, until the silence calls for an action.  New connections are opened on
         demand, without the TLS sessions of before (RFC 8446, appendix C.4).
         """
         check_time("now", now)
-        configuration = self.configuration
+        borne = self.configuration.patience + self.configuration.probe_timeout
         for record in self._records:
             self._connections.abandon_race(record)
             self._connections.step(record, Sign.FORGOTTEN, now=now)
             record.last_good = None
             for connection in record.connections.values():
                 connection.is_left = True
-                self._connections.close(connection, configuration.patience + configuration.probe_timeout, now=now)
+                self._connections.close(connection, borne, now=now)
         self._connections.actions.append(ForgetSessions())
         self._settle(now)
 

@@ -18,8 +18,8 @@ from dot_proto.resolver.upstream import Upstream
 
 from .._awaited import AwaitedResolver
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
+from .._fate import Fate, response
 from .._lookup import Address, SystemLookup
-from .._resolver import Fate, response
 from ..tls import TLSClient
 from .dial import dial, look_up
 from .driver import Driver
@@ -104,8 +104,7 @@ class Resolver(AwaitedResolver):
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
         self._running_loop()
-        self._machine.network_changed(now=self._now())
-        self._do()
+        self._leave_network()
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
@@ -125,6 +124,7 @@ class Resolver(AwaitedResolver):
             ends = [driver.ended for driver in self._drivers.values()]
             if tasks or ends:
                 await asyncio.wait([*tasks, *ends])
+            await self._close_bootstraps()
             self._ring()
             self._stop_timer()
 

@@ -24,8 +24,9 @@ from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, check_many
 from .._clock import monotonic
 from .._dial import FAILURES, connect_error, remaining
+from .._fate import Fate, outcome, response
 from .._lookup import Lookup
-from .._resolver import Fate, ResolverBase, log, outcome, response
+from .._resolver import ResolverBase, log
 from .._transport import close, failure_of_connecting, start_connecting
 from ..tls import TLSClient
 from .bootstrap import Search, SystemSearch, UpstreamSearch
@@ -173,10 +174,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
-        with self._lock, self._work:
-            self._machine.network_changed(now=self._now())
-            self._do()
-            self._hand_over()
+        self._leave_network()
         self._tell_log()
 
     def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
@@ -197,8 +195,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
                 self._ring()
                 self._wake_all()
                 searches, self._searches = self._searches, {}
-            for search in searches.values():
-                search.close()
+            self._end(searches.values())
             self._wait_for_movers()
             self._poller.close()
             self._tell_log()
@@ -216,6 +213,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             connection.driver.forget_parents()
         self._forget_threads(threading.RLock())
         # Not closed: their connections are the parent's, and so are their threads, which may have their locks.
+        self._bootstraps.clear()
         self._searches.clear()
         self._poller.close()
         self._poller = Poller()
@@ -260,11 +258,16 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             if upstream.bootstrap == "system":
                 self._searches[number] = SystemSearch(name, upstream.port, tell)
             else:
-                resolver = Resolver(upstream.bootstrap, self._bootstrap_configuration)
-                find, close = partial(resolver._resolve, name), partial(resolver.close, timeout=0.0)
-                self._searches[number] = UpstreamSearch(find, close, tell)
+                self._searches[number] = UpstreamSearch(partial(self._bootstrap_of(upstream)._resolve, name), tell)
         except DoTError as error:  # no thread can be started
             self._untold.append(partial(self._found, action, (), 0.0, error))
+
+    def _end(self, searches: Iterable[Search]) -> None:
+        """Of the names of upstreams: nobody comes for the results any more."""
+        for bootstrap in list(self._bootstraps.values()):
+            bootstrap.close(timeout=0.0)
+        for search in searches:
+            search.close()
 
     def _looked_up(self, action: FindAddresses, number: int) -> None:
         search = self._searches.pop(number, None)
@@ -276,6 +279,11 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             self._found(action, (), 0.0, error)
         else:
             self._found(action, addresses, ttl, None)
+
+    def _leave_network(self) -> None:
+        with self._lock, self._work:
+            super()._leave_network()
+            self._hand_over()
 
     def _flush(self, number: int) -> None:
         self._unflushed.add(number)
@@ -465,8 +473,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in list(self._connections.values()):
             self._drop(connection)
         self._dials.clear()
-        for search in self._searches.values():
-            search.close()
+        self._end(self._searches.values())
         self._searches.clear()
         self._unflushed.clear()
         self._untold.clear()

@@ -22,8 +22,8 @@ from dot_proto.resolver.upstream import Upstream
 
 from .._awaited import AwaitedResolver
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
+from .._fate import Fate, response
 from .._lookup import Address, SystemLookup
-from .._resolver import Fate, response
 from .dial import dial, look_up
 from .driver import Driver
 from .nursery import open_plain_nursery
@@ -51,7 +51,9 @@ class Resolver(AwaitedResolver):
         self._drivers: dict[int, Driver] = {}
         self._sleep = trio.CancelScope()
         self._others: set[trio.CancelScope] = set()
-        "Of the tasks that are no connection's."
+        """Of the tasks that are no connection's.
+
+        The nursery is not cancelled as a whole: what the block raises would come out in an exception group."""
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -112,8 +114,7 @@ class Resolver(AwaitedResolver):
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
         self._check_run()
-        self._machine.network_changed(now=self._now())
-        self._do()
+        self._leave_network()
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
@@ -126,19 +127,18 @@ class Resolver(AwaitedResolver):
                 for driver in list(self._drivers.values()):
                     await driver.ended.wait()
         finally:
-            for scope in list(self._dials.values()):
+            for scope in [*self._dials.values(), *self._others]:
                 scope.cancel()
             for driver in list(self._drivers.values()):
                 driver.abort()
         for driver in list(self._drivers.values()):
             await driver.ended.wait()
+        await self._close_bootstraps()
         self._ring()
 
     async def __aenter__(self) -> Self:
-        self._token = trio.lowlevel.current_trio_token()
         async with AsyncExitStack() as stack:
-            self._nursery = await stack.enter_async_context(open_plain_nursery())
-            self._start(self._keep_time)
+            self._run_in(await stack.enter_async_context(open_plain_nursery()))
             self._stack = stack.pop_all()
         return self
 
@@ -148,9 +148,6 @@ class Resolver(AwaitedResolver):
         # A block that is left by an exception waits for nothing that is still owed.
         with trio.CancelScope(shield=True):
             await self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
-        # Not the nursery as a whole: what the block raises would come out in an exception group.
-        for scope in list(self._others):
-            scope.cancel()
         return await self._stack.__aexit__(kind, error, traceback)
 
     def __enter__(self) -> Self:
@@ -167,6 +164,17 @@ class Resolver(AwaitedResolver):
         super().forget_parents()
 
     # Private methods.
+
+    def _run_in(self, nursery: trio.Nursery) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._nursery = nursery
+        self._start(self._keep_time)
+
+    def _bootstrap_of(self, upstream: Upstream) -> Self:
+        bootstrap = super()._bootstrap_of(upstream)
+        if bootstrap._token is None:
+            bootstrap._run_in(self._nursery)
+        return bootstrap
 
     def _check_run(self) -> None:
         token = trio.lowlevel.current_trio_token()
