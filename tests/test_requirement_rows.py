@@ -1,0 +1,28 @@
+"""Every id that a test names has a row, and docs/requirements.md is what the script makes."""
+
+from __future__ import annotations
+
+import re
+
+import requirement_rows
+
+
+def test_every_id_has_a_row() -> None:
+    assert sorted(set(requirement_rows.named()) - set(requirement_rows.rows())) == []
+
+
+def test_the_page_is_what_the_script_makes() -> None:
+    """``python tests/requirement_rows.py`` makes it anew."""
+    assert requirement_rows.PAGE.read_text("utf-8") == requirement_rows.page()
+
+
+def test_rows_are_well_formed() -> None:
+    """One sentence, from an RFC's section, from us, or from the field; no id twice, no two rows in the same words."""
+    seen = requirement_rows.rows()
+    for each, row in seen.items():
+        assert re.fullmatch(r"[A-Z]{2,3}-\d+[a-z]?", each)
+        assert re.fullmatch(r"[A-Z\"a-z.][^|]*\.", row.sentence), each
+        for source in row.source.split("; "):
+            assert re.fullmatch(r"RFC \d{4,5}, [\w., ]+|own|field", source), each
+    assert len(seen) == sum(len(group.rows) for group in requirement_rows.groups())
+    assert len({row.sentence for row in seen.values()}) == len(seen)
