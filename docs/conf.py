@@ -14,7 +14,15 @@ author = "the dot_proto authors"
 project_copyright = author
 release = importlib.metadata.version("dot-proto")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "public_names", "state_tables", "command_help", "log_table"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "public_names",
+    "public_module",
+    "state_tables",
+    "command_help",
+    "log_table",
+]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

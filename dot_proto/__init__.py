@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from .resolver.machine import StubResolver as StubResolver
     from .resolver.upstream import Upstream as Upstream
 
+    __version__: str
+    "The version that is installed, as PEP 440 has it."
+
 __all__ = [
     "MAX_MESSAGE",
     "MIN_MESSAGE",
@@ -129,7 +132,9 @@ _OF_RESOLVER = {
 
 
 def __getattr__(name: str) -> object:
-    """What one connection has no need of is imported when it is asked for."""
+    """What one connection has no need of is imported when it is asked for, and so is what reads the version."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("dot-proto")
     if name not in _OF_RESOLVER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found: object = getattr(import_module(f".resolver.{_OF_RESOLVER[name]}", __name__), name)

@@ -11,6 +11,15 @@ def test_every_id_has_a_row() -> None:
     assert sorted(set(requirement_rows.named()) - set(requirement_rows.rows())) == []
 
 
+def test_every_id_is_of_a_group() -> None:
+    """Whatever looks like an id is one, or the name of something else."""
+    known = {each.partition("-")[0] for each in requirement_rows.rows()}
+    others = {"AES", "CCM", "ECMA", "PIN", "SHA", "SSH", "TYPE", "UTF"}
+    for path in requirement_rows.HERE.rglob("*.py"):
+        prefixes = set(re.findall(r"\b([A-Z]{2,4})-\d+\b", path.read_text("utf-8")))
+        assert prefixes <= known | others, path
+
+
 def test_the_page_is_what_the_script_makes() -> None:
     """``python tests/requirement_rows.py`` makes it anew."""
     assert requirement_rows.PAGE.read_text("utf-8") == requirement_rows.page()
