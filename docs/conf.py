@@ -39,7 +39,6 @@ autodoc_default_options = {
 }
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 # It cannot be installed beside requests, which Sphinx needs.
 autodoc_mock_imports = ["niquests"]

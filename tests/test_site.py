@@ -143,6 +143,6 @@ def test_every_page_is_in_a_table_of_contents() -> None:
     listed = {Path("index")}
     for page in DOCS.rglob("*.md"):
         for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
-            for entry in re.findall(r"^[\w./-]+$", block, re.MULTILINE):
+            for entry in re.findall(r"^(?:[^:\n].*<)?([\w./-]+)>?$", block, re.MULTILINE):
                 listed.add((page.parent / entry).resolve().relative_to(DOCS))
     assert pages == listed

@@ -37,7 +37,8 @@ def public_names() -> dict[str, list[str]]:
         for name in module.__all__:
             # Asking for a name also brings those that are imported when they are asked for, so that autodoc sees them.
             defined = getattr(module, name)
-            if home := getattr(defined, "__module__", None):
+            home = getattr(defined, "__module__", "")
+            if home.partition(".")[0] in OURS:
                 places = found.setdefault(f"{home}.{getattr(defined, '__qualname__', name)}", [])
                 places.append(f"{module.__name__}.{name}")
     return found

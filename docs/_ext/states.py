@@ -16,6 +16,10 @@ HEIGHT: Final = 40
 GAP: Final = 90
 RISE: Final = 34
 "How much higher an arrow's top is for each state that it passes."
+LOOP: Final = 0.7
+"How many states an arrow from a state to itself passes, as far as its height goes."
+MARGIN: Final = 24
+"For the number of the outermost arrow."
 
 
 def load(source: str) -> Moves:
@@ -51,9 +55,10 @@ def picture(moves: Moves) -> str:
     """An SVG: the states in a row, arrows to later states above them, to earlier ones and to itself below."""
     states = states_of(moves)
     found = arrows(moves)
-    reach = max((abs(states.index(a) - states.index(b)) for a, b in found), default=1)
-    top = reach * RISE + 24
-    width, height = len(states) * (WIDTH + GAP) - GAP + 2, 2 * top + HEIGHT
+    leaps = [states.index(end) - states.index(origin) for origin, end in found]
+    top = max(leaps) * RISE + MARGIN
+    below = max(-leap if leap else LOOP for leap in leaps if leap <= 0) * RISE + MARGIN if min(leaps) <= 0 else 2.0
+    width, height = len(states) * (WIDTH + GAP) - GAP + 2, top + HEIGHT + below
     parts = [
         f'<svg class="states" viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg" '
         f'style="max-width:{width}px;width:100%" fill="none" stroke="currentColor" font-size="13">',
@@ -77,7 +82,7 @@ def _arrow(number: int, origin: int, end: int, top: int) -> str:
     steps = end - origin
     forward = steps > 0
     y = top if forward else top + HEIGHT
-    height = (abs(steps) or 0.7) * RISE * (-1 if forward else 1)
+    height = (abs(steps) or LOOP) * RISE * (-1 if forward else 1)
     shift = 12 if steps else 22
     x1 = 1 + origin * (WIDTH + GAP) + WIDTH / 2 + (shift if forward or not steps else -shift)
     x2 = 1 + end * (WIDTH + GAP) + WIDTH / 2 + (-shift if forward or not steps else shift)
