@@ -4,7 +4,8 @@ Start with :class:`ClientConnection` or :class:`ServerConnection`; :func:`make_q
 :class:`AuthenticationPolicy` says whom to trust, and :class:`Upstream` whom to ask and where.  The backends in
 ``dot_io`` show how to drive it.
 
-What an attribute means, with its unit, stands under it in the source: ``help()`` does not show that.
+What an attribute means, with its unit, stands under it in the source and in the reference of the documentation:
+``help()`` does not show that.
 """
 
 from importlib import import_module

@@ -20,7 +20,7 @@ class LogLines(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Level and text of each line, without those that are the same elsewhere."""
         lines = log_lines(Path(dot_io.__file__).parent)
-        return [table(["level", "text"], sorted({(line.level, line.text) for line in lines}))]
+        return [table(["level", "text"], [[*line] for line in sorted({(line.level, line.text) for line in lines})])]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class References:
     def _link(
         self, app: Sphinx, env: BuildEnvironment, node: pending_xref, name: str, content: nodes.TextElement
     ) -> nodes.Node | None:
-        matches = env.domains.python_domain.find_obj(env, None, None, name, None)
+        matches = env.domains.python_domain.find_obj(env, "", "", name, None)
         if len(matches) != 1:
             return None
         _, entry = matches[0]
