@@ -20,6 +20,14 @@ def test_every_id_is_of_a_group() -> None:
         assert prefixes <= known | others, path
 
 
+def test_what_is_shipped_has_sentences_instead() -> None:
+    """Whoever reads an installed module has no table of ids."""
+    one = re.compile(rf"\b(?:{'|'.join({each.partition('-')[0] for each in requirement_rows.rows()})})-\d+[a-z]?\b")
+    for package in ("dot_proto", "backends"):
+        for path in (requirement_rows.DOCS.parent / package).rglob("*.py"):
+            assert not one.search(path.read_text("utf-8")), path
+
+
 def test_the_page_is_what_the_script_makes() -> None:
     """``python tests/requirement_rows.py`` makes it anew."""
     assert requirement_rows.PAGE.read_text("utf-8") == requirement_rows.page()
