@@ -1,0 +1,37 @@
+"""The benchmarks of servers run; their figures are not judged here, but that nobody is turned away."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, BENCHMARKS / f"{name}.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_every_server_has_a_rate_of_handshakes() -> None:
+    """Full and resumed."""
+    done = run("handshakes", "--smoke")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = re.findall(r"^([\w ]+?) +[\d.]+ +[\d,]+ +[\d.]+ +[\d,]+$", done.stdout, re.MULTILINE)
+    installed = [name for name in ("dnsdist", "unbound") if shutil.which(name, path="/usr/bin:/usr/sbin")]
+    assert rows == [*installed, "ours asyncio", "ours trio", "ours blocking"]
+
+
+@pytest.mark.parametrize("name", ["crowd", "handshakes", "processes"])
+def test_no_rounds(name: str) -> None:
+    """A clear error, and no traceback."""
+    done = run(name, "--rounds", "0")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"{name}.py: error: --")
