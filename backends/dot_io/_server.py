@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import ipaddress
 import logging
-import socket
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -34,7 +33,6 @@ from dot_proto.arguments import (
 )
 from dot_proto.query import not_octets
 
-from ._address import check_host, check_port
 from ._transport import FLUSH_TIMEOUT
 from .tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
 
@@ -90,8 +88,13 @@ class Arrival:
 
     @classmethod
     def of(cls, address: tuple[Any, ...]) -> Arrival:
-        """The client as the socket's address names it."""
-        return cls(Peer(address[0], address[1]))
+        """The client as the socket's address names it; one of IPv4 on a socket of both families is still of IPv4."""
+        return cls(Peer(plain_address(address[0]), address[1]))
+
+
+def plain_address(host: str) -> str:
+    """An IPv4 address that was mapped into IPv6 (RFC 4291, section 2.5.5.2) as what it is; any other as it stands."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 AsyncHandler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
@@ -288,16 +291,6 @@ def refuse_response(response: object) -> NoReturn:
 def is_any(function: object, *kinds: Callable[[object], bool]) -> bool:
     """Whether a function, or an object that is called as one, is of one of the kinds that ``inspect`` knows."""
     return any(is_kind(each) for is_kind in kinds for each in (function, getattr(function, "__call__", None)))  # noqa: B004
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 lets the system choose.  Raises :class:`OSError` if it cannot be had."""
-    if type(port) is not int or port != 0:
-        check_port(port)
-    if not isinstance(host, str) or host:  # an empty one is every address of the machine
-        host = check_host(host)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024)
 
 
 class ConnectionLimits:

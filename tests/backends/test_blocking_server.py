@@ -583,25 +583,6 @@ def test_closing_is_bounded_where_a_client_stays(credentials: Credentials) -> No
         assert client.ends_in_order()
 
 
-def test_closing_wakes_the_thread_that_accepts_on_every_system(credentials: Credentials) -> None:
-    """Where a listening socket cannot be shut down, a connection does it."""
-
-    class Listener:
-        def __init__(self, real: socket.socket) -> None:
-            self.accept, self.close = real.accept, real.close
-
-        def shutdown(self, how: int) -> None:
-            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
-
-    server = serve(answer, credentials.context, port=0)
-    real = server._listener
-    server._listener = Listener(real)  # type: ignore[assignment]
-    assert is_alive(server, credentials)
-    assert is_alive(server, credentials)  # by now the thread waits at our listener
-    with within(SOON):
-        server.close()
-
-
 def test_closing_twice_does_no_harm(credentials: Credentials) -> None:
     server = serve(answer, credentials.context, port=0, workers=1)
     assert is_alive(server, credentials)

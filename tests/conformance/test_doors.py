@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,20 @@ SERVE: dict[str, list[object]] = {
         Miss(handler_that_yields, "handler must be .* that returns octets, not one that yields"),
     ],
     "context": [None, ServerContext, Path("server.pem"), *NO_OBJECT],
-    "host": [None, *NO_HOST],
+    "host": [
+        *[each for each in NO_HOST if each not in (None, ["a"], ["127.0.0.1"])],
+        {"127.0.0.1": 853}, [None], [b"a"], [["::1"]],
+        Miss([], "host is an empty list: give None for every address of the machine"),
+        Miss(["127.0.0.1", "::1", "127.0.0.1"], "host holds '127.0.0.1' twice"), Miss(["::1", "[::1]"], "'::1' twice"),
+        Miss(["127.0.0.1:853"], "'127.0.0.1:853' names a port"),
+        Miss(("127.0.0.1", 853), "number 2 in it is 853: give the port apart, as port="),
+    ],
     "port": NO_PORT,
+    "sock": [
+        5, "127.0.0.1", {}, [None], [5], ["127.0.0.1"], socket.socket, *ANYTHING[:-1],
+        Miss([], "sock is an empty list: give a listening socket, or host and port instead"),
+    ],
+    "reuse_port": NO_FLAG,
     "configuration": [ClientConfiguration(), ServerConfiguration, *NO_OBJECT],
     "max_connections": [*NO_COUNT, None, 0],
     "max_connections_per_host": [*NO_COUNT, None, 0],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,6 +18,7 @@ from dot_proto import QueryReceived, ServerConfiguration
 from dot_proto.arguments import check_seconds
 
 from .._address import PORT
+from .._listening import HOST, Address, addresses_of, listening
 from .._opening import opened
 from .._server import (
     ACCEPT_PAUSE,
@@ -31,7 +32,6 @@ from .._server import (
     Peer,
     Service,
     cannot_serve,
-    listen,
     log,
 )
 from .._stays import StaysInProcess
@@ -46,8 +46,10 @@ async def serve(
     handler: Handler,
     context: ServerContext,
     *,
-    host: str = "127.0.0.1",
+    host: str | Sequence[str] | None = HOST,
     port: int = PORT,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
     configuration: ServerConfiguration | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
@@ -56,13 +58,19 @@ async def serve(
 ) -> AsyncGenerator[Server]:
     """Listen, and answer with ``handler`` while the block lasts.
 
-    ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
-    ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
+    ``host`` is an address, a name (looked up for IPv4), or a list, with a listening socket for each; ``None`` is every
+    address of the machine, of both families.  ``port`` 0 lets the system choose one for each: see
+    :attr:`Server.addresses`.  ``sock`` takes their place: one or more TCP sockets that are bound, as systemd's are, and
+    are the server's from here on.  ``reuse_port`` lets several processes listen on one port (SO_REUSEPORT).  Limits are
+    those of all listening sockets together.
+
+    ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records.  Raises :class:`OSError`
+    if an address cannot be had.
     """
     service = Service(handler, context, configuration, handshake_timeout, share_records)
     limits = ConnectionLimits(max_connections, max_connections_per_host)
-    listener = listen(host, port)
-    server = Server(service, listener, limits)
+    with listening(host, port, sock, reuse_port) as listeners:
+        server = Server(service, listeners, limits)
     try:
         yield server
     finally:
@@ -72,20 +80,24 @@ async def serve(
 class Server(StaysInProcess):
     """A listening server, made by :func:`serve`."""
 
-    def __init__(self, service: Service, listener: socket.socket, limits: ConnectionLimits) -> None:
-        listener.setblocking(False)
+    def __init__(self, service: Service, listeners: Sequence[socket.socket], limits: ConnectionLimits) -> None:
+        for listener in listeners:
+            listener.setblocking(False)
         self._service = service
-        self._listener = listener
+        self._listeners = listeners
+        self._is_closed = False
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._connections: set[_Connection] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
-        self.host: Final[str] = listener.getsockname()[0]
-        "The address that is listened on."
-        self.port: Final[int] = listener.getsockname()[1]
-        "The port that is listened on."
+        self.addresses: Final[tuple[Address, ...]] = addresses_of(listeners)
+        "The address and port of each listening socket."
+        self.host: Final[str] = self.addresses[0][0]
+        "The address that is listened on; the first, where there are several."
+        self.port: Final[int] = self.addresses[0][1]
+        "The port that is listened on; the first, where there are several."
         self._start_accepting()
 
     async def serve_forever(self) -> None:
@@ -95,9 +107,11 @@ class Server(StaysInProcess):
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
         deadline = self._loop.time() + check_seconds("timeout", timeout)
-        if self._listener.fileno() != -1:
+        if not self._is_closed:
+            self._is_closed = True
             self._stop_accepting()
-            self._listener.close()
+            for listener in self._listeners:
+                listener.close()
         try:
             while self._starting:
                 await asyncio.wait(self._starting)
@@ -114,19 +128,21 @@ class Server(StaysInProcess):
 
     def _start_accepting(self) -> None:
         self._pause = None
-        if self._listener.fileno() != -1 and not self._limits.are_reached:
-            self._loop.add_reader(self._listener, self._accept)
+        if not self._is_closed and not self._limits.are_reached:
+            for listener in self._listeners:
+                self._loop.add_reader(listener, self._accept, listener)
 
     def _stop_accepting(self) -> None:
-        self._loop.remove_reader(self._listener)
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         # Not by sock_accept(): cancelling that can lose the client that has just been accepted.
         try:
-            sock, address = self._listener.accept()
+            sock, address = listener.accept()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

@@ -8,14 +8,13 @@ been served.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import math
 import socket
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -26,6 +25,7 @@ from dot_proto.arguments import check_seconds, check_whole, shown
 from .._address import PORT
 from .._clock import monotonic
 from .._dial import LONGEST_WAIT
+from .._listening import HOST, Address, addresses_of, listening
 from .._server import (
     ACCEPT_PAUSE,
     BATCH,
@@ -38,13 +38,13 @@ from .._server import (
     Service,
     cannot_serve,
     is_any,
-    listen,
     log,
     refuse_response,
     take_in,
 )
 from .._stays import StaysInProcess
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
+from .acceptor import Acceptor
 from .driver import Driver
 
 BATCH_TIME: Final = 0.002
@@ -61,8 +61,10 @@ def serve(
     handler: Handler,
     context: ServerContext,
     *,
-    host: str = "127.0.0.1",
+    host: str | Sequence[str] | None = HOST,
     port: int = PORT,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
     configuration: ServerConfiguration | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
@@ -72,10 +74,16 @@ def serve(
 ) -> Server:
     """Listen, and answer with ``handler``; returns at once, while a thread accepts.
 
-    ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``workers`` is the number of threads that
-    handlers run in, for all connections; 0 runs them one after the other in the connection's own thread.
+    ``host`` is an address, a name (looked up for IPv4), or a list, with a listening socket for each; ``None`` is every
+    address of the machine, of both families.  ``port`` 0 lets the system choose one for each: see
+    :attr:`Server.addresses`.  ``sock`` takes their place: one or more TCP sockets that are bound, as systemd's are, and
+    are the server's from here on.  ``reuse_port`` lets several processes listen on one port (SO_REUSEPORT).  Limits are
+    those of all listening sockets together.
+
+    ``workers`` is the number of threads that handlers run in, for all connections; 0 runs them one after the other in
+    the connection's own thread.
     ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records.  Raises
-    :class:`OSError` if the address cannot be had.
+    :class:`OSError` if an address cannot be had.
     """
     service = Service(handler, context, configuration, handshake_timeout, share_records)
     if is_any(handler, inspect.iscoroutinefunction):
@@ -87,9 +95,9 @@ def serve(
     check_whole("workers", workers, "number of threads")
     if not 0 <= workers <= MAX_WORKERS:
         raise LocalProtocolError(f"workers is {shown(workers)}; it must be from 0 to {MAX_WORKERS}")
-    listener = listen(host, port)
-    pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
-    return Server(partial(_Connection, service, pool), listener, limits, pool)
+    with listening(host, port, sock, reuse_port) as listeners:
+        pool = ThreadPoolExecutor(workers, "dot-handler") if workers else None
+        return Server(partial(_Connection, service, pool), listeners, limits, pool)
 
 
 class Server(StaysInProcess):
@@ -98,23 +106,25 @@ class Server(StaysInProcess):
     def __init__(
         self,
         new_connection: Callable[[socket.socket, Arrival], Connection],
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         limits: ConnectionLimits,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self._new_connection = new_connection
-        self._listener = listener
+        self._acceptor = Acceptor(listeners)
         self._limits = limits
         self._pool = pool
         self._connections: dict[Connection, threading.Thread] = {}
         self._changed = threading.Condition()
         self._is_closing = threading.Event()
-        self.host: Final[str] = listener.getsockname()[0]
-        "The address that is listened on."
-        self.port: Final[int] = listener.getsockname()[1]
-        "The port that is listened on."
-        self._acceptor = threading.Thread(target=self._accept, name="dot-accept", daemon=True)
-        self._acceptor.start()
+        self.addresses: Final[tuple[Address, ...]] = addresses_of(listeners)
+        "The address and port of each listening socket."
+        self.host: Final[str] = self.addresses[0][0]
+        "The address that is listened on; the first, where there are several."
+        self.port: Final[int] = self.addresses[0][1]
+        "The port that is listened on; the first, where there are several."
+        self._accepting = threading.Thread(target=self._accept, name="dot-accept", daemon=True)
+        self._accepting.start()
 
     def serve_forever(self) -> None:
         """Wait until another thread closes the server, or until interrupted."""
@@ -127,7 +137,9 @@ class Server(StaysInProcess):
         self._is_closing.set()
         with self._changed:
             self._changed.notify_all()
-        self._stop_accepting(timeout)
+        self._acceptor.stop()
+        self._accepting.join(timeout)
+        self._acceptor.close()
         with self._changed:
             connections = list(self._connections.items())
         for connection, _ in connections:
@@ -147,34 +159,20 @@ class Server(StaysInProcess):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stop_accepting(self, timeout: float) -> None:
-        # Closing a socket does not wake a thread inside accept(). Shutting it down does, but not on every system:
-        # there a connection does.
-        try:
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            with contextlib.suppress(OSError):
-                socket.create_connection((self.host, self.port), ACCEPT_PAUSE).close()
-        self._acceptor.join(timeout)
-        self._listener.close()
-
     def _accept(self) -> None:
         while True:
             with self._changed:
                 while self._limits.are_reached and not self._is_closing.is_set():
                     self._changed.wait()
-            if self._is_closing.is_set():
-                return
             try:
-                sock, address = self._listener.accept()
+                accepted = self._acceptor.accept()
             except OSError as error:
-                if not self._is_closing.is_set():
-                    log.warning("accept failed, trying again: %s", error)
-                    self._is_closing.wait(ACCEPT_PAUSE)
+                log.warning("accept failed, trying again: %s", error)
+                self._is_closing.wait(ACCEPT_PAUSE)
                 continue
-            if self._is_closing.is_set():
-                sock.close()
+            if accepted is None:
                 return
+            sock, address = accepted
             self._start_connection(sock, Arrival.of(address))
 
     def _start_connection(self, sock: socket.socket, arrival: Arrival) -> None:

@@ -35,9 +35,11 @@ from dot_proto import (
 )
 from dot_proto.arguments import check_instance, check_seconds, check_whole, shown
 
+from .._address import check_host
 from .._clock import monotonic
 from .._dial import LONGEST_WAIT
-from .._server import Arrival, ConnectionLimits, Peer, listen
+from .._listening import listening
+from .._server import Arrival, ConnectionLimits, Peer
 from .._stays import StaysInProcess
 from .._transport import reset_on_close
 from ..blocking.server import Connection, Server
@@ -134,7 +136,9 @@ class LoopbackServer(StaysInProcess):
         self._context = ServerContext(identity.chain_file)
         self._configuration = configuration
         limits = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS)
-        self._server = Server(self._accept, listen(loopback_address() if host is None else host, 0), limits)
+        host = loopback_address() if host is None else check_host(host)
+        with listening(host, 0, None, False) as listeners:
+            self._server = Server(self._accept, listeners, limits)
 
     @property
     def host(self) -> str:

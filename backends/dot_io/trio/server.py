@@ -8,7 +8,7 @@ asks more than is answered, or does not read, is not read from until it has been
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Final
 
 import trio
@@ -17,6 +17,7 @@ from dot_proto import QueryReceived, ServerConfiguration
 from dot_proto.arguments import check_seconds
 
 from .._address import PORT
+from .._listening import HOST, Address, addresses_of, listening
 from .._server import (
     ACCEPT_PAUSE,
     CLOSE_TIMEOUT,
@@ -28,7 +29,6 @@ from .._server import (
     ConnectionLimits,
     Service,
     cannot_serve,
-    listen,
     log,
 )
 from .._stays import StaysInProcess
@@ -45,8 +45,10 @@ async def serve(
     handler: Handler,
     context: ServerContext,
     *,
-    host: str = "127.0.0.1",
+    host: str | Sequence[str] | None = HOST,
     port: int = PORT,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
     configuration: ServerConfiguration | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_connections_per_host: int = MAX_CONNECTIONS_PER_HOST,
@@ -55,48 +57,48 @@ async def serve(
 ) -> AsyncGenerator[Server]:
     """Listen, and answer with ``handler`` while the block lasts.
 
-    ``port`` 0 lets the system choose one: see :attr:`Server.port`.  ``handshake_timeout`` is in seconds.
-    ``share_records`` lets responses share TLS records.  Raises :class:`OSError` if the address cannot be had.
-    What the block raises leaves it as it is, in no exception group.
+    ``host`` is an address, a name (looked up for IPv4), or a list, with a listening socket for each; ``None`` is every
+    address of the machine, of both families.  ``port`` 0 lets the system choose one for each: see
+    :attr:`Server.addresses`.  ``sock`` takes their place: one or more TCP sockets that are bound, as systemd's are, and
+    are the server's from here on.  ``reuse_port`` lets several processes listen on one port (SO_REUSEPORT).  Limits are
+    those of all listening sockets together.
+
+    ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records.  Raises :class:`OSError`
+    if an address cannot be had.  What the block raises leaves it as it is, in no exception group.
     """
     service = Service(handler, context, configuration, handshake_timeout, share_records)
     limits = ConnectionLimits(max_connections, max_connections_per_host)
-    listening = listen(host, port)
-    listening.setblocking(False)
-    async with open_plain_nursery() as nursery:
-        server = Server(
-            nursery,
-            service,
-            trio.socket.from_stdlib_socket(listening),
-            limits,
-        )
-        try:
-            yield server
-        finally:
-            with trio.CancelScope(shield=True):
-                await server.close()
+    with listening(host, port, sock, reuse_port) as listeners:
+        async with open_plain_nursery() as nursery:
+            server = Server(nursery, service, listeners, limits)
+            try:
+                yield server
+            finally:
+                with trio.CancelScope(shield=True):
+                    await server.close()
 
 
 class Server(StaysInProcess):
     """A listening server, made by :func:`serve`."""
 
     def __init__(
-        self, nursery: trio.Nursery, service: Service, listener: trio.socket.SocketType, limits: ConnectionLimits
+        self, nursery: trio.Nursery, service: Service, listeners: Sequence[socket.socket], limits: ConnectionLimits
     ) -> None:
         self._nursery = nursery
         self._service = service
-        self._listener = listener
+        self._listeners = [trio.socket.from_stdlib_socket(listener) for listener in listeners]
         self._limits = limits
         self._connections: set[_Connection] = set()
         self._changed = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope(shield=True)
         self._closed = trio.Event()
-        name = listener.getsockname()
-        self.host: Final[str] = name[0]
-        "The address that is listened on."
-        self.port: Final[int] = name[1]
-        "The port that is listened on."
-        nursery.start_soon(self._accept)
+        self.addresses: Final[tuple[Address, ...]] = addresses_of(listeners)
+        "The address and port of each listening socket."
+        self.host: Final[str] = self.addresses[0][0]
+        "The address that is listened on; the first, where there are several."
+        self.port: Final[int] = self.addresses[0][1]
+        "The port that is listened on; the first, where there are several."
+        nursery.start_soon(self._accept_all)
 
     @trio.lowlevel.enable_ki_protection
     async def serve_forever(self) -> None:
@@ -108,7 +110,8 @@ class Server(StaysInProcess):
         """Accept no more, let every connection answer what it was asked, and end within ``timeout`` seconds."""
         check_seconds("timeout", timeout)
         self._accepting.cancel()
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for connection in self._connections:
             connection.start_close(timeout)
         try:
@@ -125,31 +128,41 @@ class Server(StaysInProcess):
             await self._changed.park()
 
     @trio.lowlevel.enable_ki_protection
-    async def _accept(self) -> None:
+    async def _accept_all(self) -> None:
         with self._accepting:
-            while True:
-                while self._limits.are_reached:
-                    await self._changed.park()
-                try:
-                    sock, address = await self._listener.accept()
-                except OSError as error:
-                    log.warning("accept failed, trying again: %s", error)
-                    await trio.sleep(ACCEPT_PAUSE)
-                    continue
-                arrival = Arrival.of(address)
-                if not self._limits.take(arrival.peer):
-                    sock.close()
-                    continue
-                plain = plain_socket(sock)
-                try:
-                    connection = _Connection(self._service, arrival, plain)
-                except Exception as error:
-                    cannot_serve(arrival.peer, error)
-                    plain.close()
-                    self._limits.give_back(arrival.peer)
-                    continue
-                self._connections.add(connection)
-                self._nursery.start_soon(self._run, connection)
+            async with trio.open_nursery() as nursery:
+                for listener in self._listeners:
+                    nursery.start_soon(self._accept, listener)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _accept(self, listener: trio.socket.SocketType) -> None:
+        while True:
+            while self._limits.are_reached:
+                await self._changed.park()
+            await trio.lowlevel.checkpoint_if_cancelled()  # by close(), which closes what would be waited for
+            await trio.lowlevel.wait_readable(listener)
+            if self._limits.are_reached:  # by a client of another listening socket
+                continue
+            try:
+                sock, address = await listener.accept()
+            except OSError as error:
+                log.warning("accept failed, trying again: %s", error)
+                await trio.sleep(ACCEPT_PAUSE)
+                continue
+            arrival = Arrival.of(address)
+            if not self._limits.take(arrival.peer):
+                sock.close()
+                continue
+            plain = plain_socket(sock)
+            try:
+                connection = _Connection(self._service, arrival, plain)
+            except Exception as error:
+                cannot_serve(arrival.peer, error)
+                plain.close()
+                self._limits.give_back(arrival.peer)
+                continue
+            self._connections.add(connection)
+            self._nursery.start_soon(self._run, connection)
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self, connection: _Connection) -> None:
