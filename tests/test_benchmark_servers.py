@@ -29,6 +29,16 @@ def test_every_server_has_a_rate_of_handshakes() -> None:
     assert rows == [*installed, "ours asyncio", "ours trio", "ours blocking"]
 
 
+@pytest.mark.skipif(shutil.which("dnsperf") is None, reason="needs dnsperf")
+def test_one_process_and_two() -> None:
+    """Both are measured, and each of the two has had its share."""
+    done = run("processes", "--smoke")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = re.findall(r"^ +([12]) +[\d,]+ +[\d.]+ +(\d+)%$", done.stdout, re.MULTILINE)
+    assert [processes for processes, _ in rows] == ["1", "2"]
+    assert int(rows[1][1]) < 90
+
+
 @pytest.mark.parametrize("name", ["crowd", "handshakes", "processes"])
 def test_no_rounds(name: str) -> None:
     """A clear error, and no traceback."""
