@@ -87,7 +87,7 @@ async def answer(given: argparse.Namespace, sockets: Sequence[socket.socket]) ->
     where: dict[str, Any] = {"host": given.host, "port": given.port, "reuse_port": True}
     if sockets:
         where = {"sock": sockets}
-    async with serve(handler, context, **where) as server:
+    async with serve(handler, context, proxy_from=given.proxy_from, **where) as server:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, reload, context)
         loop.add_signal_handler(signal.SIGTERM, ended.set)
@@ -139,6 +139,7 @@ def main() -> int:
     parser.add_argument("--host", action="append", help="an address to listen on; default: all of both families")
     parser.add_argument("--port", type=int, default=853, help="default 853 (RFC 7858, section 3.1)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one for each core")
+    parser.add_argument("--proxy-from", action="append", default=[], help="a network whose load balancers are believed")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(process)d %(name)s: %(message)s")
     # Blocked, a signal waits until whoever it is for can take it: this process in sigwait(), another on its loop.

@@ -20,6 +20,15 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def test_no_newcomer_is_lost_beside_a_crowd() -> None:
+    """FR-54: a thousand connections that send nothing, which fill the server."""
+    done = run("crowd", "--smoke")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = re.findall(r"^ours (\w+) +([\d,]+) +(\d+)  ", done.stdout, re.MULTILINE)
+    assert [(backend, lost) for backend, _, lost in rows] == [("asyncio", "0"), ("trio", "0"), ("blocking", "0")]
+    assert all(int(newcomers.replace(",", "")) > 5 for _, newcomers, _ in rows), done.stdout
+
+
 def test_every_server_has_a_rate_of_handshakes() -> None:
     """Full and resumed."""
     done = run("handshakes", "--smoke")

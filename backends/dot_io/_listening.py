@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from dot_proto import LocalProtocolError
@@ -26,13 +27,28 @@ Address = tuple[str, int]
 "An address and a port."
 
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The listening sockets of one server."""
+
+    sockets: Sequence[socket.socket]
+    "At least one."
+    are_shared: bool
+    "Whether somebody else may have them too, and go on listening."
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where they listen."""
+        return tuple(one.getsockname()[:2] for one in self.sockets)
+
+
 @contextmanager
 def listening(
     host: str | Sequence[str] | None,
     port: int,
     sock: socket.socket | Sequence[socket.socket] | None,
     reuse_port: bool,
-) -> Generator[list[socket.socket]]:
+) -> Generator[Listeners]:
     """Listening sockets, which the block hands on; where it fails, all of them are closed.
 
     Everything is judged before the first is opened.  Raises :class:`OSError`, with the address, if one cannot be had.
@@ -49,7 +65,7 @@ def listening(
                 stack.enter_context(one)
                 if not _is_listening(one):
                     one.listen(BACKLOG)
-            yield sockets
+            yield Listeners(sockets, are_shared=True)
             stack.pop_all()
         return
     if type(port) is not int or port != 0:  # 0 lets the system choose
@@ -59,13 +75,8 @@ def listening(
         raise LocalProtocolError("reuse_port must be False here: this system has no SO_REUSEPORT")
     with ExitStack() as stack:
         opened = [stack.enter_context(_open(each, port, reuse_port)) for each in hosts]
-        yield opened
+        yield Listeners(opened, are_shared=False)
         stack.pop_all()
-
-
-def addresses_of(listeners: Sequence[socket.socket]) -> tuple[Address, ...]:
-    """Where these listen."""
-    return tuple(one.getsockname()[:2] for one in listeners)
 
 
 def _open(host: str, port: int, reuse_port: bool) -> socket.socket:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import dot_io._accepting
 import dot_io._server
 import dot_io._transport
 import dot_io.blocking.server
@@ -308,7 +309,7 @@ def test_want_of_file_descriptors_is_waited_out(
         return real(self)
 
     monkeypatch.setattr(socket.socket, "accept", accept)
-    monkeypatch.setattr(dot_io.blocking.server, "ACCEPT_PAUSE", 0.01)
+    monkeypatch.setattr(dot_io._accepting, "ACCEPT_PAUSE", 0.01)
     with serve(answer, credentials.context, port=0) as server:
         assert is_alive(server, credentials)
     assert [one.levelname for one in caplog.records] == ["WARNING"] * 2

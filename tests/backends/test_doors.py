@@ -453,6 +453,8 @@ NOT_FOR_CALLERS = {
     },
     "dot_io.tls.HandshakeCompleted": "an event",
     "dot_io.testing.ReceivedQuery": "what the server has seen",
+    **{f"dot_io.{backend}.ConnectionEnd": "what on_end is given" for backend in BACKENDS},
+    **{f"dot_io.{backend}.ServerStatistics": "what a server has counted" for backend in BACKENDS},
 }
 
 ANY_TEXT = {

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dot_io._limits import ConnectionLimits
+from dot_io._peer import Peer
 from dot_io._queue import QueryQueue, Ticket
-from dot_io._server import Arrival, ConnectionLimits, Peer, Service
+from dot_io._server import Arrival, Service
 from dot_io._transport import FLUSH_TIMEOUT, SendTimeout, give_up_unacknowledged
 from dot_io.tls import ClientContext, TLSClient
 from dot_proto import (

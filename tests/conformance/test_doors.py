@@ -37,6 +37,7 @@ from support.doors import (
     NO_COUNT,
     NO_FLAG,
     NO_FUNCTION,
+    NO_NETWORKS,
     NO_OBJECT,
     NO_OCTETS,
     NO_SECONDS,
@@ -95,6 +96,10 @@ async def handler_that_yields(query: bytes, peer: object) -> AsyncIterator[bytes
     yield answer(query)
 
 
+async def report_later(end: object) -> None:
+    """What nobody awaits."""
+
+
 class Handler:
     """The class, where an object of it is due."""
 
@@ -135,11 +140,18 @@ SERVE: dict[str, list[object]] = {
         Miss([], "sock is an empty list: give a listening socket, or host and port instead"),
     ],
     "reuse_port": NO_FLAG,
+    "proxy_from": NO_NETWORKS,
     "configuration": [ClientConfiguration(), ServerConfiguration, *NO_OBJECT],
     "max_connections": [*NO_COUNT, None, 0],
     "max_connections_per_host": [*NO_COUNT, None, 0],
     "handshake_timeout": [*NO_SECONDS, None],
     "share_records": NO_FLAG,
+    "on_end": [
+        *[one for one in NO_FUNCTION if one is not None], Handler, Fresh(a_coroutine),
+        Miss(answer_later, "on_end must be .* at once: nobody would await it"),
+        Miss(report_later, "on_end must be .* at once: nobody would await it"),
+        Miss(lambda: None, "on_end must be a function of a ConnectionEnd, .*too many positional"),
+    ],
 }  # fmt: skip
 ON_BLOCKING: dict[str, list[object]] = {
     "workers": [*NO_COUNT, None, 10**9],

@@ -15,7 +15,7 @@ import pytest
 from conformance.adapters import Backend
 from conformance.identities import Identities
 from conformance.test_servers import is_served
-from dot_io._listening import addresses_of, listening
+from dot_io._listening import listening
 from dot_proto import LocalProtocolError
 from support.peers import GIVE_UP, RawClient, answer
 
@@ -54,10 +54,10 @@ def test_a_machine_with_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "socket", OnlyIPv4)
     with listening(None, 0, None, False) as listeners:
-        [(host, port)] = addresses_of(listeners)
+        [(host, port)] = listeners.addresses
         assert host == "0.0.0.0"
         socket.create_connection(("127.0.0.1", port)).close()
-        for one in listeners:
+        for one in listeners.sockets:
             one.close()
 
 
@@ -138,6 +138,22 @@ def test_who_else_has_the_socket_goes_on_listening(api: Backend, identities: Ide
             kept.settimeout(5.0)
             accepted, _ = kept.accept()
             accepted.close()
+
+
+def test_who_waits_at_a_shared_socket_is_left_to_others(api: Backend, identities: Identities) -> None:
+    """FR-33: who has connected while the service restarts is served by the next process."""
+    with socket.create_server(("127.0.0.1", 0)) as kept, socket.socket() as waiting:
+        with (
+            api.serving(answer, identities.server, max_connections=1, **given(sock=kept.dup())) as server,
+            RawClient(server.port) as client,
+        ):
+            assert is_served(client)
+            waiting.connect(kept.getsockname())
+            server.close()
+        kept.settimeout(5.0)
+        accepted, _ = kept.accept()
+        with accepted:
+            assert accepted.getpeername() == waiting.getsockname()
 
 
 def test_a_client_of_ipv4_on_a_socket_of_both_families(api: Backend, identities: Identities, ipv6: None) -> None:

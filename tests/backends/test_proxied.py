@@ -1,0 +1,136 @@
+"""A session behind a load balancer: the header of the PROXY protocol, then TLS, however TCP cuts them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dot_io._proxied import ProxiedTLSServer
+from dot_io.errors import Failure, HandshakeError
+from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
+from dot_proto import AuthenticationPolicy, Cause, ConnectionClosed, Event, QueryReceived
+from support.messages import just_before, pieces
+from support.pki import NAME, Pki
+from support.pki import pki_fixture as pki_fixture
+from support.wire import Clock, Wire, make_client, the
+
+HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 853\r\n"
+BINARY = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 7, 198, 51, 100, 1]) + b"\x9c\x40\x03\x55"
+LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+UNKNOWN = b"PROXY UNKNOWN\r\n"
+
+
+class Behind:
+    """A client, and a server that believes the header sent before its first octet."""
+
+    def __init__(self, pki: Pki, *, stays: bool = True) -> None:
+        self.clock = Clock()
+        self.admitted: list[tuple[str, int]] = []
+        self.stays = stays
+        policy = AuthenticationPolicy.strict(NAME, trust_anchors=[pki.root.der])
+        self.client = make_client(ClientContext(policy), self.clock)
+        self.server = ProxiedTLSServer(
+            ServerContext(pki.file(*pki.honest)), admit=self._admit, now=self.clock.now, handshake_timeout=3.0
+        )
+        self.wire = Wire(self.client, self.server, clock=self.clock)
+
+    def _admit(self, host: str, port: int) -> bool:
+        self.admitted.append((host, port))
+        return self.stays
+
+    def send(self, octets: bytes, size: int = 1000) -> list[Event]:
+        return [event for part in pieces(octets, size) for event in self.server.receive_data(part, now=self.clock.now)]
+
+    def is_over(self) -> bool:
+        """Whether nothing was sent, and nothing that comes now changes anything."""
+        assert self.server.is_finished
+        assert self.server.data_to_send() == []
+        assert self.server.next_timeout() is None
+        before = list(self.admitted)
+        assert self.send(HEADER) == []
+        return self.admitted == before
+
+
+@pytest.mark.parametrize("size", [1, 2, 17, 46, 47, 100_000])
+@pytest.mark.parametrize(
+    ("header", "admitted"),
+    [(HEADER, [("192.0.2.7", 40_000)]), (BINARY, [("192.0.2.7", 40_000)]), (LOCAL, []), (UNKNOWN, [])],
+    ids=["version 1", "version 2", "LOCAL", "UNKNOWN"],
+)
+def test_tls_begins_behind_the_header(pki: Pki, header: bytes, admitted: list[tuple[str, int]], size: int) -> None:
+    """FR-34: also where both come in one read."""
+    behind = Behind(pki)
+    behind.wire.ask("example.com")
+    events = behind.send(header + b"".join(behind.client.data_to_send()), size)
+    behind.wire.flow()
+    assert behind.admitted == admitted
+    assert the(HandshakeCompleted, [*events, *behind.wire.server_events])
+    assert the(QueryReceived, behind.wire.server_events)
+    behind.wire.answer()
+    behind.wire.flow()
+    assert behind.admitted == admitted
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("wrong", [b"\x16\x03\x01\x02\x00\x01", b"PROXY TCP4 a b c d\r\n", HEADER[2:], bytes(5000)])
+def test_what_is_no_header_ends_it(pki: Pki, wrong: bytes, size: int) -> None:
+    """FR-34: TLS without a header too, and at once; nothing is sent, nobody is admitted."""
+    behind = Behind(pki)
+    closed = the(ConnectionClosed, behind.send(wrong, size))
+    assert isinstance(closed.error, HandshakeError)
+    assert closed.error.failure is Failure.PROXY
+    assert "PROXY" in str(closed.error)
+    assert behind.is_over()
+    assert not behind.admitted
+
+
+def test_a_second_header_is_no_tls(pki: Pki) -> None:
+    """FR-34: the first counts; a client cannot add its own."""
+    behind = Behind(pki)
+    closed = the(ConnectionClosed, behind.send(HEADER + HEADER.replace(b"192.0.2.7", b"192.0.2.8")))
+    assert isinstance(closed.error, HandshakeError)
+    assert closed.error.failure is Failure.NOT_TLS
+    assert behind.admitted == [("192.0.2.7", 40_000)]
+
+
+def test_who_may_not_stay(pki: Pki) -> None:
+    """FR-34: before an octet of TLS is looked at."""
+    behind = Behind(pki, stays=False)
+    closed = the(ConnectionClosed, behind.send(HEADER + b"".join(behind.client.data_to_send())))
+    assert (closed.cause, closed.error) == (Cause.LOCAL_CLOSE, None)
+    assert behind.is_over()
+
+
+@pytest.mark.parametrize("come", [0, 1, len(HEADER) - 1, len(HEADER)])
+def test_the_header_has_the_time_of_the_handshake(pki: Pki, come: int) -> None:
+    """FR-34: both together; an octet now and then does not make it longer."""
+    behind = Behind(pki)
+    began = behind.clock.now
+    for octet in pieces(HEADER[:come], 1):
+        behind.clock.now += 2.0 / len(HEADER)
+        assert behind.server.receive_data(octet, now=behind.clock.now) == []
+    assert behind.server.next_timeout() == began + 3.0
+    assert behind.server.handle_timeout(now=just_before(began + 3.0)) == []
+    behind.clock.now = began + 3.0
+    closed = the(ConnectionClosed, behind.server.handle_timeout(now=behind.clock.now))
+    assert isinstance(closed.error, HandshakeError)
+    assert closed.error.failure is Failure.TIMED_OUT
+    assert behind.is_over()
+
+
+def test_the_end_inside_the_header(pki: Pki) -> None:
+    """FR-34: as by a check that a load balancer makes of TCP alone."""
+    behind = Behind(pki)
+    assert behind.send(HEADER[:20]) == []
+    closed = the(ConnectionClosed, behind.server.receive_eof(now=behind.clock.now))
+    assert isinstance(closed.error, HandshakeError)
+    assert closed.error.failure is Failure.END_OF_STREAM
+    assert behind.is_over()
+
+
+@pytest.mark.parametrize("header", [HEADER, BINARY])
+def test_a_header_from_anybody_else_is_no_tls(pki: Pki, header: bytes) -> None:
+    """FR-34: whoever connects directly cannot say to be another."""
+    server = TLSServer(ServerContext(pki.file(*pki.honest)), now=0.0)
+    closed = the(ConnectionClosed, server.receive_data(header + b"\x16\x03\x01", now=0.0))
+    assert isinstance(closed.error, HandshakeError)
+    assert closed.error.failure is Failure.NOT_TLS
