@@ -153,8 +153,8 @@ def report(found: dict[str, Waits]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each server in each round (default 10)")
-    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each server in each round (default 3)")
+    parser.add_argument("--rounds", type=int, default=8, help="default 8")
     parser.add_argument("--quick", action="store_true", help="one round of 4 seconds")
     parser.add_argument("--smoke", action="store_true", help="half a second: shows that it runs, and no figures")
     chosen = parser.parse_args()
