@@ -89,7 +89,7 @@ async def answer(given: argparse.Namespace, sockets: Sequence[socket.socket]) ->
         where = {"sock": sockets}
     async with serve(handler, context, proxy_from=given.proxy_from, **where) as server:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, reload, context)
+        loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload, context)
         loop.add_signal_handler(signal.SIGTERM, ended.set)
         loop.add_signal_handler(signal.SIGINT, ended.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -68,15 +68,17 @@ def shown(pki: Pki, context: ServerContext, *, suites: str = "", name: str = NAM
     return the(HandshakeCompleted, wire.flow().client_events).peer_certificate
 
 
-def test_a_signal_renews_the_certificate(pki: Pki, tmp_path: Path) -> None:
-    """FR-30: as certbot's hook does it."""
-    names = run("Certificates", 0)
-    with names["server"]:
-        assert shown(pki, names["context"]) == pki.leaf.der
-        (tmp_path / "chain.pem").write_bytes(pki.rsa.pem + pki.intermediate.pem)
-        (tmp_path / "key.pem").write_bytes(pki.rsa.key_pem)
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert shown(pki, names["context"]) == pki.rsa.der
+def test_a_signal_renews_the_certificate(pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """FR-30: as certbot's hook does it; what is half renewed is told in the log, and waits for the next signal."""
+    context = run("Certificates", 0)["context"]
+    assert shown(pki, context) == pki.leaf.der
+    (tmp_path / "chain.pem").write_bytes(pki.rsa.pem + pki.intermediate.pem)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert shown(pki, context) == pki.leaf.der
+    assert [record.getMessage() for record in caplog.records] == ["the certificate stays as it was"]
+    (tmp_path / "key.pem").write_bytes(pki.rsa.key_pem)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert shown(pki, context) == pki.rsa.der
 
 
 def test_two_certificates(pki: Pki) -> None:
@@ -93,6 +95,13 @@ def test_two_certificates(pki: Pki) -> None:
 def test_certificates_by_name(pki: Pki, name: str, kind: str) -> None:
     """FR-35: by SNI; whoever sends no name, as for an address, gets the first."""
     assert shown(pki, run("Certificates", 2)["context"], name=name) == getattr(pki, kind).der
+
+
+def test_a_load_balancer(pki: Pki) -> None:
+    """FR-34: from the networks of the example, and from nobody else."""
+    with run("Behind a load balancer", 0)["server"] as server:
+        proxies = server._table._proxies
+        assert [host in proxies for host in ("10.1.2.3", "2001:db8::1", "127.0.0.1")] == [True, True, False]
 
 
 @pytest.mark.parametrize("count", [1, 2])

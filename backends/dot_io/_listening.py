@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ def _problem(sock: socket.socket) -> str | None:
     """Why nobody could be accepted, or nobody be told from others; ``None``: nothing."""
     if sock.fileno() == -1:
         return "that is closed"
-    if isinstance(sock, ssl.SSLSocket):
+    if hasattr(sock, "do_handshake"):  # an ssl.SSLSocket
         return "that speaks TLS, which is our part: give it unwrapped"
     if sock.family not in EVERY_ADDRESS or sock.type != socket.SOCK_STREAM:
         family, kind = (getattr(each, "name", each) for each in (sock.family, sock.type))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
-from dot_io._proxied import ProxiedTLSServer
+from dot_io._proxied import TLS_START, ProxiedTLSServer
 from dot_io.errors import Failure, HandshakeError
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
-from dot_proto import AuthenticationPolicy, Cause, ConnectionClosed, Event, QueryReceived
-from support.messages import just_before, pieces
+from dot_proto import AuthenticationPolicy, Cause, ConnectionClosed, Event, QueryReceived, make_query
+from support.messages import just_before, pieces, stream_of
 from support.pki import NAME, Pki
 from support.pki import pki_fixture as pki_fixture
-from support.wire import Clock, Wire, make_client, the
+from support.serving import IDLE_LIMIT
+from support.wire import Clock, Peer, Wire, both_versions, make_client, raw_client, the
 
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 853\r\n"
 BINARY = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 7, 198, 51, 100, 1]) + b"\x9c\x40\x03\x55"
@@ -71,9 +74,9 @@ def test_tls_begins_behind_the_header(pki: Pki, header: bytes, admitted: list[tu
 
 
 @pytest.mark.parametrize("size", [1, 1000])
-@pytest.mark.parametrize("wrong", [b"\x16\x03\x01\x02\x00\x01", b"PROXY TCP4 a b c d\r\n", HEADER[2:], bytes(5000)])
+@pytest.mark.parametrize("wrong", [b"\x15\x03\x01\x00\x02\x02", b"PROXY TCP4 a b c d\r\n", HEADER[2:], bytes(5000)])
 def test_what_is_no_header_ends_it(pki: Pki, wrong: bytes, size: int) -> None:
-    """FR-34: TLS without a header too, and at once; nothing is sent, nobody is admitted."""
+    """FR-34: at once; nothing is sent, nobody is admitted."""
     behind = Behind(pki)
     closed = the(ConnectionClosed, behind.send(wrong, size))
     assert isinstance(closed.error, HandshakeError)
@@ -134,3 +137,96 @@ def test_a_header_from_anybody_else_is_no_tls(pki: Pki, header: bytes) -> None:
     closed = the(ConnectionClosed, server.receive_data(header + b"\x16\x03\x01", now=0.0))
     assert isinstance(closed.error, HandshakeError)
     assert closed.error.failure is Failure.NOT_TLS
+
+
+# Inside TLS, as dnsdist sends it.
+
+
+class Inside(Behind):
+    """A load balancer that speaks TLS itself, with the handshake behind it."""
+
+    def __init__(self, pki: Pki, version: ssl.TLSVersion | None = None, *, stays: bool = True) -> None:
+        super().__init__(pki, stays=stays)
+        self.peer = Peer(raw_client(version))
+        self.wire = Wire(self.peer, self.server, clock=self.clock).flow()
+        assert the(HandshakeCompleted, self.wire.server_events)
+
+    def say(self, *parts: bytes) -> list[Event]:
+        """Each part in a record of its own, and a read of its own; what it leads to."""
+        before = len(self.wire.server_events)
+        for part in parts:
+            self.peer.say(part)
+            self.wire.flow()
+        return self.wire.server_events[before:]
+
+
+QUERY = stream_of([make_query("example.com")])
+
+
+@both_versions
+@pytest.mark.parametrize("size", [1, 7, len(BINARY), 1000])
+@pytest.mark.parametrize(
+    ("header", "admitted"),
+    [(HEADER, [("192.0.2.7", 40_000)]), (BINARY, [("192.0.2.7", 40_000)]), (LOCAL, []), (UNKNOWN, [])],
+    ids=["version 1", "version 2", "LOCAL", "UNKNOWN"],
+)
+def test_a_header_inside_tls(
+    pki: Pki, version: ssl.TLSVersion, header: bytes, admitted: list[tuple[str, int]], size: int
+) -> None:
+    """FR-34: before the first query, however it is cut; another one is no message."""
+    inside = Inside(pki, version)
+    events = inside.say(*pieces(header + QUERY, size))
+    assert inside.admitted == admitted
+    assert the(QueryReceived, events)
+    assert the(QueryReceived, inside.say(QUERY))
+    inside.wire.answer()
+    inside.wire.flow()
+    assert inside.peer.heard
+    assert inside.admitted == admitted
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("wrong", [QUERY, b"PROXY TCP4 a b c d\r\n", TLS_START + HEADER, bytes(5000)])
+def test_no_header_at_all(pki: Pki, wrong: bytes, size: int) -> None:
+    """FR-34: whoever is passed on without one is not answered, and is told the end in order."""
+    inside = Inside(pki)
+    closed = the(ConnectionClosed, inside.say(*pieces(wrong, size)))
+    assert isinstance(closed.error, HandshakeError)
+    assert closed.error.failure is Failure.PROXY
+    assert not inside.admitted
+    assert (inside.peer.heard, inside.peer.has_close_notify) == (b"", True)
+    inside.peer.close()
+    inside.wire.flow()
+    inside.server.receive_eof(now=inside.clock.now)
+    assert inside.is_over()
+
+
+def test_who_may_not_stay_is_told_inside_tls(pki: Pki) -> None:
+    """FR-34: no query of it is taken."""
+    inside = Inside(pki, stays=False)
+    closed = the(ConnectionClosed, inside.say(HEADER + QUERY))
+    assert (closed.cause, closed.error) == (Cause.LOCAL_CLOSE, None)
+    assert (inside.peer.heard, inside.peer.has_close_notify) == (b"", True)
+
+
+def test_a_header_inside_tls_has_the_time_of_an_idle_connection(pki: Pki) -> None:
+    """FR-34: octets of it do not make that longer."""
+    inside = Inside(pki)
+    deadline = inside.server.next_timeout()
+    assert deadline == inside.clock.now + IDLE_LIMIT
+    inside.clock.now += 5.0
+    assert inside.say(HEADER[:20]) == []
+    assert inside.server.next_timeout() == deadline
+    assert the(ConnectionClosed, inside.server.handle_timeout(now=deadline))
+
+
+def test_a_header_before_tls_is_the_only_one(pki: Pki) -> None:
+    """FR-34: a client behind a load balancer cannot say to be another."""
+    behind = Behind(pki)
+    peer = Peer(raw_client())
+    assert behind.send(HEADER) == []
+    wire = Wire(peer, behind.server, clock=behind.clock).flow()
+    peer.say(HEADER.replace(b"192.0.2.7", b"192.0.2.8") + QUERY)
+    wire.flow()
+    assert behind.admitted == [("192.0.2.7", 40_000)]
+    assert not [event for event in wire.server_events if isinstance(event, QueryReceived)]

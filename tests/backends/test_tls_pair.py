@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pty
+import signal
 import ssl
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -22,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
+import dot_io.tls.context as context_module
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
 from dot_proto import AuthenticationPolicy, CertificateError, LocalProtocolError, QueryReceived
 from support.pki import NAME, Pki, issue
@@ -363,6 +366,32 @@ def test_all_settings_stay(pki: Pki, tmp_path: Path) -> None:
         context_in_use = context.wrap(ssl.MemoryBIO(), ssl.MemoryBIO()).context
         assert context_in_use.maximum_version is ssl.TLSVersion.TLSv1_2
         assert context_in_use.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_signal_amid_a_reload(pki: Pki, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """FR-30: its handler reloads too, in the same thread; what was read last counts."""
+    chain, key = files
+    context = ServerContext(chain, key)
+    client = ClientContext(AuthenticationPolicy.strict(NAME, trust_anchors=[pki.root.der]), sessions=False)
+    load = context_module.load_pair
+    calls: list[str] = []
+
+    def load_and_signal(*arguments: Any) -> None:
+        load(*arguments)
+        calls.append("load")
+        if len(calls) == 1:
+            chain.write_bytes(pki.rsa.pem + pki.intermediate.pem)
+            key.write_bytes(pki.rsa.key_pem)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(context_module, "load_pair", load_and_signal)
+    before = signal.signal(signal.SIGUSR1, lambda *_: context.reload())
+    try:
+        context.reload()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(calls) == 2
+    assert shown_to(context, client) == (pki.rsa.der, False)
 
 
 def test_a_context_given_is_not_ours_to_reload(pki: Pki) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from conformance.adapters import Backend
 from conformance.identities import Identities
-from conformance.test_servers import is_served
+from conformance.test_servers import QUERY, is_served
 from support.peers import RESET, RawClient, answer
 
 HERE = ["127.0.0.1"]
@@ -86,6 +86,37 @@ def test_the_handler_is_told_the_client(
     assert [(end.peer.host, end.peer.port) for end in ends] == [(host, 40_000)]
 
 
+@pytest.mark.parametrize("make", [header, binary])
+def test_a_header_inside_tls(api: Backend, identities: Identities, make: Callable[[str], bytes]) -> None:
+    """FR-34: as dnsdist sends it; the place is the client's from then on."""
+    with ends_of(api, identities, max_connections_per_host=2) as (server, peers, ends), ExitStack() as stack:
+        for number in range(4):
+            client = stack.enter_context(RawClient(server.port))
+            client.tls.write(make("192.0.2.7"))
+            if number < 2:
+                assert is_served(client)
+            else:
+                client.send(QUERY)
+                with pytest.raises(EOFError):
+                    client.message()
+                client.socket.close()
+        until(lambda: len(ends) == 2)
+    assert [(peer.host, peer.port) for peer in peers] == [("192.0.2.7", 40_000)] * 2
+    assert {(end.peer.host, end.reason) for end in ends[:2]} == {("192.0.2.7", "max-connections-per-host")}
+
+
+def test_no_header_at_all(api: Backend, identities: Identities) -> None:
+    """FR-34: TLS comes through, and no query is answered."""
+    with ends_of(api, identities) as (server, peers, ends), RawClient(server.port) as client:
+        client.send(QUERY)
+        with pytest.raises(EOFError):
+            client.message()
+        client.socket.close()
+        until(lambda: ends)
+    assert not peers
+    assert [(end.peer.host, end.reason) for end in ends] == [("127.0.0.1", "proxy")]
+
+
 def test_a_header_that_comes_in_pieces_holds_up_nobody(api: Backend, identities: Identities) -> None:
     """FR-34: others are accepted meanwhile."""
     with ends_of(api, identities) as (server, peers, _), socket.socket() as slow:
@@ -100,7 +131,7 @@ def test_a_header_that_comes_in_pieces_holds_up_nobody(api: Backend, identities:
 
 @pytest.mark.parametrize(
     "octets",
-    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PROXY TCP4 a b c d\r\n", bytes(5000), b"\r\n\r\n\0\r\nQ-"],
+    [b"\x15\x03\x01\x00\x02\x02", b"PROXY TCP4 a b c d\r\n", bytes(5000), b"\r\n\r\n\0\r\nQ-"],
 )
 def test_what_is_no_header_is_turned_away(
     api: Backend, identities: Identities, octets: bytes, caplog: pytest.LogCaptureFixture

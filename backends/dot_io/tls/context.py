@@ -357,7 +357,8 @@ class ServerContext(StaysInProcess):
             raise LocalProtocolError("client_trust_anchors or an ssl_context that has them; not both")
         self.client_chains: Final = ClientChains()
         self._again: Callable[[], ssl.SSLContext] | None = None  # where the context is ours
-        self._reloading = threading.Lock()
+        self._reloading = threading.RLock()
+        self._reloads = 0
         forgets_after_fork(self)
         if ssl_context is not None:
             audit_new_server(ssl_context)
@@ -377,19 +378,24 @@ class ServerContext(StaysInProcess):
 
         Connections that are open go on as they are.  A session of before is not resumed: each client makes one full
         handshake, and so sees the new certificate.  Raises what the constructor does, and then nothing has changed.
-        Threads may call it; it takes some milliseconds, and a loop that must not wait so long calls it in a thread.
+        Threads and handlers of signals may call it at any time.  It takes some milliseconds: a loop that must not wait
+        so long calls it in a thread.
         """
         if self._again is None:
             raise LocalProtocolError(
                 "reload() reads the files of a ServerContext that was made from files: of this one, the ssl_context is "
                 "yours; its load_cert_chain() gives connections to come another certificate"
             )
-        with self._reloading:  # the last call has read the files last
-            self._context = self._again()
+        with self._reloading:
+            self._reloads += 1
+            number = self._reloads
+            context = self._again()
+            if number == self._reloads:  # else a signal came meanwhile, whose handler has read the files later
+                self._context = context
 
     def forget_parents(self) -> None:
         """In a forked child: the lock may have been another thread's."""
-        self._reloading = threading.Lock()
+        self._reloading = threading.RLock()
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """One connection's TLS state.
