@@ -181,11 +181,12 @@ class AsyncConnection(ABC, Generic[DriverType]):
         self._is_handling = True
         try:
             while queries and not self.driver.is_write_paused and self._engine.state is not State.CLOSED:
-                now = self._now()
-                for _ in range(min(BATCH, len(queries))):
+                now, waiting = self._now(), len(queries)
+                for _ in range(min(BATCH, waiting)):
                     self._ask_handler(queries.popleft(), now)
                     if self._engine.octets_to_send > BATCH_SIZE:
                         break
+                self.record.handled += waiting - len(queries)
                 if queries:
                     self.driver.flush()
         finally:
@@ -202,6 +203,7 @@ class AsyncConnection(ABC, Generic[DriverType]):
                 self._answer(event, response, now)
             else:
                 self._start_handler(event, response)
+                self.record.handled -= 1  # not yet
         except BaseException as error:  # whatever it is, it is this query's alone
             self._fail(event, error)
 
@@ -214,6 +216,7 @@ class AsyncConnection(ABC, Generic[DriverType]):
             if self._is_cancelled(error):
                 raise
             self._fail(event, error)
+        self.record.handled += 1
         self._limit_unsent()
         self.driver.start_flush()
         self._handle_queries()
@@ -221,11 +224,11 @@ class AsyncConnection(ABC, Generic[DriverType]):
     def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
         if response is None:
             self._engine.decline(event.query, now=now)
+            self.record.unanswered += 1
         else:
             if not isinstance(response, bytes):
                 refuse_response(response)
             self._engine.send_response(event.query, response, now=now)
-            self.record.responses += 1
 
     def _fail(self, event: QueryReceived, error: BaseException) -> None:
         self.record.handler_failed(error)

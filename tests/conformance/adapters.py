@@ -60,6 +60,7 @@ class Running:
         self.host: str = server.host
         self.port: int = server.port
         self.addresses: tuple[tuple[str, int], ...] = server.addresses
+        self.statistics: Callable[[], Any] = server.statistics
         self._close = close
         self._is_closed = False
 

@@ -120,31 +120,37 @@ class Server(AcceptingServer):
             self._stop_accepting()
             self._close_listeners()
         for connection in self._connections:
-            connection.start_close(remaining(self._deadline, now=self._loop.time()))
+            connection.start_close(self._time_left())
         self._closers.add(caller)
         self._changed.set()
         try:
-            await self._until_gone(caller, self._deadline)
+            while self._others(caller) and (left := self._time_left()):
+                await self._until_changed(left)
         finally:
             self._closed.set()
             for connection in self._others(caller):
                 connection.driver.abort()
-            await self._until_gone(caller, self._loop.time() + CANCEL_TIMEOUT)
+            cancelled_until = self._loop.time() + CANCEL_TIMEOUT
+            while self._others(caller) and (left := remaining(cancelled_until, now=self._loop.time())):
+                await self._until_changed(left)
             self._closers.discard(caller)
             if self._others(caller):
                 log.warning("a handler goes on although it was cancelled, and is left behind")
             self._table.write_what_was_left_out()
 
+    def _time_left(self) -> float:
+        return remaining(self._deadline, now=self._loop.time())
+
     def _others(self, caller: object) -> set[_Connection]:
         """Whose end is to be waited for: a handler that closes the server waits for none that does so too."""
         return self._connections - (self._closers if caller else set())
 
-    async def _until_gone(self, caller: object, deadline: float) -> None:
+    async def _until_changed(self, seconds: float) -> None:
+        """At most so long, until a connection has ended, or until another task closes the server too."""
+        self._changed.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                while self._others(caller):
-                    self._changed.clear()
-                    await self._changed.wait()
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     def _start_accepting(self) -> None:
         self._pause = None

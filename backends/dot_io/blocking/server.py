@@ -166,11 +166,12 @@ class Server(AcceptingServer):
             connection.start_close(self._time_left())
         with self._waiting_as(caller):
             with self._changed:
-                self._changed.wait_for(lambda: not self._others(caller), self._time_left())
-                late = self._others(caller)
+                while (late := self._others(caller)) and (left := self._time_left()):
+                    self._changed.wait(left)
             for connection in late:
                 connection.abort()
-        self._end_if_closed()
+        with self._changed:
+            self._end_if_closed()
 
     def __enter__(self) -> Server:
         return self
@@ -200,12 +201,11 @@ class Server(AcceptingServer):
         return self._connections.keys() - (self._closers if caller else ())
 
     def _end_if_closed(self) -> None:
-        with self._changed:
-            if not self._is_closing or self._connections:
-                return
-        if self._pool is not None:
-            self._pool.close()
-        self._table.write_what_was_left_out()
+        """Nobody is left who could ask, or have anything said of him; call it with the lock held."""
+        if self._is_closing and not self._connections:
+            if self._pool is not None:
+                self._pool.close()
+            self._table.write_what_was_left_out()
 
     def _accept(self) -> None:
         watched = [(listener, True, False) for listener in self._listeners]
@@ -246,8 +246,8 @@ class Server(AcceptingServer):
             self._table.end(connection.record)
             with self._changed:
                 del self._connections[connection]
+                self._end_if_closed()
                 self._changed.notify_all()
-            self._end_if_closed()
 
 
 class _ThisThread(threading.local):
@@ -326,21 +326,25 @@ class _Connection(Connection):
             self._queries.clear()
         if self.driver.is_write_paused:
             return
+        pool, waiting = self._pool, len(self._queries)
         until = monotonic() + BATCH_TIME
-        for _ in range(min(BATCH, len(self._queries))):
+        for _ in range(min(BATCH, waiting)):
             query = self._queries.popleft()
-            if self._pool is None:
+            if pool is None:
                 self._answer(query)
             else:
-                self._submit(self._pool, query)
+                self._submit(pool, query)
             if monotonic() > until or self._engine.octets_to_send > BATCH_SIZE:
-                return
+                break
+        if pool is None:
+            self.record.handled += waiting - len(self._queries)
 
     def _submit(self, pool: Workers, query: QueryReceived) -> None:
         try:
             pool.submit(partial(self._answer_and_wake, query))
         except RuntimeError as error:  # there can be no more threads
             self._fail(query, error)
+            self._is_handled()
 
     def _answer_and_wake(self, query: QueryReceived) -> None:
         _this_thread.connection = self
@@ -350,7 +354,7 @@ class _Connection(Connection):
             self._queries.appendleft(query)
         else:
             self._answer(query)
-            self._limit_unsent()
+            self._is_handled()
         self.driver.wake()
 
     def _answer(self, query: QueryReceived) -> None:
@@ -359,11 +363,11 @@ class _Connection(Connection):
             with self.driver.lock:
                 if response is None:
                     self._engine.decline(query.query, now=monotonic())
+                    self.record.unanswered += 1
                 else:
                     if not isinstance(response, bytes):
                         refuse_response(response)
                     self._engine.send_response(query.query, response, now=monotonic())
-                    self.record.responses += 1
         except BaseException as error:  # whatever it is, it is this query's alone; Ctrl-C comes in another thread
             self._fail(query, error)
 
@@ -372,9 +376,10 @@ class _Connection(Connection):
         with self.driver.lock, suppress(Exception):
             self._engine.send_error(query.query, now=monotonic())
 
-    def _limit_unsent(self) -> None:
-        """Answers of other threads come also while the client does not read."""
+    def _is_handled(self) -> None:
+        """A query of the pool's; answers of other threads come also while the client does not read."""
         with self.driver.lock:
+            self.record.handled += 1
             octets = self._engine.octets_to_send
             if octets > BATCH_SIZE and not self.driver.is_write_paused:
                 self._left_by_others += self.driver.flush()
