@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from ._connections import CLOSING, LOCAL, NO_ADDRESS, ConnectionRecord, ConnectionTable
 from ._listening import BACKLOG, Address, Listeners
+from ._peer import Peer, peer_of
 from ._reports import ServerStatistics
-from ._server import Arrival
 from ._stays import StaysInProcess
 from ._transport import close, notice_vanished, turn_away
 
@@ -54,7 +54,7 @@ class AcceptingServer(StaysInProcess):
         return self._table.statistics()
 
     @abstractmethod
-    def _start_connection(self, sock: socket.socket, arrival: Arrival, record: ConnectionRecord) -> None:
+    def _start_connection(self, sock: socket.socket, record: ConnectionRecord) -> None:
         """Have TLS begin; may raise whatever it meets, and then leaves nothing behind but the socket."""
 
     def _accept_next(self, listener: socket.socket) -> float | None:
@@ -92,27 +92,27 @@ class AcceptingServer(StaysInProcess):
 
     def _take_in(self, sock: socket.socket, address: Any) -> None:
         try:
-            arrival = Arrival.of(address)
+            peer = peer_of(address)
         except Exception as error:  # macOS gives none for a client that has gone at once
             turn_away(sock)
             self._table.refuse(None, NO_ADDRESS, error)
         else:
-            self._admit(sock, arrival)
+            self._admit(sock, peer)
 
-    def _admit(self, sock: socket.socket, arrival: Arrival) -> None:
+    def _admit(self, sock: socket.socket, peer: Peer) -> None:
         """Serve a client that is known, if it may come."""
         record = None
         try:
             if self._is_closing:
-                self._table.refuse(arrival.peer, CLOSING)
-            elif (record := self._table.enter(arrival.peer)) is not None:
+                self._table.refuse(peer, CLOSING)
+            elif (record := self._table.enter(peer)) is not None:
                 sock.setblocking(False)
                 notice_vanished(sock)
-                self._start_connection(sock, arrival, record)
+                self._start_connection(sock, record)
                 return
         except Exception as error:
             if record is None:
-                self._table.refuse(arrival.peer, LOCAL, error)
+                self._table.refuse(peer, LOCAL, error)
             else:
                 record.fail(LOCAL, error)
                 self._table.end(record)

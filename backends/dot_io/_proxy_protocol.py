@@ -55,6 +55,10 @@ _ADDRESSES: Final = {
 UDP is among them, because dnsdist passes on over TLS what it was asked over UDP."""
 
 
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+"Addresses of IPv4 (RFC 4291, section 2.5.5.2), which are compared as what they are."
+
+
 class ProxyHeaderError(Exception):
     """Octets are no header of the PROXY protocol; the message says why, and quotes nothing."""
 
@@ -159,6 +163,8 @@ def _network(text: str) -> Network:
             raise LocalProtocolError(
                 f"proxy_from holds {shown(text)}, so that everybody could say to be anybody: name the load balancers"
             )
+        if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+            raise LocalProtocolError(f"proxy_from holds {shown(text)}, which is of IPv4: give the network of IPv4")
         return network
     try:
         meant = ipaddress.ip_network(text, strict=False)

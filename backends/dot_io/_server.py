@@ -17,7 +17,7 @@ from dot_proto.arguments import check_flag, check_instance, check_seconds
 from ._connections import ConnectionRecord, raise_if_ctrl_c
 from ._functions import check_handler, refuse_response
 from ._peer import Peer
-from ._proxied import Admit, ProxiedTLSServer
+from ._proxied import ProxiedTLSServer
 from ._proxy_protocol import Networks
 from ._transport import FLUSH_TIMEOUT
 from .tls import ClientContext, ServerContext, TLSServer
@@ -39,31 +39,6 @@ TOO_MUCH_UNSENT: Final = f"more than {MAX_UNSENT} octets of responses wait for t
 
 CLOSE_TIMEOUT: Final = 5.0
 "Seconds that closing a server waits for responses still owed, unless told otherwise."
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A client between ``accept()`` and its TLS session: who it is, and what it has sent already.
-
-    Everything that must be known before a session is made goes through here: limits count this peer, logs and
-    handlers name it, and the session is given these octets before any other.  What stands before TLS on the wire,
-    such as the PROXY protocol, changes the two and nothing else.
-    """
-
-    peer: Peer
-    "The client, not what stands between it and us."
-    first_octets: bytes = b""
-    "Octets of TLS that were read together with what came before TLS."
-
-    @classmethod
-    def of(cls, address: tuple[Any, ...]) -> Arrival:
-        """The client as the socket's address names it; one of IPv4 on a socket of both families is still of IPv4."""
-        return cls(Peer(plain_address(address[0]), address[1]))
-
-
-def plain_address(host: str) -> str:
-    """An IPv4 address that was mapped into IPv6 (RFC 4291, section 2.5.5.2) as what it is; any other as it stands."""
-    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 AsyncHandler = Callable[[bytes, Peer], bytes | Awaitable[bytes | None] | None]
@@ -104,21 +79,16 @@ class Service:
         configuration = self.configuration or ServerConfiguration()
         return max(configuration.idle_timeout + configuration.idle_grace, FLUSH_TIMEOUT)
 
-    def new_session(self, arrival: Arrival, admit: Admit, *, now: float) -> tuple[TLSServer, list[Event]]:
-        """The session of a client that came at ``now``, and what its first octets led to.
-
-        Where a load balancer has come, ``admit`` is told its client.
-        """
-        is_proxied = arrival.peer.host in self.proxies
-        session = (partial(ProxiedTLSServer, admit=admit) if is_proxied else TLSServer)(
+    def new_session(self, record: ConnectionRecord, *, now: float) -> TLSServer:
+        """The session of a client that has come at ``now``, or of a load balancer that is to name one."""
+        is_proxied = record.peer.host in self.proxies
+        return (partial(ProxiedTLSServer, admit=record.admit) if is_proxied else TLSServer)(
             self.context,
             self.configuration,
             now=now,
             handshake_timeout=self.handshake_timeout,
             share_records=self.share_records,
         )
-        events = session.receive_data(arrival.first_octets, now=now) if arrival.first_octets else []
-        return session, events
 
 
 class _Driver(Protocol):
@@ -142,9 +112,9 @@ class AsyncConnection(ABC, Generic[DriverType]):
 
     driver: DriverType
 
-    def __init__(self, service: Service, arrival: Arrival, record: ConnectionRecord, *, now: float) -> None:
+    def __init__(self, service: Service, record: ConnectionRecord, *, now: float) -> None:
         self.record: Final = record
-        self._session, self._first_events = service.new_session(arrival, record.admit, now=now)
+        self._session = service.new_session(record, now=now)
         self._engine = self._session.connection
         self._handler = service.handler
         self._queries: deque[QueryReceived] = deque()

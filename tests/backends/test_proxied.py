@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from dot_io._proxied import TLS_START, ProxiedTLSServer
 from dot_io.errors import Failure, HandshakeError
-from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
+from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSClient, TLSServer
 from dot_proto import AuthenticationPolicy, Cause, ConnectionClosed, Event, QueryReceived, make_query
+from dot_proto.testing.duties import every_moment
+from dot_proto.testing.exchange import End
 from support.messages import just_before, pieces, stream_of
 from support.pki import NAME, Pki
 from support.pki import pki_fixture as pki_fixture
 from support.serving import IDLE_LIMIT
+from support.sessions import PLAIN, TLS_ENDS, check_ends_of_tls
 from support.wire import Clock, Peer, Wire, both_versions, make_client, raw_client, the
 
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 853\r\n"
@@ -230,3 +235,44 @@ def test_a_header_before_tls_is_the_only_one(pki: Pki) -> None:
     wire.flow()
     assert behind.admitted == [("192.0.2.7", 40_000)]
     assert not [event for event in wire.server_events if isinstance(event, QueryReceived)]
+
+
+class Before(TLSClient):
+    """A client, and the load balancer's header in front of what it sends."""
+
+    _has_header = False
+
+    def data_to_send(self) -> list[bytes]:
+        chunks = super().data_to_send()
+        if chunks and not self._has_header:
+            self._has_header = True
+            return [HEADER, *chunks]
+        return chunks
+
+
+class First(TLSClient):
+    """The load balancer itself, which ends TLS and begins it anew."""
+
+    def _handshake_complete(self, now: float) -> list[Event]:
+        events = super()._handshake_complete(now)
+        with suppress(ssl.SSLError):  # where the test has taken the keys
+            self._tls.write(BINARY)
+        return events
+
+
+@pytest.mark.parametrize("end", TLS_ENDS, ids=repr)
+@pytest.mark.parametrize("client", [Before, First])
+@pytest.mark.parametrize("kind", PLAIN)
+def test_each_end_at_each_moment(pki: Pki, kind: str, client: type[TLSClient], end: End) -> None:
+    """FR-34: the law that every session keeps: each fate is told, one end, and nothing is left to do."""
+    admitted: list[str] = []
+
+    class Admitting(ProxiedTLSServer):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, admit=lambda host, _: not admitted.append(host), **settings)
+
+    make = PLAIN[kind].maker(pki, client=client, server=Admitting)
+    for at_server in (False, True):
+        for exchange in every_moment(make, end, at_server=at_server, octets=(0, 1, 100)):
+            check_ends_of_tls(exchange)
+    assert set(admitted) == {"192.0.2.7"}

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 import dot_io.tls.context as context_module
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
 from dot_proto import AuthenticationPolicy, CertificateError, LocalProtocolError, QueryReceived
-from support.pki import NAME, Pki, issue
+from support.pki import NAME, Identity, Pki, issue
 from support.pki import pki_fixture as pki_fixture
 from support.wire import Clock, Wire, both_versions, make_client, the
 
@@ -154,20 +155,27 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(mine)
 
 
+@pytest.fixture(name="open_folder")
+def open_folder_fixture() -> Iterator[Path]:
+    """One that everybody may look into, as pytest's are not."""
+    with TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        folder.chmod(0o755)
+        yield folder
+
+
 @in_both_roles
 @pytest.mark.parametrize("which", ["certificate_file", "key_file"])
-def test_a_file_that_cannot_be_read(pki: Pki, tmp_path: Path, which: str, make: Make) -> None:
+def test_a_file_that_cannot_be_read(pki: Pki, open_folder: Path, which: str, make: Make) -> None:
     """FR-32: missing, a folder, another's: as OSError, with the file and the argument."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain, key = open_folder / "chain.pem", open_folder / "key.pem"
     chain.write_bytes(pki.leaf.pem)
     key.write_bytes(pki.leaf.key_pem)
+    for one in (chain, key):
+        one.chmod(0o644)
     file = chain if which == "certificate_file" else key
     with as_nobody():
-        for parent in tmp_path.parents[:-1]:
-            assert os.access(parent, os.X_OK, effective_ids=True), f"{parent} is closed to others"
+        make(chain, key)  # so it is the file that is closed to others, and not a folder above it
     file.chmod(0)
     with as_nobody(), pytest.raises(PermissionError, match=f"{which}: this process may not read it: ") as denied:
         make(chain, key)
@@ -396,17 +404,24 @@ def test_a_signal_amid_a_reload(pki: Pki, files: tuple[Path, Path], monkeypatch:
 
 def test_a_context_given_is_not_ours_to_reload(pki: Pki) -> None:
     """FR-30: which files it came from is not known."""
-    given = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    given.options |= ssl.OP_NO_RENEGOTIATION
-    given.set_alpn_protocols(["dot"])
-    given.load_cert_chain(pki.file(*pki.honest))
+
+    def new_context(*chain: Identity) -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.options |= ssl.OP_NO_RENEGOTIATION
+        made.set_alpn_protocols(["dot"])
+        made.load_cert_chain(pki.file(*chain))
+        return made
+
+    newest = [new_context(*pki.honest)]
+    given = newest[0]
+    given.sni_callback = lambda tls, *_: setattr(tls, "context", newest[0])
     context = ServerContext(ssl_context=given)
-    with pytest.raises(LocalProtocolError, match=r"the ssl_context is yours; its load_cert_chain\(\) gives"):
+    with pytest.raises(LocalProtocolError, match="the ssl_context is yours: let its sni_callback choose"):
         context.reload()
     client = ClientContext(AuthenticationPolicy.strict(NAME, trust_anchors=[pki.root.der]), sessions=False)
     assert shown_to(context, client) == (pki.leaf.der, False)
     renewed = issue(NAME, pki.intermediate)
-    given.load_cert_chain(pki.file(renewed, pki.intermediate))
+    newest[0] = new_context(renewed, pki.intermediate)
     assert shown_to(context, client) == (renewed.der, False)
 
 

@@ -280,7 +280,7 @@ def test_of_connect(api: Backend, identities: Identities, argument: str, monkeyp
 
 @pytest.mark.parametrize("argument", SERVE)
 def test_of_serve(api: Backend, identities: Identities, argument: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FR-21, FR-45, FR-56: before a port is taken; a handler that could answer nobody is refused before anyone asks."""
+    """FR-21, FR-45, FR-56: before a port is taken; a handler that could answer nobody is refused at once."""
     check_serve(api, identities, "serve", argument, SERVE[argument], monkeypatch)
 
 

@@ -107,6 +107,7 @@ NO_NETWORKS: Final[list[object]] = [
     Miss(["0.0.0.0/0"], "holds '0.0.0.0/0', so that everybody could say to be anybody"),
     Miss(["::/0"], "holds '::/0', so that everybody could say to be anybody"),
     Miss([""], "holds '', which is no network"),
+    Miss(["::ffff:10.0.0.0/104"], "holds '::ffff:10.0.0.0/104', which is of IPv4: give the network of IPv4"),
 ]  # fmt: skip
 "Wrong for ``proxy_from``."
 

@@ -29,7 +29,6 @@ from .._opening import opened
 from .._proxy_protocol import Networks
 from .._server import (
     CLOSE_TIMEOUT,
-    Arrival,
     AsyncConnection,
     AsyncHandler,
     Service,
@@ -181,8 +180,8 @@ class Server(AcceptingServer):
         elif pause := self._accept_next(listener):
             self._start_pause(pause)
 
-    def _start_connection(self, sock: socket.socket, arrival: Arrival, record: ConnectionRecord) -> None:
-        connection = _Connection(self._service, arrival, record, self._loop)
+    def _start_connection(self, sock: socket.socket, record: ConnectionRecord) -> None:
+        connection = _Connection(self._service, record, self._loop)
         record.begin(connection.driver.abort)
         connection.start(sock)
         self._connections.add(connection)
@@ -199,10 +198,8 @@ class Server(AcceptingServer):
 class _Connection(AsyncConnection[Driver]):
     """One client."""
 
-    def __init__(
-        self, service: Service, arrival: Arrival, record: ConnectionRecord, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        super().__init__(service, arrival, record, now=loop.time())
+    def __init__(self, service: Service, record: ConnectionRecord, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(service, record, now=loop.time())
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self.driver = Driver(
@@ -230,8 +227,6 @@ class _Connection(AsyncConnection[Driver]):
             if not isinstance(error, Exception):
                 raise
             self.record.fail(LOCAL, error)
-        else:
-            self._process_events(self._first_events)
 
     def _now(self) -> float:
         return self._loop.time()

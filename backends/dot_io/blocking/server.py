@@ -44,7 +44,6 @@ from .._server import (
     CLOSE_TIMEOUT,
     MAX_UNSENT,
     TOO_MUCH_UNSENT,
-    Arrival,
     Service,
 )
 from ..tls import HANDSHAKE_TIMEOUT, ServerContext, TLSServer
@@ -116,7 +115,7 @@ class Server(AcceptingServer):
 
     def __init__(
         self,
-        new_connection: Callable[[socket.socket, Arrival, ConnectionRecord], Connection],
+        new_connection: Callable[[socket.socket, ConnectionRecord], Connection],
         listeners: Listeners,
         table: ConnectionTable,
         pool: Workers | None = None,
@@ -221,10 +220,10 @@ class Server(AcceptingServer):
         self._close_listeners()
         self._poller.close()
 
-    def _start_connection(self, sock: socket.socket, arrival: Arrival, record: ConnectionRecord) -> None:
-        connection = self._new_connection(sock, arrival, record)
+    def _start_connection(self, sock: socket.socket, record: ConnectionRecord) -> None:
+        connection = self._new_connection(sock, record)
         record.begin(connection.driver.cut_off)
-        name = f"dot-{arrival.peer.port}"
+        name = f"dot-{record.peer.port}"
         thread = threading.Thread(target=self._run, args=(connection,), name=name, daemon=True)
         with self._changed:
             self._connections[connection] = thread
@@ -296,17 +295,14 @@ class Connection(ABC):
 class _Connection(Connection):
     """One client, whose queries a handler answers."""
 
-    def __init__(
-        self, service: Service, pool: Workers | None, sock: socket.socket, arrival: Arrival, record: ConnectionRecord
-    ) -> None:
-        session, self._first_events = service.new_session(arrival, record.admit, now=monotonic())
+    def __init__(self, service: Service, pool: Workers | None, sock: socket.socket, record: ConnectionRecord) -> None:
+        session = service.new_session(record, now=monotonic())
         super().__init__(sock, record, session, send_timeout=service.send_timeout)
         self._handler = service.handler
         self._pool = pool
         self._queries: deque[QueryReceived] = deque()
 
     def run(self) -> None:
-        self._take(self._first_events)
         while not self.driver.is_finished:
             can_work = bool(self._queries) and not self.driver.is_write_paused
             # Nothing is read while something waits to be handled or to be sent, so that neither can pile up. But a

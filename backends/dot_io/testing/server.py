@@ -42,7 +42,6 @@ from .._connections import ConnectionRecord, ConnectionTable
 from .._dial import LONGEST_WAIT
 from .._limits import ConnectionLimits
 from .._listening import listening
-from .._server import Arrival
 from .._stays import StaysInProcess
 from .._transport import reset_on_close
 from ..blocking.server import Connection, Server
@@ -228,7 +227,7 @@ class LoopbackServer(StaysInProcess):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, sock: socket.socket, _: Arrival, record: ConnectionRecord) -> Connection:
+    def _accept(self, sock: socket.socket, record: ConnectionRecord) -> Connection:
         with self._changed:
             self.connections += 1
             number = self.connections

@@ -383,8 +383,8 @@ class ServerContext(StaysInProcess):
         """
         if self._again is None:
             raise LocalProtocolError(
-                "reload() reads the files of a ServerContext that was made from files: of this one, the ssl_context is "
-                "yours; its load_cert_chain() gives connections to come another certificate"
+                "reload() reads the files of a ServerContext that was made from files; of this one the ssl_context is "
+                "yours: let its sni_callback choose a newer one for each connection"
             )
         with self._reloading:
             self._reloads += 1

@@ -25,7 +25,6 @@ from .._listening import HOST, Listeners, listening
 from .._proxy_protocol import Networks
 from .._server import (
     CLOSE_TIMEOUT,
-    Arrival,
     AsyncConnection,
     AsyncHandler,
     Service,
@@ -164,8 +163,8 @@ class Server(AcceptingServer):
             if pause:
                 await trio.sleep(pause)
 
-    def _start_connection(self, sock: socket.socket, arrival: Arrival, record: ConnectionRecord) -> None:
-        connection = _Connection(self._service, arrival, record, sock)
+    def _start_connection(self, sock: socket.socket, record: ConnectionRecord) -> None:
+        connection = _Connection(self._service, record, sock)
         record.begin(connection.driver.abort)
         self._connections.add(connection)
         self._nursery.start_soon(self._run, connection)
@@ -186,8 +185,8 @@ class Server(AcceptingServer):
 class _Connection(AsyncConnection[Driver]):
     """One client."""
 
-    def __init__(self, service: Service, arrival: Arrival, record: ConnectionRecord, sock: socket.socket) -> None:
-        super().__init__(service, arrival, record, now=trio.current_time())
+    def __init__(self, service: Service, record: ConnectionRecord, sock: socket.socket) -> None:
+        super().__init__(service, record, now=trio.current_time())
         self._nursery: trio.Nursery
         self.driver = Driver(
             sock, self._session, self._process_events, self._handle_queries, send_timeout=service.send_timeout
@@ -196,7 +195,6 @@ class _Connection(AsyncConnection[Driver]):
     async def run(self) -> None:
         """Until the connection has ended, and with it every handler that still works for it."""
         async with trio.open_nursery() as self._nursery:
-            self._process_events(self._first_events)
             await self.driver.run()
             self._nursery.cancel_scope.cancel()
 
