@@ -141,6 +141,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one for each core")
     parser.add_argument("--proxy-from", action="append", default=[], help="a network whose load balancers are believed")
     given = parser.parse_args()
+    if given.processes < 1:
+        parser.error(f"--processes is {given.processes}; it must be at least 1")
     logging.basicConfig(level=logging.INFO, format="%(process)d %(name)s: %(message)s")
     # Blocked, a signal waits until whoever it is for can take it: this process in sigwait(), another on its loop.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, signal.SIGCHLD})
