@@ -72,6 +72,10 @@ OBJECTS = 200
 PATIENCE = 10.0
 "Seconds that a peer waits."
 
+WAIT, LONG_WAIT = 1.0, 4.0
+"""Seconds that a server waits for a client's handshake, and for a query: longer than a loaded machine needs for one,
+and than it needs at its worst moment in a long run."""
+
 NO_HOARDS = "glibc.malloc.tcache_count=0"
 "Each thread keeps up to 230 KiB of what was freed for itself, and mallinfo2() takes that for memory in use."
 
@@ -357,7 +361,7 @@ def soak_client(site: Site, backend: str, connections: int, seconds: float) -> R
 
 def soak_server(site: Site, backend: str, connections: int, seconds: float) -> Run:
     with ExitStack() as stack:
-        watched = Watched("server", backend, site.chain)
+        watched = Watched("server", backend, site.chain, str(LONG_WAIT if seconds else WAIT))
         stack.callback(watched.close)
         crowd = Crowd(int(watched.line()), site.ca)
         stack.callback(crowd.close)
