@@ -83,7 +83,7 @@ def test_a_signal_renews_the_certificate(pki: Pki, tmp_path: Path, caplog: pytes
 
 def test_two_certificates(pki: Pki) -> None:
     """FR-35: each client gets the one that it can check."""
-    context = run("Certificates", 1)["context"]
+    context = run("Certificates", 1)["two_certificates"]
     assert shown(pki, context, suites="ECDHE-RSA-AES128-GCM-SHA256") == pki.rsa.der
     assert shown(pki, context, suites="ECDHE-ECDSA-AES128-GCM-SHA256") == pki.leaf.der
     assert shown(pki, context) == pki.leaf.der
@@ -94,7 +94,7 @@ def test_two_certificates(pki: Pki) -> None:
 )
 def test_certificates_by_name(pki: Pki, name: str, kind: str) -> None:
     """FR-35: by SNI; whoever sends no name, as for an address, gets the first."""
-    assert shown(pki, run("Certificates", 2)["context"], name=name) == getattr(pki, kind).der
+    assert shown(pki, run("Certificates", 1)["certificates_by_name"], name=name) == getattr(pki, kind).der
 
 
 def test_a_load_balancer(pki: Pki) -> None:
@@ -138,6 +138,13 @@ def test_sockets_of_systemd(count: int) -> None:
     finally:
         for sock in sockets:
             sock.close()
+
+
+def test_what_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """On the page beside it, with a hook for each connection's end."""
+    [code] = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "server-log.md").read_text("utf-8"), re.S | re.M)
+    exec(compile(code, "server-log.md", "exec"), {"__name__": "operator"})
+    assert capsys.readouterr().out == "{}\n"
 
 
 def test_what_it_links_to_is_there() -> None:

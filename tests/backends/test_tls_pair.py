@@ -210,18 +210,27 @@ def test_a_date_that_is_wrong_is_told_in_the_log(
 
 
 def test_files_that_can_be_read_once(pki: Pki) -> None:
-    """As a shell's <(...): they are read once, and no second time for their dates."""
-    ends = []
-    for octets in (pki.leaf.pem, pki.leaf.key_pem):
-        reader, writer = os.pipe()
-        os.write(writer, octets)
-        os.close(writer)
-        ends.append(reader)
+    """As a shell's <(...): they are read once, and no second time for their dates, or to say what is wrong."""
+    with pipes(pki.leaf.pem, pki.leaf.key_pem) as files:
+        ServerContext(*files)
+    with pipes(pki.leaf.pem, pki.attacker.key_pem) as files:
+        words = f"certificate_file '{files[0]}', key_file '{files[1]}': OpenSSL cannot use it: "
+        with pytest.raises(CertificateError, match=words):
+            ServerContext(*files)
+
+
+@contextmanager
+def pipes(*contents: bytes) -> Iterator[list[str]]:
+    """The names of pipes that hold these octets."""
+    ends = [os.pipe() for _ in contents]
     try:
-        ServerContext(*(f"/dev/fd/{end}" for end in ends))
+        for (_, writer), octets in zip(ends, contents, strict=True):
+            os.write(writer, octets)
+            os.close(writer)
+        yield [f"/dev/fd/{reader}" for reader, _ in ends]
     finally:
-        for end in ends:
-            os.close(end)
+        for reader, _ in ends:
+            os.close(reader)
 
 
 # Keys that are encrypted.

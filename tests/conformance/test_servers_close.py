@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 import dot_io.asyncio
-from conformance.adapters import ASYNC, BACKENDS, Backend
+from conformance.adapters import Backend
 from conformance.identities import Identities
 from conformance.test_servers import QUERY, _until
+from conformance.test_servers_last import IDS, WAYS
 from dot_io.blocking import ConnectionEnd
 from dot_proto import ServerConfiguration, make_query
 from support.peers import RawClient, answer, happens, name_in
@@ -27,12 +28,7 @@ from support.peers import RawClient, answer, happens, name_in
 SOON = 2.0
 "Seconds within which what should come at once must come, on a slow machine too."
 
-WAYS = [(backend, {"workers": workers}) for backend in BACKENDS if not backend.is_async for workers in (0, 4)]
-WAYS += [(backend, {}) for backend in ASYNC]
-EVERY_WAY = pytest.mark.parametrize(
-    ("api", "options"), WAYS, ids=["-".join(map(str, [api, *options.values()])) for api, options in WAYS]
-)
-"Each backend, and the blocking one with workers and without."
+EVERY_WAY = pytest.mark.parametrize(("api", "options"), WAYS, ids=IDS)
 
 
 class Closing:
@@ -183,7 +179,7 @@ def test_a_handler_that_ignores_its_cancellation(identities: Identities, caplog:
     ]
 
 
-@pytest.mark.parametrize(("api", "options"), WAYS[1:], ids=[f"{api}" for api, _ in WAYS[1:]])
+@pytest.mark.parametrize(("api", "options"), WAYS[1:], ids=IDS[1:])
 def test_max_duration_ends_a_connection_whose_handler_does_not(
     api: Backend, options: dict[str, Any], identities: Identities
 ) -> None:

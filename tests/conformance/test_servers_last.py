@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import logging
 import socket
 import ssl
@@ -18,7 +19,7 @@ import trio
 import dot_io._accepting
 from conformance.adapters import ASYNC, BACKENDS, Backend, Blocking, Running
 from conformance.identities import Identities
-from conformance.test_servers import QUERY, _until, is_served
+from conformance.test_servers import QUERY, _stays, _until, is_served
 from dot_io.blocking import ConnectionEnd, ConnectionPhase, Peer
 from dot_io.tls import ServerContext
 from dot_proto import make_query
@@ -26,6 +27,11 @@ from support.messages import record, response_to
 from support.peers import RawClient, answer, happens, name_in
 
 SERVFAIL = 2
+
+WAYS = [(backend, {"workers": workers}) for backend in BACKENDS if not backend.is_async for workers in (0, 4)]
+WAYS += [(backend, {}) for backend in ASYNC]
+IDS = ["-".join(map(str, [api, *options.values()])) for api, options in WAYS]
+"Each backend, and the blocking one with workers and without."
 
 
 @pytest.fixture(autouse=True)
@@ -545,6 +551,85 @@ def test_answers_that_nobody_reads_are_bounded(api: Backend, identities: Identit
             assert name_in(other.message()) == "other"
     assert ends[0].reason == "reset"
     assert str(ends[0].error) == "more than 4194304 octets of responses wait for the peer to read"
+
+
+@pytest.mark.parametrize(("api", "options"), WAYS, ids=IDS)
+def test_what_is_computed_for_a_client_that_does_not_read(
+    api: Backend, options: dict[str, Any], identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FR-29: three times 64 KiB beside what the kernel holds (docs/server-log.md), and one response for each worker."""
+    module = importlib.import_module(f"{api.package.__name__}.driver")
+    held, handled = [0], []
+    flush = module.Driver.flush
+
+    def watched(driver: Any) -> Any:
+        held.append(driver._session.connection.octets_to_send + driver.unsent)
+        events = flush(driver)
+        held.append(driver._session.connection.octets_to_send + driver.unsent)
+        return events
+
+    def handler(query: bytes, _: Peer) -> bytes:
+        handled.append(query)
+        return response_to(query, record(data=bytes(60_000)))
+
+    monkeypatch.setattr(module.Driver, "flush", watched)
+    with (
+        api.serving(handler, identities.server, **options) as server,
+        RawClient(server.port, receive_buffer=4096) as client,
+    ):
+        client.send(*[QUERY] * 500)
+        _stays(lambda: len(handled))
+        assert len(handled) < 500
+        client.reset()
+    workers = options.get("workers", 0)
+    assert 60_000 < max(held) <= (3 + workers) * 65_536
+
+
+def test_a_client_hello_without_end(api: Backend, identities: Identities) -> None:
+    """FR-29: what OpenSSL takes of one is bounded; the client is cut off, though it is in time."""
+    ends: list[ConnectionEnd] = []
+    hello = b"\x01\xff\xff\xff" + bytes(16_000)  # 16 MiB are announced
+    with api.serving(answer, identities.server, on_end=ends.append) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as sock:
+            with suppress(OSError):
+                for _ in range(20):
+                    sock.sendall(b"\x16\x03\x01" + len(hello).to_bytes(2) + hello)
+            _until(lambda: ends)
+        assert (ends[0].phase, ends[0].reason) == (ConnectionPhase.HANDSHAKE, "other")
+
+
+@pytest.mark.parametrize(
+    ("async_api", "waits"),
+    [(api, waits) for api in ASYNC for waits in (False, True) if waits or api.name != "uvloop"],
+    ids=lambda value: "later" if value is True else "at-once" if value is False else repr(value),
+)
+def test_ctrl_c_in_a_handler_ends_the_program(async_api: Backend, identities: Identities, waits: bool) -> None:
+    """FR-20: in the main thread it comes out as it is; uvloop keeps what leaves a protocol's callback."""
+
+    async def later() -> bytes:
+        await async_api.pause()
+        raise KeyboardInterrupt
+
+    def handler(query: bytes, _: Peer) -> Any:
+        if waits:
+            return later()
+        raise KeyboardInterrupt
+
+    def ask(port: int) -> None:
+        with suppress(OSError, EOFError), RawClient(port) as client:
+            client.send(QUERY)
+            client.message()
+
+    async def scenario(api: Backend) -> None:
+        async with api.serve(handler, identities.server, port=0) as server:
+            asking.append(threading.Thread(target=ask, args=(server.port,)))
+            asking[0].start()
+            await server.serve_forever()
+
+    asking: list[threading.Thread] = []
+    with pytest.raises(KeyboardInterrupt):
+        async_api.run(scenario)
+    asking[0].join()
 
 
 def test_a_share_records_option_says_whom_it_harms() -> None:

@@ -69,18 +69,16 @@ def load_pair(
     Raises :class:`~dot_proto.CertificateError` for what is in the files, :class:`OSError` where they cannot be read,
     and :class:`~dot_proto.LocalProtocolError` where a password is missing.
     """
-    chain, key = _File("certificate_file", certificate_file), _File("key_file", key_file or certificate_file)
+    chain = _File("certificate_file", certificate_file)
+    key = None if key_file is None else _File("key_file", key_file)
 
     def ask_nobody() -> str:
-        where = key if key_file is not None else chain
-        raise LocalProtocolError(f"{where}: the private key is encrypted: give password=, or the key decrypted")
+        raise LocalProtocolError(f"{key or chain}: the private key is encrypted: give password=, or the key decrypted")
 
     try:
         context.load_cert_chain(certificate_file, key_file, ask_nobody if password is None else password)
     except OSError as error:
-        for one in (chain, key) if key_file is not None else (chain,):
-            one.read()
-        raise CertificateError(_explained(chain, key if key_file is not None else None, error)) from error
+        raise CertificateError(_explained(chain, key, error)) from error
     _warn_of_dates(chain)
 
 
@@ -96,7 +94,9 @@ class _File:
         return f"{self._argument} {self._name!r}"
 
     def read(self) -> None:
-        """Raises :class:`OSError` with the file and the cure."""
+        """Raises :class:`OSError` with the file and the cure; a pipe is left alone."""
+        if self.is_pipe:
+            return
         try:
             with open(self._name, "rb") as stream:
                 self.data = stream.read(MAX_FILE)
@@ -105,9 +105,9 @@ class _File:
             raise OSError(error.errno, f"{self._argument}: {cure}", self._name) from None
 
     @property
-    def is_regular(self) -> bool:
-        """Whether it can be read again: a pipe cannot."""
-        return os.path.isfile(self._name)
+    def is_pipe(self) -> bool:
+        """Whether it cannot be read a second time: that could wait for ever."""
+        return os.path.exists(self._name) and not os.path.isfile(self._name) and not os.path.isdir(self._name)
 
     @property
     def labels(self) -> list[str]:
@@ -131,9 +131,16 @@ class _File:
 
 
 def _explained(chain: _File, key: _File | None, error: OSError) -> str:
-    """What is wrong with what can be read; ``key`` is ``None`` where the chain's file has it."""
-    for one, tool in ((chain, "x509"), (key, "pkey")):
-        if one is not None and not one.labels:
+    """What is wrong with the files; ``key`` is ``None`` where the chain's has it.  Raises :class:`OSError`."""
+    files = [(chain, "x509")] if key is None else [(chain, "x509"), (key, "pkey")]
+    for one, _ in files:
+        one.read()
+    words = describe(error) if isinstance(error, ssl.SSLError) else error.strerror
+    in_its_words = f"{', '.join(str(one) for one, _ in files)}: OpenSSL cannot use it: {words}"
+    if any(one.is_pipe for one, _ in files):
+        return in_its_words
+    for one, tool in files:
+        if not one.labels:
             return f"{one}: {_without_pem(one.data, tool)}"
     try:
         certificates = chain.certificates()
@@ -141,7 +148,7 @@ def _explained(chain: _File, key: _File | None, error: OSError) -> str:
         return f"{chain}: {damage}"
     if not certificates:
         return f"{chain}: {_without_certificate(chain, key)}"
-    where = chain if key is None else key
+    where = key or chain
     if not where.has_key:
         if key is None:
             return f"{chain}: there is no private key in it: give key_file="
@@ -150,8 +157,7 @@ def _explained(chain: _File, key: _File | None, error: OSError) -> str:
         return _mismatch(chain, where, certificates)
     if where.has_locked_key:
         return f"{where}: the private key cannot be decrypted: the password is another, or the file is damaged"
-    words = describe(error) if isinstance(error, ssl.SSLError) else error.strerror
-    return f"{chain}{'' if key is None else f', {key}'}: OpenSSL cannot use it: {words}"
+    return in_its_words
 
 
 def _without_pem(data: bytes, tool: str) -> str:
@@ -192,8 +198,6 @@ def _listed(labels: list[str]) -> str:
 
 
 def _warn_of_dates(chain: _File) -> None:
-    if not chain.is_regular:
-        return
     try:
         chain.read()
         certificates = chain.certificates()
