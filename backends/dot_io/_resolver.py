@@ -76,6 +76,9 @@ HANDSHAKE_GRACE: Final = 1.0
 class ResolverBase(StaysInProcess, ABC):
     """The part of a resolver that does not wait."""
 
+    _now: Callable[[], float]
+    "Seconds on the clock that the machine is given; a backend has its clock itself here, since it is asked often."
+
     def __init__(
         self,
         upstreams: Iterable[Upstream],
@@ -142,10 +145,6 @@ class ResolverBase(StaysInProcess, ABC):
         self._network = NetworkWatch()
 
     # For the backends.
-
-    @abstractmethod
-    def _now(self) -> float:
-        """Seconds on the clock that the machine is given."""
 
     @abstractmethod
     def _open(self, action: OpenConnection) -> None:
@@ -344,12 +343,12 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _do(self) -> None:
         """The duties of a driver: actions, octets, the timer."""
-        machine = self._machine
-        for action in machine.actions():
+        actions, unflushed, due = self._machine.duties()
+        self._keep_timer(due)
+        for action in actions:
             self._carry_out(action)
-        for number in machine.unflushed():
+        for number in unflushed:
             self._flush(number)
-        self._keep_timer(machine.next_timeout())
 
     def _carry_out(self, action: Action) -> None:
         match action:

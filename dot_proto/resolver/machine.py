@@ -13,7 +13,7 @@ A name is shown to a second upstream only when the first cannot be asked, or has
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NoReturn
 
 from .._state import Cause
@@ -66,9 +66,8 @@ class StubResolver:
     ``entropy`` returns that many octets of cryptographic randomness (``os.urandom`` will do): for the delay until a
     failed upstream is tried again, and for the choice of :attr:`Strategy.RANDOM`.
 
-    After every call: carry out what :meth:`actions` returns, send what the connections in :meth:`unflushed` and those
-    that were fed have to send, then wait for octets, for a connection's own deadline, or for :meth:`next_timeout`.
-    Tell a connection's events in their order.
+    After every call: do what :meth:`duties` returns, send what connections that were fed have to send, then wait for
+    octets, for a connection's own deadline, or for :meth:`next_timeout`.  Tell a connection's events in their order.
 
     Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
@@ -135,7 +134,8 @@ class StubResolver:
         order = self._selection.order(now)
         query = ResolverQuery(self._handles, message, order, now, now + timeout)
         first = order[0]
-        connection = first.takes() if first.health.is_up and not self._waiting.has_line(query) else None
+        has_line = self._waiting.lines and self._waiting.has_line(query)
+        connection = first.takes() if first.health.is_up and not has_line else None
         if connection is not None:
             self._placing.place(query, connection, now)
         else:
@@ -246,7 +246,7 @@ class StubResolver:
         check_flag("may_retry", may_retry)
         found = self._known(connection, now)
         if found is not None:
-            if found.is_authenticated:
+            if found.verdict is not None:
                 raise LocalProtocolError(f"connection {connection} has been opened: its events tell how it ends")
             phase = Phase.TCP if found.engine is None else Phase.TLS
             failure = UpstreamFailure(phase, found.address, explanation)
@@ -282,15 +282,20 @@ class StubResolver:
         due = self._untold_since if self._fates.untold else self._connections.due
         return None if due == math.inf else due
 
-    def actions(self) -> list[Action]:
-        """What the driver is to do now; each is told once."""
-        actions, self._connections.actions = self._connections.actions, []
-        return actions
+    def duties(self) -> tuple[Sequence[Action], Collection[int], float | None]:
+        """What the driver is to do now, and what time to wait for; one call, since each query needs it twice.
 
-    def unflushed(self) -> set[int]:
-        """The connections in which the resolver has asked, or closed, since the last call."""
-        numbers, self._connections.unflushed = self._connections.unflushed, set()
-        return numbers
+        Actions to carry out, each told once; the numbers of the connections in which the resolver has asked, or which
+        it has closed, since the last call, and whose octets are to be sent; and :meth:`next_timeout`.
+        """
+        connections = self._connections
+        actions, unflushed = connections.actions, connections.unflushed
+        if actions:
+            connections.actions = []
+        if unflushed:
+            connections.unflushed = set()
+        due = self._untold_since if self._fates.untold else connections.due
+        return actions, unflushed, None if due == math.inf else due
 
     def statistics(self) -> tuple[UpstreamStatistics, ...]:
         """The counters of each upstream."""
@@ -327,11 +332,11 @@ class StubResolver:
             if expired is None:
                 return  # it was a probe that the server has dropped, on a connection that lives by other answers
             record.timed_out += 1
-            if connection.is_authenticated:  # else it has never left
+            if connection.verdict is not None:  # else it has never left
                 note_attempt(expired, connection, f"no answer within {event.elapsed:.1f} s")
             self._fates.fail(expired, FailureReason.TIMED_OUT)
         elif isinstance(event, PeerAuthenticated):
-            self._connections.authenticated(connection, now=now)
+            self._connections.authenticated(connection, event.verdict, now=now)
         elif isinstance(event, PeerRefused):
             self._connections.refused(connection, event.verdict, now=now)
         elif isinstance(event, ConnectionClosed):
@@ -372,7 +377,7 @@ class StubResolver:
         if connection.number not in self._connections.by_number:
             return  # refused: that has been dealt with
         text = words_of(event)
-        if not connection.is_authenticated:
+        if connection.verdict is None:
             self._connections.failed(connection, UpstreamFailure(Phase.TLS, connection.address, text), now=now)
             return
         self._connections.drop(connection)
@@ -434,7 +439,8 @@ class StubResolver:
 
     def _settled(self, now: float) -> list[Event]:
         self._settle(now)
-        return self._fates.taken()
+        events, self._fates.untold = self._fates.untold, []
+        return events
 
 
 def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:

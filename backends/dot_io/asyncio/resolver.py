@@ -60,9 +60,11 @@ class Resolver(AwaitedResolver):
         future: asyncio.Future[Fate] = self._running_loop().create_future()
         handle = self._ask(message, timeout, partial(_resolve, future))
         try:
-            return response(await future)
-        finally:
+            fate = await future
+        except BaseException:
             self._cancel(handle)
+            raise
+        return response(fate)
 
     async def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
@@ -155,14 +157,10 @@ class Resolver(AwaitedResolver):
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = loop
+            self._loop, self._now = loop, loop.time
         if self._loop is not loop:
             raise another_loop()
         return loop
-
-    def _now(self) -> float:
-        assert self._loop is not None, "every door looks for the loop"
-        return self._loop.time()
 
     def _open(self, action: OpenConnection) -> None:
         assert self._loop is not None

@@ -86,6 +86,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
     at the block's end.  Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
 
+    _now = staticmethod(monotonic)
+
     def __init__(
         self,
         upstreams: Iterable[Upstream],
@@ -220,9 +222,6 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         super().forget_parents()
 
     # What the machine wants done.
-
-    def _now(self) -> float:
-        return monotonic()
 
     def _open(self, action: OpenConnection) -> None:
         try:

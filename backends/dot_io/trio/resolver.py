@@ -36,6 +36,8 @@ class Resolver(AwaitedResolver):
     :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
 
+    _now = staticmethod(trio.current_time)
+
     def __init__(
         self,
         upstreams: Iterable[Upstream],
@@ -182,9 +184,6 @@ class Resolver(AwaitedResolver):
             raise LocalProtocolError("this Resolver has not been entered: use 'async with'")
         if token is not self._token:
             raise another_loop()
-
-    def _now(self) -> float:
-        return trio.current_time()
 
     def _open(self, action: OpenConnection) -> None:
         self._dials[action.connection] = trio.CancelScope()
