@@ -195,7 +195,7 @@ def _name_at(message: bytes, offset: int) -> str:
         size += 1 + length
         if size > 254:
             raise MessageError(f"octet {offset}: a name of more than 255 octets")
-        labels.append("".join(map(_character, message[offset + 1 : offset + 1 + length])))
+        labels.append("".join(map(_CHARACTERS.__getitem__, message[offset + 1 : offset + 1 + length])))
         offset += 1 + length
     return ".".join(labels)
 
@@ -203,3 +203,7 @@ def _name_at(message: bytes, offset: int) -> str:
 def _character(octet: int) -> str:
     character = chr(octet).lower() if octet < 128 else ""
     return character if character.isalnum() or character in ("-", "_") else f"\\{octet:03d}"
+
+
+_CHARACTERS: Final = tuple(map(_character, range(256)))
+"By octet; made once, since names are half of what reading a response takes."

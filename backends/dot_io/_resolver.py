@@ -24,6 +24,7 @@ from dot_proto import (
     LocalProtocolError,
     PeerAuthenticated,
     QueryLost,
+    ResponseReceived,
     UpstreamError,
 )
 from dot_proto.arguments import check_flag, check_seconds
@@ -244,6 +245,8 @@ class ResolverBase(StaysInProcess, ABC):
         """What a verb of a session has returned."""
         where, machine = (action.upstream, action.address), self._machine
         for event in events:
+            if isinstance(event, ResponseReceived):  # as nearly all are
+                continue
             if isinstance(event, PeerAuthenticated):
                 self._note(logging.DEBUG, "upstream %s: connection %d is open", action.upstream, action.connection)
                 # Where a name was tried in vain, it is tried again next time.

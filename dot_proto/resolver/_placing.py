@@ -43,7 +43,7 @@ class Placing:
         """Ask on a connection that has a place, with all the time that is left."""
         engine = connection.engine
         assert engine is not None, "only a connection with an engine takes queries"
-        handle = engine.send_query(query.message, now=now, timeout=max(query.deadline - now, 0.0))
+        handle = engine.send_query(query.message, now=now, timeout=query.deadline - now)
         connection.placed[handle] = query
         query.connection = connection, handle
         query.placed_at = now

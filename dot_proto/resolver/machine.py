@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Final, NoReturn
 
 from .._state import Cause
@@ -59,6 +60,9 @@ from .events import (
 )
 from .upstream import Upstream
 
+_DEFAULT: Final = ResolverConfiguration()
+"Made once, since its checks take as long as the rest of a resolver's beginning."
+
 
 class StubResolver:
     """A stub resolver over one or more upstreams, without I/O.
@@ -81,11 +85,11 @@ class StubResolver:
     ) -> None:
         if configuration is not None:
             check_instance("configuration", configuration, ResolverConfiguration)
-        self.configuration: Final = configuration or ResolverConfiguration()
+        self.configuration: Final = configuration or _DEFAULT
         self.upstreams: Final = checked_upstreams(upstreams, self.configuration)
         check_function("entropy", entropy, "a function that returns so many octets", "os.urandom is one")
-        self._entropy = entropy
-        self._records = tuple(UpstreamRecord(one, self.configuration, self._jitter) for one in self.upstreams)
+        jitter = partial(_jitter, entropy)  # no method: what is dropped is to go at once, without the garbage collector
+        self._records = tuple(UpstreamRecord(one, self.configuration, jitter) for one in self.upstreams)
         self._connections = Connections(self.configuration)
         self._selection = Selection(self._records, self.configuration, self._connections, entropy)
         self._fates = Fates(self._records)
@@ -410,9 +414,6 @@ class StubResolver:
             check_whole("connection", connection, "number, as OpenConnection has it")
         return found
 
-    def _jitter(self) -> float:
-        return 0.5 + int.from_bytes(self._entropy(2)) / 65_536
-
     def _settle(self, now: float) -> None:
         """After every change: queries whose connection was abandoned wait again, and whoever can be placed is."""
         connections, waiting = self._connections, self._waiting
@@ -441,6 +442,10 @@ class StubResolver:
         self._settle(now)
         events, self._fates.untold = self._fates.untold, []
         return events
+
+
+def _jitter(entropy: Callable[[int], bytes]) -> float:
+    return 0.5 + int.from_bytes(entropy(2)) / 65_536
 
 
 def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:

@@ -233,6 +233,8 @@ class Resolver(AwaitedResolver):
     def _wake(self) -> None:
         self._timer, self._timer_at = None, math.inf
         self._ring()
+        for driver in self._drivers.values():
+            driver.renew_timer()
 
 
 def _resolve(future: asyncio.Future[Fate], fate: Fate) -> None:

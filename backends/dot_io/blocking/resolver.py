@@ -331,8 +331,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _act(self, brought: Ready) -> bool:
         has_happened = bool(brought)
-        for dial in [dial for dial in self._dials.values() if dial.sock in brought]:
-            self._dialled(dial)
+        for dial in list(self._dials.values()):
+            if dial.sock in brought:
+                self._dialled(dial)
         for connection in list(self._connections.values()):
             if events := connection.driver.act(brought.get(connection.sock, False)):
                 has_happened = True

@@ -52,6 +52,7 @@ class Resolver(AwaitedResolver):
         self._dials: dict[int, trio.CancelScope] = {}
         self._drivers: dict[int, Driver] = {}
         self._sleep = trio.CancelScope()
+        self._timer_at = math.inf
         self._others: set[trio.CancelScope] = set()
         """Of the tasks that are no connection's.
 
@@ -254,13 +255,16 @@ class Resolver(AwaitedResolver):
 
     def _keep_timer(self, due: float | None) -> None:
         """One timer.  It may ring early, and is moved only to an earlier time."""
-        if due is not None and due < self._sleep.deadline:
-            self._sleep.deadline = due
+        if due is not None and due < self._timer_at:
+            self._timer_at = self._sleep.deadline = due
 
     @trio.lowlevel.enable_ki_protection
     async def _keep_time(self) -> None:
         while True:
             due = self._machine.next_timeout()
-            with trio.CancelScope(deadline=math.inf if due is None else due) as self._sleep:
+            self._timer_at = math.inf if due is None else due
+            with trio.CancelScope(deadline=self._timer_at) as self._sleep:
                 await trio.sleep_forever()
             self._ring()
+            for driver in self._drivers.values():
+                driver.renew_timer()
