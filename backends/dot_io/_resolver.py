@@ -12,6 +12,7 @@ import math
 import os
 import socket
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Self
@@ -67,6 +68,10 @@ Waiter = Callable[[Fate], None]
 MAX_KEPT: Final = 256
 "Addresses of which it is kept how they were authenticated; then all is forgotten, sessions too."
 
+MAX_LOOKUPS: Final = 2
+"""Lookups of one upstream's name at a time.  One that hangs in a network which is no more is not waited for, and cannot
+be ended either where the system does it; but networks that change in turns are not to leave one behind each time."""
+
 LOOKUP_SHARE: Final = 0.75
 "The part of an opening's time that the lookup of the upstream's name may take."
 
@@ -104,6 +109,8 @@ class ResolverBase(StaysInProcess, ABC):
         self._waiters: dict[int, Waiter] = {}
         self._bootstraps: dict[tuple[Upstream, ...], Self] = {}
         "By whom they ask: the resolvers that look upstreams' own names up.  They know which of those were refused."
+        self._lookup_counts = Counter[Upstream]()
+        "How many are under way."
         self._has_closed = False
         self._network = NetworkWatch()
         self._asked_at = -math.inf
@@ -143,6 +150,7 @@ class ResolverBase(StaysInProcess, ABC):
         self._forget_sessions()
         self._waiters.clear()
         self._bootstraps.clear()
+        self._lookup_counts.clear()
         self._network = NetworkWatch()
 
     # For the backends.
@@ -186,7 +194,7 @@ class ResolverBase(StaysInProcess, ABC):
         return replace(
             configuration,
             query_timeout=LOOKUP_SHARE * configuration.open_timeout,
-            max_waiting=len(FAMILIES) * len(self.upstreams),
+            max_waiting=MAX_LOOKUPS * len(FAMILIES) * len(self.upstreams),
             connection=replace(configuration.connection, idle_timeout=0.0, max_idle_timeout=0.0),
         )
 
@@ -232,7 +240,10 @@ class ResolverBase(StaysInProcess, ABC):
         self._take(self._machine.connection_opened(action.connection, session.connection, now=self._now()))
 
     def _found(self, action: FindAddresses, addresses: Sequence[str], ttl: float, error: DoTError | None) -> None:
-        """A lookup is over; ``ttl`` is in seconds."""
+        """A lookup is over; ``ttl`` is in seconds.  What one has not found, another that is under way may find."""
+        self._lookup_counts[action.upstream] -= 1
+        if error is not None and self._lookup_counts[action.upstream] > 0:
+            return
         why = "" if error is None else str(error)
         now = self._now()
         self._take(self._machine.addresses_found(action.upstream, addresses, ttl, now=now, explanation=why))
@@ -360,8 +371,11 @@ class ResolverBase(StaysInProcess, ABC):
             case AbandonConnection():
                 self._network.ended(action.connection)
                 self._abandon(action.connection)
-            case FindAddresses():
+            case FindAddresses() if self._lookup_counts[action.upstream] < MAX_LOOKUPS:
+                self._lookup_counts[action.upstream] += 1
                 self._find(action)
+            case FindAddresses():
+                pass  # those that are under way tell
             case ForgetSessions():
                 self._forget_sessions()
                 for bootstrap in self._bootstraps.values():

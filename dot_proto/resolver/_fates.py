@@ -22,13 +22,15 @@ _ENDS: Final = {
 class Fates:
     """The queries that have none yet, and the events that nobody has been told yet."""
 
-    __slots__ = ("_records", "open", "untold")
+    __slots__ = ("_records", "is_closing", "open", "untold")
 
     def __init__(self, records: Iterable[UpstreamRecord]) -> None:
         self._records = tuple(records)
         self.open: dict[int, ResolverQuery] = {}
         "By handle."
         self.untold: list[Event] = []
+        self.is_closing = False
+        "Whether the resolver was closed: then it asks nobody again."
 
     def answer(self, query: ResolverQuery, answered: QueryAnswered) -> None:
         """A response has come that is the query's."""

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -28,10 +29,12 @@ from conformance.test_resolver import (
 )
 from conformance.test_resolver import servers_fixture as servers_fixture
 from conformance.test_verdicts import Server
+from dot_io._resolver import MAX_LOOKUPS
 from dot_io.errors import ConnectionLostError, NoUpstreamError
 from dot_proto import ClientConfiguration, make_query
 from dot_proto.resolver.configuration import ResolverConfiguration, Strategy
 from dot_proto.resolver.upstream import Upstream
+from support.lookups import hanging
 from support.messages import question_of
 from support.peers import GIVE_UP, Caller, answer, happens, scripted
 from support.pki import NAME as PKI_NAME
@@ -188,6 +191,53 @@ def test_what_is_learnt_of_a_bootstrap_is_kept(api: Backend, servers: Servers) -
                 one.network_changed()
 
     api.run(scenario)
+
+
+def test_networks_that_change_in_turns_leave_no_lookups_behind(
+    api: Backend, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-39: a lookup that hangs is not waited for in the next network; but there is not one for each change."""
+    upstream = servers.at("", 853, addresses=(), bootstrap="system")
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([upstream]) as one:
+            for _ in range(12):
+                assert isinstance(await failure(one.query(QUERY, timeout=0.02)), NoUpstreamError)
+                one.network_changed()
+
+    with hanging(monkeypatch) as asked:
+        api.run(scenario)
+        assert asked == [NAME] * MAX_LOOKUPS
+
+
+def test_a_lookup_that_fails_leaves_the_next_one_to_tell(
+    api: Backend, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-39: that of the old network fails, while that of the new one is under way."""
+    server = servers.start(host="127.0.0.1")
+    upstream = servers.at("", server.port, addresses=(), bootstrap="system")
+    has_asked, asked = threading.Event(), list[str]()
+
+    def getaddrinfo(host: str, *_: object, **__: object) -> Any:
+        asked.append(host)
+        if len(asked) == 1:
+            has_asked.wait(GIVE_UP)
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        has_asked.set()
+        time.sleep(0.05)  # until the other one has failed
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([upstream]) as one:
+            assert isinstance(await failure(one.query(QUERY, timeout=0.02)), NoUpstreamError)
+            one.network_changed()
+            assert is_answer(await one.query(QUERY))
+            assert one.statistics()[0].failed == 0
+
+    api.run(scenario)
+    assert asked == [NAME, NAME, "127.0.0.1"]
 
 
 def test_closing_amid_a_lookup(api: Backend, servers: Servers) -> None:
