@@ -114,6 +114,8 @@ class ResolverBase(StaysInProcess, ABC):
         self._has_closed = False
         self._network = NetworkWatch()
         self._asked_at = -math.inf
+        self._timer_at = math.inf
+        "When the timer rings.  It may be early: to move it to a later time for each query would cost more."
         forgets_after_fork(self)
 
     @property
@@ -152,6 +154,7 @@ class ResolverBase(StaysInProcess, ABC):
         self._bootstraps.clear()
         self._lookup_counts.clear()
         self._network = NetworkWatch()
+        self._timer_at = math.inf
 
     # For the backends.
 
@@ -172,8 +175,8 @@ class ResolverBase(StaysInProcess, ABC):
         """Have sent what a connection has to send."""
 
     @abstractmethod
-    def _keep_timer(self, due: float | None) -> None:
-        """Call :meth:`_ring` at this time."""
+    def _set_timer(self, due: float) -> None:
+        """Call :meth:`_ring` at this time, which is earlier than what was set before."""
 
     def _bootstrap_of(self, upstream: Upstream) -> Self:
         """The resolver that looks the upstream's own name up; it is closed with this one."""
@@ -318,6 +321,7 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _ring(self) -> None:
         """A deadline of the machine's has come: it may be a server's that is silent, since we are elsewhere."""
+        self._timer_at = math.inf
         now = self._now()
         if self._network.has_slept() or self._network.has_moved():
             self._start_anew(now)
@@ -358,7 +362,9 @@ class ResolverBase(StaysInProcess, ABC):
     def _do(self) -> None:
         """The duties of a driver: actions, octets, the timer."""
         actions, unflushed, due = self._machine.duties()
-        self._keep_timer(due)
+        if due is not None and due < self._timer_at:
+            self._timer_at = due
+            self._set_timer(due)
         for action in actions:
             self._carry_out(action)
         for number in unflushed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from functools import partial
@@ -45,7 +44,6 @@ class Resolver(AwaitedResolver):
         self._lookups: set[asyncio.Task[None]] = set()
         self._drivers: dict[int, Driver] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -148,7 +146,7 @@ class Resolver(AwaitedResolver):
         """In a forked child: begin anew, on a loop of its own."""
         for driver in self._drivers.values():
             driver.forget_parents()
-        self._loop, self._timer, self._timer_at = None, None, math.inf
+        self._loop, self._timer = None, None
         self._tasks, self._lookups, self._drivers = {}, set(), {}
         super().forget_parents()
 
@@ -217,21 +215,18 @@ class Resolver(AwaitedResolver):
     def _flush(self, number: int) -> None:
         self._drivers[number].start_flush()
 
-    def _keep_timer(self, due: float | None) -> None:
-        """One timer.  It may ring early, and is moved only to an earlier time."""
-        if due is not None and due < self._timer_at:
-            assert self._loop is not None
-            self._stop_timer()
-            self._timer_at = due
-            self._timer = self._loop.call_at(due, self._wake)
+    def _set_timer(self, due: float) -> None:
+        assert self._loop is not None
+        self._stop_timer()
+        self._timer = self._loop.call_at(due, self._wake)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._timer_at = None, math.inf
+        self._timer = None
 
     def _wake(self) -> None:
-        self._timer, self._timer_at = None, math.inf
+        self._timer = None
         self._ring()
         for driver in self._drivers.values():
             driver.renew_timer()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 from collections import deque
@@ -98,7 +97,6 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         ResolverBase.__init__(self, upstreams, configuration, share_records=share_records)
         SharedByThreads.__init__(self, threading.RLock())
         self._poller = Poller()
-        self._due = math.inf
         self._dials: dict[int, _Dial] = {}
         self._connections: dict[int, _Connection] = {}
         self._searches: dict[int, Search] = {}
@@ -287,8 +285,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
     def _flush(self, number: int) -> None:
         self._unflushed.add(number)
 
-    def _keep_timer(self, due: float | None) -> None:
-        self._due = math.inf if due is None else due
+    def _set_timer(self, due: float) -> None:
+        """Whoever waits looks when it is."""
 
     def _note(self, level: int, text: str, *arguments: object) -> None:
         self._notes.append((level, text, arguments))
@@ -338,8 +336,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             if events := connection.driver.act(brought.get(connection.sock, False)):
                 has_happened = True
                 self._process(connection.action, connection.session, events)
-            self._drop_finished(connection)
-        if self._due <= self._now():
+            if connection.driver.is_finished:
+                self._drop(connection)
+        if self._timer_at <= self._now():
             has_happened = True
             self._ring()
         self._catch_up()
@@ -388,8 +387,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in list(self._connections.values()):
             if events := connection.driver.poll() if has_rested else connection.driver.take():
                 self._process(connection.action, connection.session, events)
-                self._drop_finished(connection)
-        if self._due <= self._now():
+                if connection.driver.is_finished:
+                    self._drop(connection)
+        if self._timer_at <= self._now():
             self._ring()
 
     def _give_up(self, call: _Call) -> None:
@@ -416,8 +416,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _wanted(self) -> Wait:
         """What all that there is waits for."""
-        watched: list[Watched] = [(dial.sock, False, True) for dial in self._dials.values()]
-        until = self._due
+        watched: list[Watched] = [(dial.sock, False, True) for dial in self._dials.values()] if self._dials else []
+        until = self._timer_at
         for connection in self._connections.values():
             reading, writing, due = connection.driver.next_wait(until)
             watched.append((connection.sock, reading, writing))
@@ -453,11 +453,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             if connection is not None:
                 if events := connection.driver.flush():
                     self._process(connection.action, connection.session, events)
-                self._drop_finished(connection)
-
-    def _drop_finished(self, connection: _Connection) -> None:
-        if connection.driver.is_finished:
-            self._drop(connection)
+                if connection.driver.is_finished:
+                    self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
         if self._connections.pop(connection.action.connection, None) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
@@ -52,7 +51,6 @@ class Resolver(AwaitedResolver):
         self._dials: dict[int, trio.CancelScope] = {}
         self._drivers: dict[int, Driver] = {}
         self._sleep = trio.CancelScope()
-        self._timer_at = math.inf
         self._others: set[trio.CancelScope] = set()
         """Of the tasks that are no connection's.
 
@@ -253,16 +251,12 @@ class Resolver(AwaitedResolver):
     def _flush(self, number: int) -> None:
         self._drivers[number].start_flush()
 
-    def _keep_timer(self, due: float | None) -> None:
-        """One timer.  It may ring early, and is moved only to an earlier time."""
-        if due is not None and due < self._timer_at:
-            self._timer_at = self._sleep.deadline = due
+    def _set_timer(self, due: float) -> None:
+        self._sleep.deadline = due
 
     @trio.lowlevel.enable_ki_protection
     async def _keep_time(self) -> None:
         while True:
-            due = self._machine.next_timeout()
-            self._timer_at = math.inf if due is None else due
             with trio.CancelScope(deadline=self._timer_at) as self._sleep:
                 await trio.sleep_forever()
             self._ring()
