@@ -128,7 +128,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             self._give_up(call)
             raise
         finally:
-            self._tell_log()
+            if self._notes:
+                self._tell_log()
         return response(call.fates[0])
 
     def query_many(
@@ -341,7 +342,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         if self._timer_at <= self._now():
             has_happened = True
             self._ring()
-        self._catch_up()
+        if self._untold or self._unflushed:
+            self._catch_up()
         return has_happened
 
     def _look(self) -> None:
