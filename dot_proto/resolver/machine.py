@@ -129,7 +129,7 @@ class StubResolver:
         except TypeError:
             check_time("now", now)
         timeout = self.configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
-        order = self._selection.fixed_order or self._selection.order(now)
+        order = self._selection.order(now)
         query = ResolverQuery(self._handles, message, order, now, now + timeout)
         first = order[0]
         has_line = self._waiting.lines and self._waiting.has_line(query)

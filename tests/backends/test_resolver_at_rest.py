@@ -20,6 +20,9 @@ from dot_proto import Upstream, certificates_from, make_query
 REST = 9.0
 "Seconds: longer than a query has by default, and shorter than a connection without a query stays open."
 
+LEAST = 0.001
+"Seconds of a rest that counts: what numbers have been rounded by is no reason to wake up."
+
 ONE_TIMER = 2
 "Times: the last query's timer for its server's silence, and the program itself, which is back from its rest."
 
@@ -31,7 +34,7 @@ class Selector(selectors.DefaultSelector):
     pass_time: Callable[[float], None]
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self.rests is None or not timeout:
+        if self.rests is None or timeout is None or timeout < LEAST:
             return super().select(timeout)
         self.rests.append(timeout)
         self.pass_time(timeout)
@@ -66,7 +69,7 @@ class Clock(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         seconds = deadline - self.current_time()
-        if self.rests is None or seconds <= 0:
+        if self.rests is None or seconds < LEAST:
             return seconds
         self.rests.append(seconds)
         self._ahead += seconds
