@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import dot_io._accepting
 import dot_io._server
 import dot_io._transport
 import dot_io.blocking.server
@@ -308,7 +309,7 @@ def test_want_of_file_descriptors_is_waited_out(
         return real(self)
 
     monkeypatch.setattr(socket.socket, "accept", accept)
-    monkeypatch.setattr(dot_io.blocking.server, "ACCEPT_PAUSE", 0.01)
+    monkeypatch.setattr(dot_io._accepting, "ACCEPT_PAUSE", 0.01)
     with serve(answer, credentials.context, port=0) as server:
         assert is_alive(server, credentials)
     assert [one.levelname for one in caplog.records] == ["WARNING"] * 2
@@ -581,25 +582,6 @@ def test_closing_is_bounded_where_a_client_stays(credentials: Credentials) -> No
         with within(SOON):
             server.close(timeout=SHORT)
         assert client.ends_in_order()
-
-
-def test_closing_wakes_the_thread_that_accepts_on_every_system(credentials: Credentials) -> None:
-    """Where a listening socket cannot be shut down, a connection does it."""
-
-    class Listener:
-        def __init__(self, real: socket.socket) -> None:
-            self.accept, self.close = real.accept, real.close
-
-        def shutdown(self, how: int) -> None:
-            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
-
-    server = serve(answer, credentials.context, port=0)
-    real = server._listener
-    server._listener = Listener(real)  # type: ignore[assignment]
-    assert is_alive(server, credentials)
-    assert is_alive(server, credentials)  # by now the thread waits at our listener
-    with within(SOON):
-        server.close()
 
 
 def test_closing_twice_does_no_harm(credentials: Credentials) -> None:

@@ -847,6 +847,7 @@ IMPORTED = {
     "dot_io.tls.failures",
     "dot_io.tls.hello",
     "dot_io.tls.library",
+    "dot_io.tls.pair",
     "dot_io.tls.trial",
     "dot_io.tls._phase",
     "dot_io.tls.client",

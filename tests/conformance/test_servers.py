@@ -17,7 +17,9 @@ import pytest
 
 from conformance.adapters import Backend
 from conformance.identities import Identities
-from dot_io._server import BATCH, ConnectionLimits, Peer
+from dot_io._limits import ConnectionLimits
+from dot_io._peer import Peer
+from dot_io._server import BATCH
 from dot_proto import ServerConfiguration, make_query
 from support.messages import (
     ANOTHERS,

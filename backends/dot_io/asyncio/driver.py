@@ -69,6 +69,11 @@ class Driver(asyncio.BufferedProtocol):
         self.ended: Final[asyncio.Future[None]] = loop.create_future()
         "Done when the transport is gone."
 
+    @property
+    def unsent(self) -> int:
+        """Octets that the kernel has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def start_flush(self) -> None:
         """Flush at the end of this turn of the loop: what several tasks ask leaves together."""
         if not self._will_flush:
@@ -96,6 +101,11 @@ class Driver(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close at once, whatever is still to be sent; the end is told as ours."""
         self._process_events(self._session.abort(now=self._loop.time()))
+        self._cut_off()
+
+    def give_up(self, explanation: str) -> None:
+        """The peer does not do its part: close at once, whatever is still to be sent."""
+        self._process_events(self._session.fail(explanation, now=self._loop.time()))
         self._cut_off()
 
     def abandon(self) -> None:
@@ -236,8 +246,7 @@ class Driver(asyncio.BufferedProtocol):
         if self._send_timeout.is_over(now=now):
             self._watch_sending()
             if self._send_timeout.is_over(now=now):  # no octet was taken meanwhile
-                self._process_events(self._session.fail(SendTimeout.EXPLANATION, now=now))
-                self._cut_off()
+                self.give_up(SendTimeout.EXPLANATION)
                 return
         due = self._session.next_timeout()
         if due is not None and due <= now:

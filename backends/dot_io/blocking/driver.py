@@ -73,6 +73,11 @@ class SocketDriver:
         return bool(self._unsent) and not self._is_broken
 
     @property
+    def unsent(self) -> int:
+        """Octets that the kernel has not taken yet."""
+        return len(self._unsent)
+
+    @property
     def is_finished(self) -> bool:
         """Whether the session has ended, and all its octets are sent or cannot be sent any more."""
         return self._session.is_finished and not self.is_write_paused
@@ -129,6 +134,12 @@ class SocketDriver:
         """End TCP at once, whatever is still to be sent; the end is told as ours.  Call with the lock held."""
         events = self._session.abort(now=monotonic())
         self.cut_off()
+        return events
+
+    def give_up(self, explanation: str) -> list[Event]:
+        """The peer does not do its part: end TCP, whatever is still to be sent.  Call with the lock held."""
+        events = self._break(explanation)
+        self._shut_down()
         return events
 
     def cut_off(self) -> None:

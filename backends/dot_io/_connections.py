@@ -1,0 +1,325 @@
+"""The connections of one server: who may come, how far each has come, and what is said of its end.
+
+The number of connections is limited, in all and for one client.  Where all places are taken, the oldest connection
+whose handshake is not complete makes room for a newcomer: otherwise clients that connect and say nothing would keep
+all others out.  Where every handshake is complete, the newcomer waits in the system's queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
+from typing import Final
+
+from dot_proto import (
+    Cause,
+    CertificateError,
+    CertificateFacts,
+    ConnectionClosed,
+    Event,
+    Fault,
+    QueryReceived,
+    QueryRejected,
+)
+
+from ._functions import check_on_end
+from ._limits import ConnectionLimits
+from ._peer import Peer
+from ._reports import ConnectionEnd, ConnectionPhase, LineLimit, ServerStatistics
+from .errors import Failure, HandshakeError
+from .tls import HandshakeCompleted
+
+log: Final = logging.getLogger("dot_io")
+
+OnEnd = Callable[[ConnectionEnd], object]
+"Called once for each connection that has ended."
+
+NO_ADDRESS: Final = "no-address"
+PER_HOST: Final = "max-connections-per-host"
+TOTAL: Final = "max-connections"
+CLOSING: Final = "closing"
+CROWDED_OUT: Final = "crowded-out"
+LOCAL: Final = Failure.LOCAL.value
+INTERNAL: Final = "internal"
+
+_WORDS: Final = {
+    PER_HOST: "this client has as many connections as one may have",
+    TOTAL: "there are as many connections as there may be",
+    CLOSING: "the server is closing",
+    CROWDED_OUT: "all places are taken, and this handshake was the oldest that is not complete",
+    Cause.LOCAL_CLOSE.value: "the server is closing",
+    Cause.CLOSE_TIMEOUT.value: "what was owed was not ready in time",
+}
+
+
+class ConnectionRecord:
+    """What is known of one connection while it lasts."""
+
+    __slots__ = (
+        "_table",
+        "began",
+        "error",
+        "give_way",
+        "handled",
+        "has_place",
+        "peer",
+        "phase",
+        "queries",
+        "reason",
+        "rejected",
+        "servfails",
+        "unanswered",
+    )
+
+    def __init__(self, table: ConnectionTable, peer: Peer, began: float) -> None:
+        self._table = table
+        self.peer = peer
+        self.began = began
+        self.phase = ConnectionPhase.ACCEPT
+        self.has_place = True
+        self.give_way: Callable[[], object] | None = None  # until the connection is there, to be cut off
+        self.reason: str | None = None
+        self.error: Exception | None = None
+        self.queries = 0
+        self.handled = 0  # queries that the handler has done with, whatever came of it
+        self.unanswered = 0
+        self.servfails = 0
+        self.rejected = 0
+
+    @property
+    def responses(self) -> int:
+        """Responses of the handler's; not counted one by one, which would be 1 % of a query."""
+        return self.handled - self.unanswered - self.servfails
+
+    def begin(self, give_way: Callable[[], object]) -> None:
+        """The handshake begins; ``give_way`` ends the connection at once."""
+        self.phase = ConnectionPhase.HANDSHAKE
+        self.give_way = give_way
+
+    def admit(self, host: str, port: int) -> bool:
+        """A load balancer has named its client; whether there is a place for it."""
+        return self._table.admit(self, replace(self.peer, host=host, port=port))
+
+    def take_in(self, events: Iterable[Event], queries: deque[QueryReceived]) -> None:
+        """Queue what is asked, and note the rest."""
+        before = len(queries)
+        for event in events:
+            if isinstance(event, QueryReceived):
+                queries.append(event)
+            elif isinstance(event, QueryRejected):
+                self.rejected += 1
+            elif isinstance(event, HandshakeCompleted):
+                self._table.handshake_completed(self, is_resumed=event.is_resumed)
+                if event.peer_certificate is not None:
+                    self._show(event.peer_certificate)
+            elif isinstance(event, ConnectionClosed):
+                self._close(event)
+        self.queries += len(queries) - before
+
+    def fail(self, reason: str, error: Exception | None = None) -> None:
+        """Why the connection fails; what is known first counts."""
+        if self.reason is None:
+            self.reason, self.error = reason, error
+
+    def handler_failed(self, error: BaseException) -> None:
+        """A query is answered with SERVFAIL."""
+        self.servfails += 1
+        text = "the handler failed, or its response cannot be sent; answering SERVFAIL"
+        self._table.write(logging.ERROR, "handler", text, error)
+
+    def _show(self, certificate: bytes) -> None:
+        try:
+            self.peer = replace(self.peer, certificate=CertificateFacts.of(certificate))
+        except CertificateError as error:
+            text = f"the certificate of {described(self.peer)} is taken for none: {error}"
+            self._table.write(logging.WARNING, "certificate", text)
+
+    def _close(self, event: ConnectionClosed) -> None:
+        error = event.error
+        if isinstance(error, HandshakeError):
+            self.fail(error.failure.value, error)
+        elif error is not None:
+            self.fail(error.fault.value, error)
+        elif self.phase is not ConnectionPhase.OPEN or event.cause is Cause.CLOSE_TIMEOUT:
+            self.fail(event.cause.value)
+
+
+class ConnectionTable:
+    """All connections of one server.  ``clock`` gives seconds; ``proxies`` are load balancers, who are no clients."""
+
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        on_end: OnEnd | None = None,
+        *,
+        clock: Callable[[], float],
+        proxies: Container[str] = (),
+    ) -> None:
+        if on_end is not None:
+            check_on_end(on_end)
+        self._limits = limits
+        self._proxies = proxies
+        self._on_end = on_end
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._records: set[ConnectionRecord] = set()
+        self._unfinished: dict[ConnectionRecord, None] = {}  # handshakes, the oldest first
+        self._lines = LineLimit()
+        self._accepted = 0
+        self._completed = 0
+        self._resumed = 0
+        self._queries = 0
+        self._responses = 0
+        self._servfails = 0
+        self._rejected = 0
+        self._failures: dict[ConnectionPhase, Counter[str]] = {phase: Counter() for phase in ConnectionPhase}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next client has to wait: no place is free, and no connection can give way."""
+        return self._limits.are_reached and not self._unfinished
+
+    def enter(self, peer: Peer) -> ConnectionRecord | None:
+        """A client has come; ``None``: it is to be turned away, and that is told already."""
+        giving_way = None
+        with self._lock:
+            has_to_make_room = self._limits.are_reached
+            if has_to_make_room and not self._unfinished:
+                refusal = TOTAL
+            elif not self._limits.take(peer, is_proxy=peer.host in self._proxies):
+                refusal = PER_HOST
+            else:
+                refusal = ""
+                self._accepted += 1
+                record = ConnectionRecord(self, peer, self._clock())
+                if has_to_make_room:
+                    giving_way = next(iter(self._unfinished))
+                    self._leave_place(giving_way)
+                self._records.add(record)
+                self._unfinished[record] = None
+        if refusal:
+            self.refuse(peer, refusal)
+            return None
+        if giving_way is not None:
+            giving_way.fail(CROWDED_OUT)
+            if giving_way.give_way is not None:
+                giving_way.give_way()
+        return record
+
+    def admit(self, record: ConnectionRecord, client: Peer) -> bool:
+        """The place of a load balancer becomes that of its client, if this one may have it."""
+        with self._lock:
+            if record.has_place:
+                self._limits.give_back(record.peer)
+                record.has_place = self._limits.take(client)
+            record.peer = client
+        if not record.has_place:
+            record.fail(PER_HOST)
+        return record.has_place
+
+    def refuse(self, peer: Peer | None, reason: str, error: Exception | None = None) -> None:
+        """A client is turned away before there was a connection."""
+        with self._lock:
+            self._accepted += 1
+        self._tell(ConnectionEnd(peer, ConnectionPhase.ACCEPT, reason, error, 0, 0.0))
+
+    def handshake_completed(self, record: ConnectionRecord, *, is_resumed: bool) -> None:
+        """It does not give way to others any more."""
+        record.phase = ConnectionPhase.OPEN
+        with self._lock:
+            self._unfinished.pop(record, None)
+            self._completed += 1
+            self._resumed += is_resumed
+
+    def end(self, record: ConnectionRecord) -> None:
+        """A connection has ended; its place is free."""
+        with self._lock:
+            self._records.discard(record)
+            self._leave_place(record)
+            self._queries += record.queries
+            self._responses += record.responses
+            self._servfails += record.servfails
+            self._rejected += record.rejected
+            seconds = self._clock() - record.began
+        self._tell(ConnectionEnd(record.peer, record.phase, record.reason, record.error, record.queries, seconds))
+
+    def statistics(self) -> ServerStatistics:
+        """What was counted so far."""
+        with self._lock:
+            now = self._records
+            return ServerStatistics(
+                accepted=self._accepted,
+                refused=dict(self._failures[ConnectionPhase.ACCEPT]),
+                handshakes=self._completed,
+                resumed=self._resumed,
+                failed_handshakes=dict(self._failures[ConnectionPhase.HANDSHAKE]),
+                failed_connections=dict(self._failures[ConnectionPhase.OPEN]),
+                queries=self._queries + sum(record.queries for record in now),
+                responses=self._responses + sum(record.responses for record in now),
+                servfails=self._servfails + sum(record.servfails for record in now),
+                rejected=self._rejected + sum(record.rejected for record in now),
+                handshaking=sum(record.phase is not ConnectionPhase.OPEN for record in now),
+                open=sum(record.phase is ConnectionPhase.OPEN for record in now),
+            )
+
+    def write(self, level: int, kind: str, text: str, error: BaseException | None = None) -> None:
+        """One line for the log, unless too many of its kind came of late; with the traceback of ``error``."""
+        with self._lock:
+            left_out = self._lines.allows(kind, now=self._clock())
+        if left_out is not None:
+            more = f" (and {left_out} more like this since the last line)" if left_out else ""
+            log.log(level, "%s%s", text, more, exc_info=error)
+
+    def write_what_was_left_out(self) -> None:
+        """No more lines will come."""
+        with self._lock:
+            left_out = self._lines.left_out()
+            self._lines = LineLimit()
+        for kind, count in left_out.items():
+            log.info("%s: %d more since the last line", kind, count)
+
+    # Private methods.
+
+    def _leave_place(self, record: ConnectionRecord) -> None:
+        self._unfinished.pop(record, None)
+        if record.has_place:
+            record.has_place = False
+            self._limits.give_back(record.peer)
+
+    def _tell(self, end: ConnectionEnd) -> None:
+        """Count, log, and call the hook; whatever that raises harms nobody."""
+        if end.reason is not None:
+            with self._lock:
+                self._failures[end.phase][end.reason] += 1
+            kind = f"{end.phase.value}: {end.reason}"
+            words = _WORDS.get(end.reason, "") if end.error is None else str(end.error) or type(end.error).__name__
+            cause = end.error if end.error is None or end.reason == INTERNAL else end.error.__cause__
+            self.write(_level(end, cause), kind, f"{described(end.peer)}: {kind}: {words}", cause)
+        if self._on_end is not None:
+            try:
+                self._on_end(end)
+            except BaseException as error:
+                raise_if_ctrl_c(error)
+                self.write(logging.ERROR, "on_end", "on_end failed", error)
+
+
+def raise_if_ctrl_c(error: BaseException) -> None:
+    """Ctrl-C comes in the main thread, in whatever runs there, and is to end the program."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+
+
+def described(peer: Peer | None) -> str:
+    """A client, as logs name it."""
+    return "a client without an address" if peer is None else f"{peer.host} port {peer.port}"
+
+
+def _level(end: ConnectionEnd, cause: BaseException | None) -> int:
+    if cause is not None:
+        return logging.ERROR
+    if end.reason == LOCAL:
+        return logging.WARNING
+    return logging.DEBUG if end.reason == Fault.NO_CLOSE_NOTIFY.value else logging.INFO
