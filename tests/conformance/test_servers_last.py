@@ -557,7 +557,7 @@ def test_answers_that_nobody_reads_are_bounded(api: Backend, identities: Identit
 def test_what_is_computed_for_a_client_that_does_not_read(
     api: Backend, options: dict[str, Any], identities: Identities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FR-29: three times 64 KiB beside what the kernel holds (docs/server.md), and one response for each worker."""
+    """FR-29: three times 64 KiB beside what the kernel holds (docs/server-log.md), and one response for each worker."""
     module = importlib.import_module(f"{api.package.__name__}.driver")
     held, handled = [0], []
     flush = module.Driver.flush
