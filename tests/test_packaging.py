@@ -94,7 +94,7 @@ def test_base_needs_nothing(metadata: Message) -> None:
 
 def test_extras(metadata: Message) -> None:
     hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
-    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint", "docs"}
     assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 
@@ -104,6 +104,10 @@ def test_extras(metadata: Message) -> None:
         "README.md",
         "LICENSE",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "RELEASING.md",
+        "SECURITY.md",
+        "docs/conf.py",
         "pyproject.toml",
         "hatch_build.py",
         "dot_proto/py.typed",

@@ -268,7 +268,7 @@ def read_bootstrap(texts: Iterable[str]) -> tuple[Upstream, ...] | Literal["syst
 def checked(key: str, read: Callable[[V], V], value: V) -> V:
     """What is read, with the key in the error.
 
-    The first error is left out of tracebacks: it says the same, with names that are kept from logs (RES-6).
+    The first error is left out of tracebacks: it says the same, with names that are kept from logs.
     """
     try:
         return read(value)
