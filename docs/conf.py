@@ -6,6 +6,9 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
+from sphinx.highlighting import lexers
+
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent), str(HERE.parent / "backends")]
 
@@ -44,3 +47,5 @@ autodoc_class_signature = "mixed"
 autodoc_mock_imports = ["niquests"]
 maximum_signature_line_length = 100
 nitpicky = True
+
+lexers["haproxy"] = TextLexer()  # Pygments does not know its form
