@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pygments.lexers.special import TextLexer
-from sphinx.application import Sphinx
+from sphinx.highlighting import lexers
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent), str(HERE.parent / "backends")]
@@ -48,7 +48,4 @@ autodoc_mock_imports = ["niquests"]
 maximum_signature_line_length = 100
 nitpicky = True
 
-
-def setup(app: Sphinx) -> None:
-    """Called by Sphinx.  Pygments has no lexer for HAProxy's configuration, which is shown as it is."""
-    app.add_lexer("haproxy", TextLexer)
+lexers["haproxy"] = TextLexer()  # Pygments does not know its form
