@@ -18,6 +18,11 @@ from ._transport import close, notice_vanished, turn_away
 ACCEPT_PAUSE: Final = 0.1
 "Seconds to wait after accept() has failed, for instance for want of file descriptors."
 
+ROOM_PAUSE: Final = 0.001
+"Seconds that it takes at most until the descriptor of a handshake is free that was made to give way."
+
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 _NO_FAULT_HERE: Final = frozenset(
     {
         errno.ECONNABORTED,
@@ -71,7 +76,8 @@ class AcceptingServer(StaysInProcess):
                 self._table.refuse(None, NO_ADDRESS, error)
                 return 0.0
             self._accept_failed(error)
-            return ACCEPT_PAUSE
+            is_shortage = isinstance(error, OSError) and error.errno in _SHORTAGES
+            return ROOM_PAUSE if is_shortage and self._table.make_room() else ACCEPT_PAUSE
         self._take_in(sock, address)
         return 0.0
 

@@ -692,6 +692,23 @@ def test_the_oldest_unfinished_handshake_makes_room(
     assert any(f"port {port}: handshake: crowded-out: " in line for line in lines(caplog))
 
 
+def test_the_oldest_unfinished_handshake_gives_its_descriptor(
+    api: Backend, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FR-54: there may be fewer descriptors than places; newcomers do not wait until a handshake is out of time."""
+    ends: list[ConnectionEnd] = []
+    with (
+        api.serving(answer, identities.server, on_end=ends.append) as server,
+        silent(server.port, ["127.0.0.1"] * 3) as socks,
+    ):
+        _until(lambda: server.statistics().handshaking == 3)
+        replacing(monkeypatch, socket.socket, "accept", raising(NO_DESCRIPTORS))
+        with RawClient(server.port) as newcomer:
+            assert is_served(newcomer)
+            assert socks[0].recv(1) == b""
+            assert [end.reason for end in ends] == ["crowded-out"]
+
+
 def test_a_complete_handshake_makes_no_room(api: Backend, identities: Identities) -> None:
     """FR-54: where all places have one, the newcomer waits, as ever, until one is free."""
     with (
