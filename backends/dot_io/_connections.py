@@ -185,6 +185,7 @@ class ConnectionTable:
     def enter(self, peer: Peer) -> ConnectionRecord | None:
         """A client has come; ``None``: it is to be turned away, and that is told already."""
         record = giving_way = None
+        refusal = ""
         with self._lock:
             is_full = self._limits.are_reached
             if is_full and not self._unfinished:
@@ -281,6 +282,12 @@ class ConnectionTable:
         for kind, count in left_out.items():
             log.info("%s: %d more since the last line", kind, count)
 
+    def forget_parents(self) -> None:
+        """In a forked child: nothing ends here, and another thread may have had the lock."""
+        self._lock = threading.Lock()
+        self._records.clear()
+        self._unfinished.clear()
+
     # Private methods.
 
     def _oldest_leaves(self) -> ConnectionRecord | None:
@@ -301,9 +308,10 @@ class ConnectionTable:
             with self._lock:
                 self._failures[end.phase][end.reason] += 1
             kind = f"{end.phase.value}: {end.reason}"
+            # Words may hold what the client has sent, as the names of its protocols, and must stay on one line.
             words = _WORDS.get(end.reason, "") if end.error is None else str(end.error) or type(end.error).__name__
             cause = end.error if end.error is None or end.reason == INTERNAL else end.error.__cause__
-            self.write(_level(end, cause), kind, f"{described(end.peer)}: {kind}: {words}", cause)
+            self.write(_level(end, cause), kind, f"{described(end.peer)}: {kind}: {_printable(words)}", cause)
         if self._on_end is not None:
             try:
                 self._on_end(end)
@@ -321,6 +329,10 @@ def raise_if_ctrl_c(error: BaseException) -> None:
 def described(peer: Peer | None) -> str:
     """A client, as logs name it."""
     return "a client without an address" if peer is None else f"{peer.host} port {peer.port}"
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _cut_off(record: ConnectionRecord | None) -> None:

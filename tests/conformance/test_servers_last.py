@@ -408,6 +408,20 @@ def test_a_failed_handshake_is_one_line(
     assert one.levelno == logging.INFO
 
 
+def test_what_a_client_sends_makes_no_line_of_its_own(
+    api: Backend, identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FR-24: the names of its protocols stand in the log, and whatever is in them stays on the same line."""
+    forged = "x\n192.0.2.1 port 1: open: tls: forged\x1b[2J"
+    with api.serving(answer, identities.server) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as sock:
+            _shake(sock, lambda context: context.set_alpn_protocols([forged]))
+        _until(lambda: lines(caplog))
+    (line,) = lines(caplog)
+    assert line.isprintable()
+    assert line.endswith(r"the client offers x\n192.0.2.1 port 1: open: tls: forged\x1b[2J, not dot")
+
+
 def test_what_a_connection_has_done_is_told_when_it_ends(
     api: Backend, identities: Identities, caplog: pytest.LogCaptureFixture
 ) -> None:
