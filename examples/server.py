@@ -115,7 +115,8 @@ def supervise(pids: set[int]) -> int:
     while pids:
         number = signal.sigwait({*SIGNALS, signal.SIGCHLD})
         if number == signal.SIGCHLD:
-            ended = {pid: code for pid in pids for pid, code in [os.waitpid(pid, os.WNOHANG)] if pid}
+            ended = dict(os.waitpid(pid, os.WNOHANG) for pid in pids)
+            ended.pop(0, None)  # of all those that go on
             pids -= ended.keys()
             if not any(ended.values()):
                 continue

@@ -140,13 +140,6 @@ def test_sockets_of_systemd(count: int) -> None:
             sock.close()
 
 
-def test_what_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """On the page beside it, with a hook for each connection's end."""
-    [code] = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "server-log.md").read_text("utf-8"), re.S | re.M)
-    exec(compile(code, "server-log.md", "exec"), {"__name__": "operator"})
-    assert capsys.readouterr().out == "{}\n"
-
-
 def test_what_it_links_to_is_there() -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXT):
         assert (PAGE.parent / target).exists(), target

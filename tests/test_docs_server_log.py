@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from dot_io import _accepting, _connections, _limits, _listening, _reports, _server, _transport
 from dot_io.errors import Failure
 from dot_proto import Cause, Fault, ServerConfiguration
+from support.pki import Pki
+from support.pki import pki_fixture as pki_fixture
 
 TEXT = (Path(__file__).parents[1] / "docs" / "server-log.md").read_text("utf-8")
 
@@ -15,6 +21,43 @@ TEXT = (Path(__file__).parents[1] / "docs" / "server-log.md").read_text("utf-8")
 def section(title: str) -> str:
     _, _, text = TEXT.partition(f"\n## {title}\n")
     return text.partition("\n## ")[0]
+
+
+def code(title: str) -> str:
+    (found,) = re.findall(r"^```python\n(.*?)^```$", section(title), re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+@pytest.fixture
+def _files(pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "chain.pem").write_bytes(pki.leaf.pem + pki.intermediate.pem)
+    (tmp_path / "key.pem").write_bytes(pki.leaf.key_pem)
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_files")
+def test_a_signal_closes_the_server() -> None:
+    """FR-27: the example comes to its end."""
+    text = code("How it closes").replace("server.serve_forever()", "os.kill(os.getpid(), signal.SIGTERM)")
+    assert "os.kill" in text
+    exec(compile("import os\n" + text + "    server.serve_forever()\n", "server.md", "exec"), {"__name__": "operator"})
+
+
+@pytest.mark.usefixtures("_files")
+def test_the_hook_of_the_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """FR-24: it prints the failed handshakes."""
+    head, _, last = code("What it counts").rpartition("    print(")
+    asks = (
+        "    import socket, time\n"
+        "    socket.create_connection(('127.0.0.1', server.port)).close()\n"
+        "    while not server.statistics().failed_handshakes:\n"
+        "        time.sleep(0.001)\n"
+    )
+    exec(compile(f"{head}{asks}    print({last}", "server.md", "exec"), {"__name__": "operator"})
+    assert sorted(capsys.readouterr().out.splitlines()) == ["127.0.0.1 end-of-stream", "{'end-of-stream': 1}"]
 
 
 def test_every_reason_has_a_row() -> None:

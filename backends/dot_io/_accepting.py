@@ -9,6 +9,7 @@ from abc import abstractmethod
 from typing import Any, Final
 
 from ._connections import CLOSING, LOCAL, NO_ADDRESS, ConnectionRecord, ConnectionTable
+from ._fork import forgets_after_fork, let_go
 from ._listening import BACKLOG, Address, Listeners
 from ._peer import Peer, peer_of
 from ._reports import ServerStatistics
@@ -17,6 +18,11 @@ from ._transport import close, notice_vanished, turn_away
 
 ACCEPT_PAUSE: Final = 0.1
 "Seconds to wait after accept() has failed, for instance for want of file descriptors."
+
+ROOM_PAUSE: Final = 0.001
+"Seconds that it takes at most until the descriptor of a handshake is free that was made to give way."
+
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _NO_FAULT_HERE: Final = frozenset(
     {
@@ -48,10 +54,22 @@ class AcceptingServer(StaysInProcess):
         "The address that is listened on; the first, where there are several."
         self.port: Final[int] = self.addresses[0][1]
         "The port that is listened on; the first, where there are several."
+        self._connections: set[Any] = set()
+        forgets_after_fork(self)
 
     def statistics(self) -> ServerStatistics:
         """What was counted since the server began, and how many connections there are now."""
         return self._table.statistics()
+
+    def forget_parents(self) -> None:
+        """In a forked child: clients and listening sockets are the parent's, and nothing is sent to anybody."""
+        self._is_closing = True
+        for listener in self._listeners:
+            let_go(listener)
+        for connection in self._connections:
+            connection.driver.forget_parents()
+        self._connections.clear()
+        self._table.forget_parents()
 
     @abstractmethod
     def _start_connection(self, sock: socket.socket, record: ConnectionRecord) -> None:
@@ -71,7 +89,8 @@ class AcceptingServer(StaysInProcess):
                 self._table.refuse(None, NO_ADDRESS, error)
                 return 0.0
             self._accept_failed(error)
-            return ACCEPT_PAUSE
+            is_shortage = isinstance(error, OSError) and error.errno in _SHORTAGES
+            return ROOM_PAUSE if is_shortage and self._table.make_room() else ACCEPT_PAUSE
         self._take_in(sock, address)
         return 0.0
 

@@ -49,7 +49,7 @@ _WORDS: Final = {
     PER_HOST: "this client has as many connections as one may have",
     TOTAL: "there are as many connections as there may be",
     CLOSING: "the server is closing",
-    CROWDED_OUT: "all places are taken, and this handshake was the oldest that is not complete",
+    CROWDED_OUT: "all places, or descriptors, are taken, and this handshake was the oldest that is not complete",
     Cause.LOCAL_CLOSE.value: "the server is closing",
     Cause.CLOSE_TIMEOUT.value: "what was owed was not ready in time",
 }
@@ -184,30 +184,31 @@ class ConnectionTable:
 
     def enter(self, peer: Peer) -> ConnectionRecord | None:
         """A client has come; ``None``: it is to be turned away, and that is told already."""
-        giving_way = None
+        record = giving_way = None
+        refusal = ""
         with self._lock:
-            has_to_make_room = self._limits.are_reached
-            if has_to_make_room and not self._unfinished:
+            is_full = self._limits.are_reached
+            if is_full and not self._unfinished:
                 refusal = TOTAL
             elif not self._limits.take(peer, is_proxy=peer.host in self._proxies):
                 refusal = PER_HOST
             else:
-                refusal = ""
                 self._accepted += 1
+                giving_way = self._oldest_leaves() if is_full else None
                 record = ConnectionRecord(self, peer, self._clock())
-                if has_to_make_room:
-                    giving_way = next(iter(self._unfinished))
-                    self._leave_place(giving_way)
                 self._records.add(record)
                 self._unfinished[record] = None
-        if refusal:
+        if record is None:
             self.refuse(peer, refusal)
-            return None
-        if giving_way is not None:
-            giving_way.fail(CROWDED_OUT)
-            if giving_way.give_way is not None:
-                giving_way.give_way()
+        _cut_off(giving_way)
         return record
+
+    def make_room(self) -> bool:
+        """The oldest unfinished handshake goes; whether there was one."""
+        with self._lock:
+            giving_way = self._oldest_leaves()
+        _cut_off(giving_way)
+        return giving_way is not None
 
     def admit(self, record: ConnectionRecord, client: Peer) -> bool:
         """The place of a load balancer becomes that of its client, if this one may have it."""
@@ -281,7 +282,19 @@ class ConnectionTable:
         for kind, count in left_out.items():
             log.info("%s: %d more since the last line", kind, count)
 
+    def forget_parents(self) -> None:
+        """In a forked child: nothing ends here, and another thread may have had the lock."""
+        self._lock = threading.Lock()
+        self._records.clear()
+        self._unfinished.clear()
+
     # Private methods.
+
+    def _oldest_leaves(self) -> ConnectionRecord | None:
+        oldest = next(iter(self._unfinished), None)
+        if oldest is not None:
+            self._leave_place(oldest)
+        return oldest
 
     def _leave_place(self, record: ConnectionRecord) -> None:
         self._unfinished.pop(record, None)
@@ -295,9 +308,10 @@ class ConnectionTable:
             with self._lock:
                 self._failures[end.phase][end.reason] += 1
             kind = f"{end.phase.value}: {end.reason}"
+            # Words may hold what the client has sent, as the names of its protocols, and must stay on one line.
             words = _WORDS.get(end.reason, "") if end.error is None else str(end.error) or type(end.error).__name__
             cause = end.error if end.error is None or end.reason == INTERNAL else end.error.__cause__
-            self.write(_level(end, cause), kind, f"{described(end.peer)}: {kind}: {words}", cause)
+            self.write(_level(end, cause), kind, f"{described(end.peer)}: {kind}: {_printable(words)}", cause)
         if self._on_end is not None:
             try:
                 self._on_end(end)
@@ -315,6 +329,17 @@ def raise_if_ctrl_c(error: BaseException) -> None:
 def described(peer: Peer | None) -> str:
     """A client, as logs name it."""
     return "a client without an address" if peer is None else f"{peer.host} port {peer.port}"
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _cut_off(record: ConnectionRecord | None) -> None:
+    if record is not None:
+        record.fail(CROWDED_OUT)
+        if record.give_way is not None:
+            record.give_way()
 
 
 def _level(end: ConnectionEnd, cause: BaseException | None) -> int:

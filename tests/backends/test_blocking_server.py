@@ -343,6 +343,8 @@ def test_more_clients_than_places(credentials: Credentials) -> None:
     """SRV-12: the third waits in the system's queue until one of two has gone."""
     with serve(answer, credentials.context, port=0, max_connections=2) as server:
         with client_of(server, credentials) as first, client_of(server, credentials) as second:
+            assert first.query(make_query(NAME))  # so that the server, too, has seen the handshakes' end
+            assert second.query(make_query(NAME))
             with pytest.raises(HandshakeError) as failure:
                 client_of(server, credentials, timeout=SHORT)
             assert failure.value.failure is Failure.TIMED_OUT
@@ -555,7 +557,11 @@ def test_a_client_reads_earlier_answers_though_it_asked_once_more(credentials: C
 def test_closing_does_not_wait_for_a_place(credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
     """All places are taken, so that nobody accepts; closing is as quick as ever."""
     monkeypatch.setattr(TLSServer, "_linger_timeout", SHORT)
-    with serve(answer, credentials.context, port=0, max_connections=1) as server, client_of(server, credentials):
+    with (
+        serve(answer, credentials.context, port=0, max_connections=1) as server,
+        client_of(server, credentials) as client,
+    ):
+        assert client.query(make_query(NAME))
         with pytest.raises(HandshakeError):
             client_of(server, credentials, timeout=SHORT)
         with within(SOON):

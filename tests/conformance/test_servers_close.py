@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 import dot_io.asyncio
 from conformance.adapters import Backend
 from conformance.identities import Identities
-from conformance.test_servers import QUERY, _until
+from conformance.test_servers import QUERY, _until, is_served
 from conformance.test_servers_last import IDS, WAYS
 from dot_io.blocking import ConnectionEnd
 from dot_proto import ServerConfiguration, make_query
@@ -206,6 +207,39 @@ def test_max_duration_ends_a_connection_whose_handler_does_not(
         assert time.monotonic() - began < SOON
         assert ends[0].reason == "close-timeout"
         gate.open()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+@EVERY_WAY
+def test_a_forked_child_that_closes_ends_nothing_of_its_parents(
+    api: Backend, options: dict[str, Any], identities: Identities
+) -> None:
+    """FR-27: neither a connection, whose records it would count a second time, nor the accepting of others."""
+
+    async def scenario(api: Backend) -> None:
+        async with api.serve(answer, identities.server, port=0, **options) as server:
+            client = await api.in_thread(RawClient, server.port)
+            assert await api.in_thread(is_served, client)
+            child = os.fork()
+            if not child:
+                status = 1
+                try:
+                    closing = server.close(timeout=0.5)
+                    if api.is_async:
+                        await closing
+                    status = server.statistics().open
+                finally:
+                    os._exit(status)
+            _, status = await api.in_thread(os.waitpid, child, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+            assert await api.in_thread(is_served, client)
+            newcomer = await api.in_thread(RawClient, server.port)
+            assert await api.in_thread(is_served, newcomer)
+            client.socket.close()
+            newcomer.socket.close()
+
+    api.run(scenario)
 
 
 PROGRAM = """

@@ -408,6 +408,20 @@ def test_a_failed_handshake_is_one_line(
     assert one.levelno == logging.INFO
 
 
+def test_what_a_client_sends_makes_no_line_of_its_own(
+    api: Backend, identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FR-24: the names of its protocols stand in the log, and whatever is in them stays on the same line."""
+    forged = "x\n192.0.2.1 port 1: open: tls: forged\x1b[2J"
+    with api.serving(answer, identities.server) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as sock:
+            _shake(sock, lambda context: context.set_alpn_protocols([forged]))
+        _until(lambda: lines(caplog))
+    (line,) = lines(caplog)
+    assert line.isprintable()
+    assert line.endswith(r"the client offers x\n192.0.2.1 port 1: open: tls: forged\x1b[2J, not dot")
+
+
 def test_what_a_connection_has_done_is_told_when_it_ends(
     api: Backend, identities: Identities, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -690,6 +704,23 @@ def test_the_oldest_unfinished_handshake_makes_room(
                 "crowded-out",
             )
     assert any(f"port {port}: handshake: crowded-out: " in line for line in lines(caplog))
+
+
+def test_the_oldest_unfinished_handshake_gives_its_descriptor(
+    api: Backend, identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FR-54: there may be fewer descriptors than places; newcomers do not wait until a handshake is out of time."""
+    ends: list[ConnectionEnd] = []
+    with (
+        api.serving(answer, identities.server, on_end=ends.append) as server,
+        silent(server.port, ["127.0.0.1"] * 3) as socks,
+    ):
+        _until(lambda: server.statistics().handshaking == 3)
+        replacing(monkeypatch, socket.socket, "accept", raising(NO_DESCRIPTORS))
+        with RawClient(server.port) as newcomer:
+            assert is_served(newcomer)
+            assert socks[0].recv(1) == b""
+            assert [end.reason for end in ends] == ["crowded-out"]
 
 
 def test_a_complete_handshake_makes_no_room(api: Backend, identities: Identities) -> None:

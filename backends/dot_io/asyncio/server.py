@@ -70,10 +70,9 @@ async def serve(
     those of all listening sockets together.  ``proxy_from`` are the networks of load balancers, such as "10.0.0.0/8":
     from there a header of the PROXY protocol (version 1 or 2) must come before TLS, and says who the client is.
 
-    ``handshake_timeout`` is in seconds.
-    ``share_records`` lets responses share TLS records, which saves octets; but stubby 1.6 and dnsdist 1.7 then read
-    only some of the responses.  ``on_end`` is called for each connection that has ended, and must not wait.  Raises
-    :class:`OSError` if an address cannot be had.
+    ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records, which saves octets; but
+    stubby 1.6 and dnsdist 1.7 then read only some of the responses.  ``on_end`` is called for each connection that has
+    ended, and must not wait.  Raises :class:`OSError` if an address cannot be had.
     """
     proxies = Networks(proxy_from)
     service = Service(handler, context, configuration, handshake_timeout, share_records, proxies)
@@ -92,9 +91,9 @@ class Server(AcceptingServer):
 
     def __init__(self, service: Service, listeners: Listeners, table: ConnectionTable) -> None:
         super().__init__(table, listeners)
+        self._connections: set[_Connection] = set()
         self._service = service
         self._loop = asyncio.get_running_loop()
-        self._connections: set[_Connection] = set()
         self._closers: set[AsyncConnection[Driver] | None] = set()  # whose handlers wait for the others to end
         self._changed = asyncio.Event()
         self._pause: asyncio.TimerHandle | None = None

@@ -16,8 +16,8 @@ import socket
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -25,7 +25,7 @@ from typing import Final
 from dot_proto import Event, LocalProtocolError, QueryReceived, ServerConfiguration, State
 from dot_proto.arguments import check_seconds, check_whole, shown
 
-from .._accepting import AcceptingServer
+from .._accepting import ACCEPT_PAUSE, AcceptingServer
 from .._address import PORT
 from .._clock import monotonic
 from .._connections import INTERNAL, ConnectionRecord, ConnectionTable, OnEnd
@@ -87,11 +87,11 @@ def serve(
     those of all listening sockets together.  ``proxy_from`` are the networks of load balancers, such as "10.0.0.0/8":
     from there a header of the PROXY protocol (version 1 or 2) must come before TLS, and says who the client is.
 
-    ``workers`` is the number of threads that
-    handlers run in, for all connections; 0 runs them one after the other in the connection's own thread.
-    ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS records, which saves octets; but
-    stubby 1.6 and dnsdist 1.7 then read only some of the responses.  ``on_end`` is called for each connection that has
-    ended, in any thread of the server.  Raises :class:`OSError` if an address cannot be had.
+    ``workers`` is the number of threads that handlers run in, for all connections; 0 runs them one after the other in
+    the connection's own thread.  ``handshake_timeout`` is in seconds.  ``share_records`` lets responses share TLS
+    records, which saves octets; but stubby 1.6 and dnsdist 1.7 then read only some of the responses.  ``on_end`` is
+    called for each connection that has ended, in any thread of the server.  Raises :class:`OSError` if an address
+    cannot be had.
     """
     proxies = Networks(proxy_from)
     service = Service(handler, context, configuration, handshake_timeout, share_records, proxies)
@@ -123,7 +123,7 @@ class Server(AcceptingServer):
         super().__init__(table, listeners)
         self._new_connection = new_connection
         self._pool = pool
-        self._connections: dict[Connection, threading.Thread] = {}
+        self._connections: set[Connection] = set()
         self._closers: set[Connection | None] = set()  # whose handlers wait for the others to end
         self._changed = threading.Condition()
         self._deadline = math.inf  # of closing
@@ -150,7 +150,7 @@ class Server(AcceptingServer):
         calls it, that handler's own connection is not waited for; it ends in order once the handler has answered.
         """
         timeout = min(check_seconds("timeout", timeout), LONGEST_WAIT)
-        caller: Connection | None = getattr(_this_thread, "connection", None)
+        caller = _this_thread.connection
         self._deadline = min(self._deadline, monotonic() + timeout)
         self._is_closing = True
         self._begun.put(None)
@@ -158,19 +158,28 @@ class Server(AcceptingServer):
             self._changed.notify_all()
         self._poller.wake()
         if self._acceptor is not threading.current_thread():  # as it is where on_end closes
-            self._acceptor.join(self._time_left())
+            self._acceptor.join(max(self._time_left(), ACCEPT_PAUSE))
         with self._changed:
             connections = list(self._connections)
         for connection in connections:
             connection.start_close(self._time_left())
-        with self._waiting_as(caller):
-            with self._changed:
-                while (late := self._others(caller)) and (left := self._time_left()):
-                    self._changed.wait(left)
-            for connection in late:
-                connection.abort()
+        with self._changed:
+            self._closers.add(caller)
+            self._changed.notify_all()
+            while (late := self._others(caller)) and (left := self._time_left()):
+                self._changed.wait(left)
+            self._closers.discard(caller)
+        for connection in late:
+            connection.abort()
         with self._changed:
             self._end_if_closed()
+
+    def forget_parents(self) -> None:
+        """In a forked child: nothing of the server is touched again, and another thread may have had the lock."""
+        self._changed = threading.Condition()
+        self._poller = Poller()
+        self._begun.put(None)
+        super().forget_parents()
 
     def __enter__(self) -> Server:
         return self
@@ -183,21 +192,9 @@ class Server(AcceptingServer):
     def _time_left(self) -> float:
         return remaining(self._deadline, now=monotonic())
 
-    @contextmanager
-    def _waiting_as(self, caller: Connection | None) -> Iterator[None]:
-        """Several handlers may close the server: none of them waits for another one that waits."""
-        with self._changed:
-            self._closers.add(caller)
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._closers.discard(caller)
-
     def _others(self, caller: Connection | None) -> set[Connection]:
-        """Whose end is to be waited for; where no handler calls, that is everybody's."""
-        return self._connections.keys() - (self._closers if caller else ())
+        """Whose end is to be waited for: a handler that closes the server waits for none that does so too."""
+        return self._connections - (self._closers if caller else set())
 
     def _end_if_closed(self) -> None:
         """Nobody is left who could ask, or have anything said of him; call it with the lock held."""
@@ -226,11 +223,11 @@ class Server(AcceptingServer):
         name = f"dot-{record.peer.port}"
         thread = threading.Thread(target=self._run, args=(connection,), name=name, daemon=True)
         with self._changed:
-            self._connections[connection] = thread
+            self._connections.add(connection)
             try:
                 thread.start()
             except BaseException:  # there can be no more threads
-                del self._connections[connection]
+                self._connections.discard(connection)
                 connection.driver.close()
                 raise
 
@@ -244,7 +241,7 @@ class Server(AcceptingServer):
             connection.driver.close()
             self._table.end(connection.record)
             with self._changed:
-                del self._connections[connection]
+                self._connections.discard(connection)
                 self._end_if_closed()
                 self._changed.notify_all()
 
