@@ -298,6 +298,7 @@ class ResolverBase(StaysInProcess, ABC):
         return True
 
     def _ask(self, message: bytes, timeout: float | None, waiter: Waiter) -> int:
+        """Ask for a caller, one or several times; then call :meth:`_do`."""
         if timeout is not None:
             check_seconds("timeout", timeout)
         if not isinstance(message, bytes):
@@ -310,7 +311,6 @@ class ResolverBase(StaysInProcess, ABC):
         self._asked_at = now
         handle = self._machine.send_query(message, now=now, timeout=timeout)
         self._waiters[handle] = waiter
-        self._do()
         return handle
 
     def _cancel(self, handle: int) -> None:

@@ -17,7 +17,7 @@ import dot_io.trio
 from dot_io.testing import Authority, LoopbackServer
 from dot_proto import Upstream, certificates_from, make_query
 
-REST = 9.0
+REST = 7.0
 "Seconds: longer than a query has by default, and shorter than a connection without a query stays open."
 
 LEAST = 0.001

@@ -57,6 +57,7 @@ class Resolver(AwaitedResolver):
         """
         future: asyncio.Future[Fate] = self._running_loop().create_future()
         handle = self._ask(message, timeout, partial(_resolve, future))
+        self._do()
         try:
             fate = await future
         except BaseException:
@@ -89,6 +90,7 @@ class Resolver(AwaitedResolver):
             while True:
                 for position, message in islice(source, max_in_flight - len(positions)):
                     positions[self._ask(message, timeout, collect)] = position
+                self._do()
                 if not positions:
                     return
                 if not fates:

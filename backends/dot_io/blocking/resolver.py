@@ -382,6 +382,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             while waiting:
                 position, message = waiting.popleft()
                 call.positions[self._ask(message, timeout, call.fates.append)] = position
+            self._do()
 
     def _notice(self) -> None:
         """Take in what happened while nobody waited: a server may have closed an idle connection."""

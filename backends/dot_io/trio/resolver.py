@@ -69,6 +69,7 @@ class Resolver(AwaitedResolver):
         self._check_run()
         task = trio.lowlevel.current_task()
         handle = self._ask(message, timeout, lambda fate: trio.lowlevel.reschedule(task, results.Value(fate)))
+        self._do()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             self._cancel(handle)
@@ -101,6 +102,7 @@ class Resolver(AwaitedResolver):
             while True:
                 for position, message in islice(source, max_in_flight - len(positions)):
                     positions[self._ask(message, timeout, collect)] = position
+                self._do()
                 if not positions:
                     return
                 if not fates:
