@@ -19,6 +19,9 @@ from pathlib import Path
 import pytest
 from hatchling import build
 
+import dot_io.cli
+import dot_proto.client
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dot_proto", "dot_io")
 
@@ -164,6 +167,13 @@ def test_an_editable_install_is_never_compiled(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_CUSTOM", "1")
     with contextlib.chdir(ROOT), pytest.raises(ValueError, match="install without -e"):
         build.build_editable(str(tmp_path))
+
+
+def test_the_command_says_whether_the_engine_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    """The installer chooses between a pure wheel and a compiled one: ``--version`` tells which it was."""
+    assert dot_io.cli.main(["--version"]) == 0
+    form = "no" if Path(dot_proto.client.__file__).suffix == ".py" else "yes"
+    assert capsys.readouterr().out == f"dot-proto {dot_proto.__version__} (compiled: {form})\n"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
