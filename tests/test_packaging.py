@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -93,6 +94,12 @@ def test_base_needs_nothing(metadata: Message) -> None:
     requirements = metadata.get_all("Requires-Dist", [])
     assert requirements
     assert [text for text in requirements if "extra ==" not in text] == []
+
+
+def test_the_changelog_has_the_version(metadata: Message) -> None:
+    """The newest dated section is that of the version that would be built."""
+    dated = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert dated[0] == metadata["Version"]
 
 
 def test_extras(metadata: Message) -> None:
