@@ -1,4 +1,8 @@
-"""docs/server.md, on certificates, sockets and load balancers: its code does what it says."""
+"""docs/server.md: its code does what it says, its files are there, and its figures are those of the code.
+
+What it tells HAProxy and dnsdist is told them in ``interop/test_proxies.py``; what it says of the example is done with
+it in ``test_example_server.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,15 @@ from typing import Any
 
 import pytest
 
+from dot_io._server import CLOSE_TIMEOUT
 from dot_io.tls import ClientContext, HandshakeCompleted, ServerContext, TLSServer
-from dot_proto import AuthenticationPolicy
+from dot_proto import AuthenticationPolicy, ServerConfiguration
 from support.pki import NAME, Pki
 from support.pki import pki_fixture as pki_fixture
 from support.wire import Clock, Wire, make_client, the
 
-PAGE = Path(__file__).parents[1] / "docs" / "server.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "server.md"
 TEXT = PAGE.read_text("utf-8")
 
 
@@ -77,7 +83,7 @@ def test_a_signal_renews_the_certificate(pki: Pki, tmp_path: Path, caplog: pytes
 
 def test_two_certificates(pki: Pki) -> None:
     """FR-35: each client gets the one that it can check."""
-    context = run("Certificates", 1)["context"]
+    context = run("Certificates", 1)["two_certificates"]
     assert shown(pki, context, suites="ECDHE-RSA-AES128-GCM-SHA256") == pki.rsa.der
     assert shown(pki, context, suites="ECDHE-ECDSA-AES128-GCM-SHA256") == pki.leaf.der
     assert shown(pki, context) == pki.leaf.der
@@ -88,7 +94,7 @@ def test_two_certificates(pki: Pki) -> None:
 )
 def test_certificates_by_name(pki: Pki, name: str, kind: str) -> None:
     """FR-35: by SNI; whoever sends no name, as for an address, gets the first."""
-    assert shown(pki, run("Certificates", 2)["context"], name=name) == getattr(pki, kind).der
+    assert shown(pki, run("Certificates", 1)["certificates_by_name"], name=name) == getattr(pki, kind).der
 
 
 def test_a_load_balancer(pki: Pki) -> None:
@@ -132,3 +138,20 @@ def test_sockets_of_systemd(count: int) -> None:
     finally:
         for sock in sockets:
             sock.close()
+
+
+def test_what_it_links_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXT):
+        assert (PAGE.parent / target).exists(), target
+
+
+def test_its_figures_are_those_of_the_code() -> None:
+    idle = ServerConfiguration().idle_timeout + ServerConfiguration().idle_grace
+    assert f"the {idle:.0f} seconds after which an\nidle client" in TEXT
+    assert f"at most {CLOSE_TIMEOUT:.0f} seconds\n  (`Server.close(timeout)`)" in TEXT
+    assert len((ROOT / "examples" / "server.py").read_text("utf-8").splitlines()) < 160
+
+
+def test_length() -> None:
+    """A page that is read to its end."""
+    assert len(TEXT.splitlines()) < 250

@@ -1,4 +1,4 @@
-"""docs/server.md, on what a server bounds and logs: the tables have every code, and the numbers are true."""
+"""docs/server-log.md: the tables have every code, and the numbers are true."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dot_proto import Cause, Fault, ServerConfiguration
 from support.pki import Pki
 from support.pki import pki_fixture as pki_fixture
 
-TEXT = (Path(__file__).parents[1] / "docs" / "server.md").read_text("utf-8")
+TEXT = (Path(__file__).parents[1] / "docs" / "server-log.md").read_text("utf-8")
 
 
 def section(title: str) -> str:

