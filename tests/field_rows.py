@@ -12,6 +12,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -34,14 +35,16 @@ UNDER_WAY: Final = frozenset[int]()
 def named() -> Iterator[tuple[int, str]]:
     """Each row that a test or a module of tests names, with the test."""
     for path in sorted(HERE.rglob("test_*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        for node in ast.walk(tree):
+        text = path.read_text("utf-8")
+        tree = ast.parse(text if ROW.search(text) else "")
+        for node in (tree, *tree.body):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
                 name = getattr(node, "name", "(the whole module)")
                 for row in sorted({int(number) for number in ROW.findall(ast.get_docstring(node) or "")}):
                     yield row, f"{path.relative_to(HERE.parent)}::{name}"
 
 
+@cache
 def table() -> dict[int, list[str]]:
     """The rows in order, and the tests of each; those that must have one stand there without one too."""
     found: defaultdict[int, list[str]] = defaultdict(list)

@@ -65,7 +65,7 @@ dot_io._resolver.ClientContext = lambda policy: context(AuthenticationPolicy.opp
     ),
     "errors that do not name each upstream: ": (
         "all-refused",
-        "import dot_io._resolver\ndot_io._resolver._FAILURES = dict.fromkeys(dot_io._resolver._FAILURES, 'x')\n"
+        "import dot_io._fate\ndot_io._fate._FAILURES = dict.fromkeys(dot_io._fate._FAILURES, 'x')\n"
         "from dot_proto import Upstream\nUpstream.__str__ = lambda self: str(id(object()))",
     ),
 }

@@ -62,12 +62,14 @@ def test_the_excuses_are_needed(excuses: str, complaint: str) -> None:
         run(BLOCKS[0].replace("minimum=0, tells_truncation=False", excuses))
 
 
-@pytest.mark.parametrize("forgets", [False, True])
-def test_the_machine_finds_a_query_that_is_forgotten(forgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("forgets", "examples"), [(False, 60), (True, 300)])
+def test_the_machine_finds_a_query_that_is_forgotten(
+    forgets: bool, examples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And nothing where nothing is wrong."""
     (block,) = (block for block in BLOCKS if "StubResolver" in block)
     machine = run(block.removesuffix("run_state_machine_as_test(Machine)\n"))["Machine"]
-    search = settings(derandomize=True, database=None, max_examples=300, phases=[Phase.generate], deadline=None)
+    search = settings(derandomize=True, database=None, max_examples=examples, phases=[Phase.generate], deadline=None)
     if forgets:
         monkeypatch.setattr(Fates, "fail", lambda self, query, *_, **__: self.open.pop(query.handle))
         with pytest.raises(AssertionError):

@@ -84,4 +84,4 @@ def test_every_action_and_event_is_there() -> None:
 
 def test_length() -> None:
     """A page that is read to its end."""
-    assert len(TEXT.splitlines()) < 170
+    assert len(TEXT.splitlines()) < 180

@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,9 @@ from pathlib import Path
 
 import pytest
 from hatchling import build
+
+import dot_io.cli
+import dot_proto.client
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dot_proto", "dot_io")
@@ -92,9 +96,15 @@ def test_base_needs_nothing(metadata: Message) -> None:
     assert [text for text in requirements if "extra ==" not in text] == []
 
 
+def test_the_changelog_has_the_version(metadata: Message) -> None:
+    """The newest dated section is that of the version that would be built."""
+    dated = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert dated[0] == metadata["Version"]
+
+
 def test_extras(metadata: Message) -> None:
     hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
-    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint", "docs"}
     assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 
@@ -104,6 +114,10 @@ def test_extras(metadata: Message) -> None:
         "README.md",
         "LICENSE",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "RELEASING.md",
+        "SECURITY.md",
+        "docs/conf.py",
         "pyproject.toml",
         "hatch_build.py",
         "dot_proto/py.typed",
@@ -160,6 +174,13 @@ def test_an_editable_install_is_never_compiled(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_CUSTOM", "1")
     with contextlib.chdir(ROOT), pytest.raises(ValueError, match="install without -e"):
         build.build_editable(str(tmp_path))
+
+
+def test_the_command_says_whether_the_engine_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    """The installer chooses between a pure wheel and a compiled one: ``--version`` tells which it was."""
+    assert dot_io.cli.main(["--version"]) == 0
+    form = "no" if Path(dot_proto.client.__file__).suffix == ".py" else "yes"
+    assert capsys.readouterr().out == f"dot-proto {dot_proto.__version__} (compiled: {form})\n"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

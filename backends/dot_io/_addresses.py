@@ -64,8 +64,9 @@ def records_in(response: bytes, rdtype: str) -> Records:
     behind_question = question_end(response)
     if behind_question == HEADER.size:
         raise MessageError("the response does not repeat the question (RFC 1035, section 4.1.2)")
-    name, ttl = _name_at(response, HEADER.size), 2**31
-    aliases, values = _answers(response, behind_question, rdtype)
+    names = _Names(response)
+    name, ttl = names.at(HEADER.size), 2**31
+    aliases, values = _answers(response, names, behind_question, rdtype)
     for _ in range(MAX_CNAMES):
         if name in values or name not in aliases:
             break
@@ -133,13 +134,13 @@ def reverse_name(address: str) -> str:
 
 def same_form(name: str) -> str:
     """A name as :attr:`Records.name` has it; raises :class:`~dot_proto.MessageError`."""
-    return _name_at(encode_name(name), 0)
+    return _Names(encode_name(name)).at(0)
 
 
 _Values = dict[str, dict[str, int]]
 
 
-def _answers(response: bytes, offset: int, rdtype: str) -> tuple[dict[str, tuple[str, int]], _Values]:
+def _answers(response: bytes, names: _Names, offset: int, rdtype: str) -> tuple[dict[str, tuple[str, int]], _Values]:
     """By owner: the name of which it is an alias, and its records, each with their TTLs."""
     aliases: dict[str, tuple[str, int]] = {}
     values: _Values = {}
@@ -156,10 +157,10 @@ def _answers(response: bytes, offset: int, rdtype: str) -> tuple[dict[str, tuple
         if ttl >> 31:
             ttl = 0  # RFC 2181, section 8
         if kind == TYPES["CNAME"]:
-            aliases.setdefault(_name_at(response, owner), (_name_in(response, data, offset), ttl))
+            aliases.setdefault(names.at(owner), (names.filling(data, offset), ttl))
         else:
-            value = _name_in(response, data, offset) if rdtype == "PTR" else _address(response[data:offset], rdtype)
-            values.setdefault(_name_at(response, owner), {}).setdefault(value, ttl)
+            value = names.filling(data, offset) if rdtype == "PTR" else _address(response[data:offset], rdtype)
+            values.setdefault(names.at(owner), {}).setdefault(value, ttl)
     return aliases, values
 
 
@@ -169,37 +170,59 @@ def _address(data: bytes, rdtype: str) -> str:
     return socket.inet_ntop(FAMILIES[rdtype], data)
 
 
-def _name_in(message: bytes, offset: int, end: int) -> str:
-    if skip_name(message, offset) != end:
-        raise MessageError(f"octet {offset}: the name does not fill the data of its record")
-    return _name_at(message, offset)
+class _Names:
+    """The names in a message, each read once: a long message has room for thousands that begin at one offset.
 
-
-def _name_at(message: bytes, offset: int) -> str:
-    """A name in lower case, with no final dot; what is no letter, digit, hyphen or underscore as RFC 1035, 5.1, has it.
-
-    ``skip_name`` has been there, or goes before: a pointer leads backwards, so this ends.  It would not end soon: a
-    long message has room for some thousand pointers to pointers, and for as many records whose names begin there.
+    A name is in lower case, with no final dot; what is no letter, digit, hyphen or underscore is written as RFC 1035,
+    section 5.1, has it.
     """
-    labels: list[str] = []
-    size = pointers = 0
-    while length := message[offset]:
-        if length >= 64:
-            start, offset = offset, (length & 63) << 8 | message[offset + 1]
-            skip_name(message, offset)
-            assert offset < start, "pointers lead backwards"
+
+    def __init__(self, message: bytes) -> None:
+        self._message = message
+        self._known: dict[int, tuple[str, int, int]] = {}
+        "By offset: the text, its octets on the wire without the last one, and the pointers that lead through it."
+
+    def at(self, offset: int) -> str:
+        """The name at an offset where ``skip_name`` has been, or goes before."""
+        return self._read(offset, MAX_POINTERS)[0]
+
+    def filling(self, offset: int, end: int) -> str:
+        """The name that is all the data of a record."""
+        if skip_name(self._message, offset) != end:
+            raise MessageError(f"octet {offset}: the name does not fill the data of its record")
+        return self.at(offset)
+
+    def _read(self, start: int, pointers_left: int) -> tuple[str, int, int]:
+        known = self._known.get(start)
+        if known is not None:
+            return known
+        message, offset, labels, size, pointers = self._message, start, list[str](), 0, 0
+        while 0 < (length := message[offset]) < 64:
+            labels.append("".join(map(_CHARACTERS.__getitem__, message[offset + 1 : offset + 1 + length])))
+            size += 1 + length
+            offset += 1 + length
+        if length:
+            # Pointers lead backwards, so this ends; but there is room for thousands of pointers to pointers.
+            rest, octets, pointers = "", 0, MAX_POINTERS
+            if pointers_left:
+                target = (length & 63) << 8 | message[offset + 1]
+                skip_name(message, target)
+                rest, octets, pointers = self._read(target, pointers_left - 1)
             pointers += 1
             if pointers > MAX_POINTERS:
-                raise MessageError(f"octet {start}: a name of more than {MAX_POINTERS} compression pointers")
-            continue
-        size += 1 + length
+                raise MessageError(f"octet {offset}: a name of more than {MAX_POINTERS} compression pointers")
+            size += octets
+            labels += [rest] if rest else []
         if size > 254:
-            raise MessageError(f"octet {offset}: a name of more than 255 octets")
-        labels.append("".join(map(_character, message[offset + 1 : offset + 1 + length])))
-        offset += 1 + length
-    return ".".join(labels)
+            raise MessageError(f"octet {start}: a name of more than 255 octets")
+        known = self._known[start] = ".".join(labels), size, pointers
+        return known
 
 
 def _character(octet: int) -> str:
     character = chr(octet).lower() if octet < 128 else ""
     return character if character.isalnum() or character in ("-", "_") else f"\\{octet:03d}"
+
+
+_CHARACTERS: Final = tuple(map(_character, range(256)))
+"By octet; made once, since names are half of what reading a response takes."

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable
-from types import TracebackType
-from typing import Self
 
 from dot_proto import DoTError
 from dot_proto.resolver.events import FindAddresses
 from dot_proto.resolver.upstream import Upstream
 
 from ._addresses import AddressQueries
-from ._client import MAX_IN_FLIGHT
+from ._client import CLOSE_TIMEOUT, MAX_IN_FLIGHT
+from ._fate import Fate, outcome
 from ._lookup import Address
-from ._resolver import Fate, ResolverBase, outcome
+from ._resolver import ResolverBase
 
 
 class AwaitedResolver(ResolverBase):
@@ -31,14 +30,8 @@ class AwaitedResolver(ResolverBase):
         """The addresses of an upstream's name, by the system."""
 
     @abstractmethod
-    async def __aenter__(self) -> Self:
-        """Open it."""
-
-    @abstractmethod
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        """Close it."""
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Close in order."""
 
     async def resolve(
         self, name: str, types: Iterable[str] = ("A", "AAAA"), *, timeout: float | None = None
@@ -60,6 +53,10 @@ class AwaitedResolver(ResolverBase):
         fates = self.query_many(queries.messages, timeout=timeout)
         return queries.read({position: outcome(fate) async for position, fate in fates})
 
+    async def _close_bootstraps(self) -> None:
+        for bootstrap in self._bootstraps.values():
+            await bootstrap.close(timeout=0.0)
+
     async def _look_up(self, action: FindAddresses) -> None:
         try:
             addresses, ttl = await self._addresses_of(action.upstream)
@@ -71,7 +68,6 @@ class AwaitedResolver(ResolverBase):
     async def _addresses_of(self, upstream: Upstream) -> tuple[list[str], float]:
         name = upstream.name or ""
         if upstream.bootstrap != "system":
-            async with type(self)(upstream.bootstrap, self._bootstrap_configuration) as resolver:
-                return await resolver._resolve(name)
+            return await self._bootstrap_of(upstream)._resolve(name)
         found = await self._ask_system(name, upstream.port, self._now() + self.configuration.open_timeout)
         return [str(address) for _, address in found], 0.0

@@ -2,7 +2,9 @@
 
 The number of connections is limited, in all and for one client.  Where all places are taken, the oldest connection
 whose handshake is not complete makes room for a newcomer: otherwise clients that connect and say nothing would keep
-all others out.  Where every handshake is complete, the newcomer waits in the system's queue.
+all others out.  It is the oldest of the newcomer's own address, if there is one: otherwise a client that connects again
+and again would crowd out all others before they are through.  Where every handshake is complete, the newcomer waits in
+the system's queue.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -26,7 +29,7 @@ from dot_proto import (
 )
 
 from ._functions import check_on_end
-from ._limits import ConnectionLimits
+from ._limits import ConnectionLimits, client_of
 from ._peer import Peer
 from ._reports import ConnectionEnd, ConnectionPhase, LineLimit, ServerStatistics
 from .errors import Failure, HandshakeError
@@ -61,22 +64,23 @@ class ConnectionRecord:
     __slots__ = (
         "_table",
         "began",
+        "client",
         "error",
         "give_way",
-        "handled",
         "has_place",
         "peer",
         "phase",
         "queries",
         "reason",
         "rejected",
+        "responses",
         "servfails",
-        "unanswered",
     )
 
     def __init__(self, table: ConnectionTable, peer: Peer, began: float) -> None:
         self._table = table
         self.peer = peer
+        self.client = client_of(peer.host)
         self.began = began
         self.phase = ConnectionPhase.ACCEPT
         self.has_place = True
@@ -84,15 +88,9 @@ class ConnectionRecord:
         self.reason: str | None = None
         self.error: Exception | None = None
         self.queries = 0
-        self.handled = 0  # queries that the handler has done with, whatever came of it
-        self.unanswered = 0
+        self.responses = 0  # the handler's; counted once a batch
         self.servfails = 0
         self.rejected = 0
-
-    @property
-    def responses(self) -> int:
-        """Responses of the handler's; not counted one by one, which would be 1 % of a query."""
-        return self.handled - self.unanswered - self.servfails
 
     def begin(self, give_way: Callable[[], object]) -> None:
         """The handshake begins; ``give_way`` ends the connection at once."""
@@ -164,7 +162,7 @@ class ConnectionTable:
         self._proxies = proxies
         self._on_end = on_end
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close, or count, while its thread does so
         self._records: set[ConnectionRecord] = set()
         self._unfinished: dict[ConnectionRecord, None] = {}  # handshakes, the oldest first
         self._lines = LineLimit()
@@ -194,7 +192,7 @@ class ConnectionTable:
                 refusal = PER_HOST
             else:
                 self._accepted += 1
-                giving_way = self._oldest_leaves() if is_full else None
+                giving_way = self._one_leaves(peer) if is_full else None
                 record = ConnectionRecord(self, peer, self._clock())
                 self._records.add(record)
                 self._unfinished[record] = None
@@ -206,7 +204,7 @@ class ConnectionTable:
     def make_room(self) -> bool:
         """The oldest unfinished handshake goes; whether there was one."""
         with self._lock:
-            giving_way = self._oldest_leaves()
+            giving_way = self._one_leaves()
         _cut_off(giving_way)
         return giving_way is not None
 
@@ -216,7 +214,7 @@ class ConnectionTable:
             if record.has_place:
                 self._limits.give_back(record.peer)
                 record.has_place = self._limits.take(client)
-            record.peer = client
+            record.peer, record.client = client, client_of(client.host)
         if not record.has_place:
             record.fail(PER_HOST)
         return record.has_place
@@ -272,7 +270,8 @@ class ConnectionTable:
             left_out = self._lines.allows(kind, now=self._clock())
         if left_out is not None:
             more = f" (and {left_out} more like this since the last line)" if left_out else ""
-            log.log(level, "%s%s", text, more, exc_info=error)
+            with suppress(Exception):  # of a filter, or of a handler of the log, which are the program's own
+                log.log(level, "%s%s", text, more, exc_info=error)
 
     def write_what_was_left_out(self) -> None:
         """No more lines will come."""
@@ -280,21 +279,25 @@ class ConnectionTable:
             left_out = self._lines.left_out()
             self._lines = LineLimit()
         for kind, count in left_out.items():
-            log.info("%s: %d more since the last line", kind, count)
+            with suppress(Exception):
+                log.info("%s: %d more since the last line", kind, count)
 
     def forget_parents(self) -> None:
         """In a forked child: nothing ends here, and another thread may have had the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._records.clear()
         self._unfinished.clear()
 
     # Private methods.
 
-    def _oldest_leaves(self) -> ConnectionRecord | None:
-        oldest = next(iter(self._unfinished), None)
-        if oldest is not None:
-            self._leave_place(oldest)
-        return oldest
+    def _one_leaves(self, newcomer: Peer | None = None) -> ConnectionRecord | None:
+        """The oldest unfinished handshake of the newcomer's own, or else of all, leaves its place."""
+        client = None if newcomer is None else client_of(newcomer.host)
+        its_own = (record for record in self._unfinished if record.client == client)
+        leaving = next(its_own, None) or next(iter(self._unfinished), None)
+        if leaving is not None:
+            self._leave_place(leaving)
+        return leaving
 
     def _leave_place(self, record: ConnectionRecord) -> None:
         self._unfinished.pop(record, None)

@@ -38,23 +38,23 @@ class ConnectionLimits:
 
     def take(self, peer: Peer, *, is_proxy: bool = False) -> bool:
         """Count one more connection, if this client may have one; a load balancer may, since its clients are many."""
-        network = _network(peer.host)
-        if self._taken[network] >= self._per_host and not is_proxy:
+        client = client_of(peer.host)
+        if self._taken[client] >= self._per_host and not is_proxy:
             return False
-        self._taken[network] += 1
+        self._taken[client] += 1
         self._total += 1
         return True
 
     def give_back(self, peer: Peer) -> None:
         """A connection has ended."""
-        network = _network(peer.host)
-        self._taken[network] -= 1
+        client = client_of(peer.host)
+        self._taken[client] -= 1
         self._total -= 1
-        if not self._taken[network]:
-            del self._taken[network]
+        if not self._taken[client]:
+            del self._taken[client]
 
 
-def _network(host: str) -> str:
+def client_of(host: str) -> str:
     """Who counts as one client: an IPv4 address, or an IPv6 /64, which is what one subscriber has (RFC 6177)."""
     if ":" not in host:
         return host

@@ -12,19 +12,20 @@ import math
 import os
 import socket
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Self
 
 from dot_proto import (
     AuthenticationPolicy,
-    Cause,
     ConnectionClosed,
     DoTError,
     Event,
     LocalProtocolError,
     PeerAuthenticated,
     QueryLost,
+    ResponseReceived,
     UpstreamError,
 )
 from dot_proto.arguments import check_flag, check_seconds
@@ -33,7 +34,6 @@ from dot_proto.resolver.configuration import ResolverConfiguration
 from dot_proto.resolver.events import (
     AbandonConnection,
     Action,
-    FailureReason,
     FindAddresses,
     ForgetSessions,
     OpenConnection,
@@ -49,26 +49,28 @@ from dot_proto.resolver.upstream import Upstream
 
 from ._addresses import FAMILIES
 from ._attempt import Attempt
+from ._fate import Fate
 from ._fork import forgets_after_fork
 from ._network import RESTED, NetworkWatch
 from ._stays import StaysInProcess
 from ._transport import give_up_unacknowledged
-from .errors import AuthenticationError, ConnectionLostError, HandshakeError, NoUpstreamError, QueryTimeoutError
+from .errors import AuthenticationError, HandshakeError
 from .tls import ClientContext, TLSClient
 
 log = logging.getLogger("dot_io")
 
-Fate = QueryAnswered | QueryFailed
-"What became of a query."
-
 _FATES: Final = (QueryAnswered, QueryFailed)
-"The same, ready for isinstance(): a union would be made anew for each event."
+"All of :data:`Fate`, ready for isinstance(): a union would be made anew for each event."
 
 Waiter = Callable[[Fate], None]
 "What is told a query's fate."
 
 MAX_KEPT: Final = 256
 "Addresses of which it is kept how they were authenticated; then all is forgotten, sessions too."
+
+MAX_LOOKUPS: Final = 2
+"""Lookups of one upstream's name at a time.  One that hangs in a network which is no more is not waited for, and cannot
+be ended either where the system does it; but networks that change in turns are not to leave one behind each time."""
 
 LOOKUP_SHARE: Final = 0.75
 "The part of an opening's time that the lookup of the upstream's name may take."
@@ -79,6 +81,9 @@ HANDSHAKE_GRACE: Final = 1.0
 
 class ResolverBase(StaysInProcess, ABC):
     """The part of a resolver that does not wait."""
+
+    _now: Callable[[], float]
+    "Seconds on the clock that the machine is given; a backend has its clock itself here, since it is asked often."
 
     def __init__(
         self,
@@ -102,9 +107,15 @@ class ResolverBase(StaysInProcess, ABC):
         self._proven: set[tuple[Upstream, str]] = set()
         "The addresses where it has."
         self._waiters: dict[int, Waiter] = {}
+        self._bootstraps: dict[tuple[Upstream, ...], Self] = {}
+        "By whom they ask: the resolvers that look upstreams' own names up.  They know which of those were refused."
+        self._lookup_counts = Counter[Upstream]()
+        "How many are under way."
         self._has_closed = False
         self._network = NetworkWatch()
         self._asked_at = -math.inf
+        self._timer_at = math.inf
+        "When the timer rings.  It may be early: to move it to a later time for each query would cost more."
         forgets_after_fork(self)
 
     @property
@@ -140,13 +151,12 @@ class ResolverBase(StaysInProcess, ABC):
         self._machine = StubResolver(self.upstreams, self._machine.configuration, entropy=os.urandom)
         self._forget_sessions()
         self._waiters.clear()
+        self._bootstraps.clear()
+        self._lookup_counts.clear()
         self._network = NetworkWatch()
+        self._timer_at = math.inf
 
     # For the backends.
-
-    @abstractmethod
-    def _now(self) -> float:
-        """Seconds on the clock that the machine is given."""
 
     @abstractmethod
     def _open(self, action: OpenConnection) -> None:
@@ -165,17 +175,31 @@ class ResolverBase(StaysInProcess, ABC):
         """Have sent what a connection has to send."""
 
     @abstractmethod
-    def _keep_timer(self, due: float | None) -> None:
-        """Call :meth:`_ring` at this time."""
+    def _set_timer(self, due: float) -> None:
+        """Call :meth:`_ring` at this time, which is earlier than what was set before."""
+
+    def _bootstrap_of(self, upstream: Upstream) -> Self:
+        """The resolver that looks the upstream's own name up; it is closed with this one."""
+        assert upstream.bootstrap != "system", "the system needs no resolver of ours"
+        bootstrap = self._bootstraps.get(upstream.bootstrap)
+        if bootstrap is None:
+            bootstrap = type(self)(upstream.bootstrap, self._bootstrap_configuration)
+            self._bootstraps[upstream.bootstrap] = bootstrap
+        return bootstrap
 
     @property
     def _bootstrap_configuration(self) -> ResolverConfiguration:
-        """Of the resolver that looks an upstream's own name up.
+        """No connection outlasts its lookup.
 
-        It ends before the machine gives the lookup up: of A and AAAA one may have been answered, which is enough.
+        That one ends before the machine gives it up: of A and AAAA one may have been answered, which is enough.
         """
-        timeout = LOOKUP_SHARE * self.configuration.open_timeout
-        return replace(self.configuration, query_timeout=timeout, max_waiting=len(FAMILIES))
+        configuration = self.configuration
+        return replace(
+            configuration,
+            query_timeout=LOOKUP_SHARE * configuration.open_timeout,
+            max_waiting=MAX_LOOKUPS * len(FAMILIES) * len(self.upstreams),
+            connection=replace(configuration.connection, idle_timeout=0.0, max_idle_timeout=0.0),
+        )
 
     def _new_session(self, action: OpenConnection, sock: socket.socket) -> TLSClient:
         """The session of a TCP connection that has come up."""
@@ -219,7 +243,10 @@ class ResolverBase(StaysInProcess, ABC):
         self._take(self._machine.connection_opened(action.connection, session.connection, now=self._now()))
 
     def _found(self, action: FindAddresses, addresses: Sequence[str], ttl: float, error: DoTError | None) -> None:
-        """A lookup is over; ``ttl`` is in seconds."""
+        """A lookup is over; ``ttl`` is in seconds.  What one has not found, another that is under way may find."""
+        self._lookup_counts[action.upstream] -= 1
+        if error is not None and self._lookup_counts[action.upstream] > 0:
+            return
         why = "" if error is None else str(error)
         now = self._now()
         self._take(self._machine.addresses_found(action.upstream, addresses, ttl, now=now, explanation=why))
@@ -232,6 +259,8 @@ class ResolverBase(StaysInProcess, ABC):
         """What a verb of a session has returned."""
         where, machine = (action.upstream, action.address), self._machine
         for event in events:
+            if isinstance(event, ResponseReceived):  # as nearly all are
+                continue
             if isinstance(event, PeerAuthenticated):
                 self._note(logging.DEBUG, "upstream %s: connection %d is open", action.upstream, action.connection)
                 # Where a name was tried in vain, it is tried again next time.
@@ -269,6 +298,7 @@ class ResolverBase(StaysInProcess, ABC):
         return True
 
     def _ask(self, message: bytes, timeout: float | None, waiter: Waiter) -> int:
+        """Ask for a caller, one or several times; then call :meth:`_do`."""
         if timeout is not None:
             check_seconds("timeout", timeout)
         if not isinstance(message, bytes):
@@ -281,7 +311,6 @@ class ResolverBase(StaysInProcess, ABC):
         self._asked_at = now
         handle = self._machine.send_query(message, now=now, timeout=timeout)
         self._waiters[handle] = waiter
-        self._do()
         return handle
 
     def _cancel(self, handle: int) -> None:
@@ -292,10 +321,16 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _ring(self) -> None:
         """A deadline of the machine's has come: it may be a server's that is silent, since we are elsewhere."""
+        self._timer_at = math.inf
         now = self._now()
         if self._network.has_slept() or self._network.has_moved():
             self._start_anew(now)
         self._take(self._machine.handle_timeout(now=now))
+
+    def _leave_network(self) -> None:
+        """The machine is in another one."""
+        self._machine.network_changed(now=self._now())
+        self._do()
 
     def _start_anew(self, now: float) -> None:
         self._note(logging.INFO, "the machine has slept, or is in another network: connections are opened anew")
@@ -326,12 +361,14 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _do(self) -> None:
         """The duties of a driver: actions, octets, the timer."""
-        machine = self._machine
-        for action in machine.actions():
+        actions, unflushed, due = self._machine.duties()
+        if due is not None and due < self._timer_at:
+            self._timer_at = due
+            self._set_timer(due)
+        for action in actions:
             self._carry_out(action)
-        for number in machine.unflushed():
+        for number in unflushed:
             self._flush(number)
-        self._keep_timer(machine.next_timeout())
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -340,45 +377,12 @@ class ResolverBase(StaysInProcess, ABC):
             case AbandonConnection():
                 self._network.ended(action.connection)
                 self._abandon(action.connection)
-            case FindAddresses():
+            case FindAddresses() if self._lookup_counts[action.upstream] < MAX_LOOKUPS:
+                self._lookup_counts[action.upstream] += 1
                 self._find(action)
+            case FindAddresses():
+                pass  # those that are under way tell
             case ForgetSessions():
                 self._forget_sessions()
-
-
-def outcome(fate: Fate) -> bytes | DoTError:
-    """The response's octets, or the exception that the fate amounts to, not raised."""
-    try:
-        return response(fate)
-    except DoTError as error:
-        return error
-
-
-def response(fate: Fate) -> bytes:
-    """The response's octets, or the exception that the fate amounts to."""
-    if isinstance(fate, QueryAnswered):
-        return fate.message
-    reasons = [f"{attempt.address}: {attempt.explanation}" for attempt in fate.attempts]
-    reasons += [
-        f"{report.upstream}: {report.failure.explanation}" for report in fate.upstreams if report.failure is not None
-    ]
-    reason = fate.reason
-    if reason is FailureReason.TIMED_OUT and not fate.attempts and all(report.failure for report in fate.upstreams):
-        reason = FailureReason.NO_UPSTREAM  # its time was over before anybody could be asked
-    text = "; ".join([_FAILURES[reason], *reasons])
-    if reason is FailureReason.TIMED_OUT:
-        raise QueryTimeoutError(text)
-    if reason is FailureReason.NO_UPSTREAM:
-        raise NoUpstreamError(text, fate.upstreams)
-    causes = [attempt.cause for attempt in fate.attempts if attempt.cause is not None]
-    cause = causes[-1] if causes else Cause.LOCAL_CLOSE
-    raise ConnectionLostError(text, cause=cause, safe_to_resend=fate.safe_to_resend)
-
-
-_FAILURES: Final = {
-    FailureReason.TIMED_OUT: "no answer within the query's time",
-    FailureReason.NO_UPSTREAM: "no upstream can be asked in the query's time",
-    FailureReason.LOST: "the connection ended before the answer came",
-    FailureReason.CLOSED: "the resolver was closed before the answer came",
-}
-"For people."
+                for bootstrap in self._bootstraps.values():
+                    bootstrap._leave_network()

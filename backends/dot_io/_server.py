@@ -151,12 +151,12 @@ class AsyncConnection(ABC, Generic[DriverType]):
         self._is_handling = True
         try:
             while queries and not self.driver.is_write_paused and self._engine.state is not State.CLOSED:
-                now, waiting = self._now(), len(queries)
-                for _ in range(min(BATCH, waiting)):
-                    self._ask_handler(queries.popleft(), now)
+                now, responses = self._now(), 0
+                for _ in range(min(BATCH, len(queries))):
+                    responses += self._ask_handler(queries.popleft(), now)
                     if self._engine.octets_to_send > BATCH_SIZE:
                         break
-                self.record.handled += waiting - len(queries)
+                self.record.responses += responses
                 if queries:
                     self.driver.flush()
         finally:
@@ -166,39 +166,38 @@ class AsyncConnection(ABC, Generic[DriverType]):
         is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
         self.driver.set_reading(not (is_full or self.driver.is_write_paused))
 
-    def _ask_handler(self, event: QueryReceived, now: float) -> None:
+    def _ask_handler(self, event: QueryReceived, now: float) -> bool:
+        """Whether there is a response by now."""
         try:
             response = self._handler(event.message, self.record.peer)
             if response is None or isinstance(response, bytes) or not hasattr(response, "__await__"):
-                self._answer(event, response, now)
-            else:
-                self._start_handler(event, response)
-                self.record.handled -= 1  # not yet
+                return self._answer(event, response, now)
+            self._start_handler(event, response)
         except BaseException as error:  # whatever it is, it is this query's alone
             self._fail(event, error)
+        return False
 
     async def _await_handler(self, event: QueryReceived, response: Awaitable[bytes | None]) -> None:
         answering.set(self)
         try:
             answer = await response
-            self._answer(event, answer, self._now())
+            self.record.responses += self._answer(event, answer, self._now())
         except BaseException as error:
             if self._is_cancelled(error):
                 raise
             self._fail(event, error)
-        self.record.handled += 1
         self._limit_unsent()
         self.driver.start_flush()
         self._handle_queries()
 
-    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> None:
+    def _answer(self, event: QueryReceived, response: bytes | None, now: float) -> bool:
         if response is None:
             self._engine.decline(event.query, now=now)
-            self.record.unanswered += 1
-        else:
-            if not isinstance(response, bytes):
-                refuse_response(response)
-            self._engine.send_response(event.query, response, now=now)
+            return False
+        if not isinstance(response, bytes):
+            refuse_response(response)
+        self._engine.send_response(event.query, response, now=now)
+        return True
 
     def _fail(self, event: QueryReceived, error: BaseException) -> None:
         self.record.handler_failed(error)

@@ -101,8 +101,9 @@ class Connections:
         connection.engine = engine
         engine.takes_parts = False  # one message of a zone transfer would be taken for the zone
 
-    def authenticated(self, connection: UpstreamConnection, *, now: float) -> None:
+    def authenticated(self, connection: UpstreamConnection, verdict: Verdict, *, now: float) -> None:
         """A server has been accepted: its address has won."""
+        connection.verdict = verdict
         record = connection.record
         record.opened += 1
         record.last_good = connection.address
@@ -176,7 +177,7 @@ class Connections:
 
     def _suspect(self, connection: UpstreamConnection, *, now: float) -> None:
         """Nothing came for too long: ask for a sign of life, or give the connection up."""
-        if connection.suspect_until == math.inf:
+        if connection.suspect_until == math.inf and not connection.is_left:
             self.probe(connection, now=now)
             return
         connection.suspect_until, connection.unheard_since = math.inf, math.inf

@@ -22,23 +22,15 @@ _ENDS: Final = {
 class Fates:
     """The queries that have none yet, and the events that nobody has been told yet."""
 
-    __slots__ = ("_records", "open", "untold")
+    __slots__ = ("_records", "is_closing", "open", "untold")
 
     def __init__(self, records: Iterable[UpstreamRecord]) -> None:
         self._records = tuple(records)
         self.open: dict[int, ResolverQuery] = {}
         "By handle."
         self.untold: list[Event] = []
-
-    def taken(self) -> list[Event]:
-        """The events, each told once."""
-        events, self.untold = self.untold, []
-        return events
-
-    def answer(self, query: ResolverQuery, answered: QueryAnswered) -> None:
-        """A response has come that is the query's."""
-        del self.open[query.handle]
-        self.untold.append(answered)
+        self.is_closing = False
+        "Whether the resolver was closed: then it asks nobody again."
 
     def fail(self, query: ResolverQuery, reason: FailureReason, *, safe_to_resend: bool = True) -> None:
         """No answer, but for one whose RCODE has asked for another upstream: that one is better than none."""
@@ -54,8 +46,7 @@ def answer_of(
     query: ResolverQuery, connection: UpstreamConnection, message: bytes, before: int, *, now: float
 ) -> QueryAnswered:
     """A response, and how it came about; ``before`` is how many answers the connection had given."""
-    assert connection.engine is not None, "a connection that answers has an engine"
-    assert connection.engine.verdict is not None, "and a verdict"
+    assert connection.verdict is not None, "the server was authenticated before it was asked"
     facts = AnswerFacts(
         connection.record.upstream,
         connection.address,
@@ -65,7 +56,7 @@ def answer_of(
         query.placed_at - query.asked_at,
         now - query.asked_at,
         now - connection.opened_at,
-        connection.engine.verdict,
+        connection.verdict,
     )
     return QueryAnswered(query.handle, message, facts)
 

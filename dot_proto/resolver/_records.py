@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from ..authentication import Verdict
 from ..client import ClientConnection
 from ._health import UpstreamHealth
 from ._race import Race
@@ -72,6 +73,7 @@ class UpstreamConnection:
         "record",
         "suspect_until",
         "unheard_since",
+        "verdict",
     )
 
     def __init__(self, number: int, record: UpstreamRecord, address: str, *, now: float) -> None:
@@ -81,6 +83,8 @@ class UpstreamConnection:
         self.opened_at = now
         self.engine: ClientConnection | None = None
         "There is one once TCP is up."
+        self.verdict: Verdict | None = None
+        "How the server was authenticated; there is one once it was accepted."
         self.placed: dict[int, ResolverQuery] = {}
         "Queries handed to the engine, by the engine's handle."
         self.answers = 0
@@ -93,20 +97,9 @@ class UpstreamConnection:
         "Whether the network has changed since: then its end says nothing of the upstream."
 
     @property
-    def is_authenticated(self) -> bool:
-        """Whether the server has been judged and accepted."""
-        verdict = None if self.engine is None else self.engine.verdict
-        return verdict is not None and verdict.accepted
-
-    @property
     def counts(self) -> bool:
         """Whether it is one of the connections that an upstream may have: not, once it drains or has ended."""
         return self.engine is None or self.engine.is_open
-
-    @property
-    def capacity(self) -> int:
-        """How many queries it takes now."""
-        return 0 if self.engine is None or self.suspect_until < math.inf else self.engine.capacity
 
     def heard(self, *, now: float) -> None:
         """Something came from the server."""
@@ -167,7 +160,7 @@ class UpstreamRecord:
 
     def takes(self) -> UpstreamConnection | None:
         """The connection that takes a query now."""
-        for connection in self.connections.values():  # as UpstreamConnection.capacity, which would be a call more
+        for connection in self.connections.values():
             engine = connection.engine
             if engine is not None and connection.suspect_until == math.inf and engine.capacity > 0:
                 return connection

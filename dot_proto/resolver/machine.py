@@ -3,9 +3,11 @@
 Theory of operation.  The resolver holds the :class:`~dot_proto.ClientConnection` of every connection, and asks in it
 by itself.  Its driver dials, moves octets, and tells what happened; it decides nothing.  A query waits until an
 upstream that may be asked has a connection that takes it; there it has all the time that is left to it.  When the
-connection ends first, the query is asked again on another one, if that is safe.  What a connection's silence means is
-said in ``_connection``, how one of several addresses wins in ``_race``, and when a failed upstream is tried again in
-``_health``.
+connection ends first, the query is asked again on another one, if that is safe.
+
+Where a query goes is said in ``_placing`` and ``_selection``, what a connection's events mean in ``_receiving``, what
+its silence means in ``_connections``, how one of several addresses wins in ``_race``, and when a failed upstream is
+tried again in ``_health``.
 
 A name is shown to a second upstream only when the first cannot be asked, or has let the query down.
 """
@@ -13,10 +15,10 @@ A name is shown to a second upstream only when the first cannot be asked, or has
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Final, NoReturn
 
-from .._state import Cause
 from ..arguments import (
     check_flag,
     check_function,
@@ -30,24 +32,17 @@ from ..arguments import (
 )
 from ..client import ClientConnection
 from ..errors import LocalProtocolError, TooManyQueriesError
-from ..events import (
-    ConnectionClosed,
-    Event,
-    PeerAuthenticated,
-    PeerRefused,
-    QueryLost,
-    QueryTimedOut,
-    ResponseReceived,
-)
+from ..events import Event
 from ._connections import Connections
-from ._fates import Fates, answer_of, note_attempt, words_of
+from ._fates import Fates
 from ._health import Sign
 from ._placing import Placing
+from ._receiving import Receiving
 from ._records import ResolverQuery, UpstreamConnection, UpstreamRecord
 from ._selection import Selection
 from ._together import checked_upstreams
 from ._waiting import Waiting
-from .configuration import MAX_SENDS, ResolverConfiguration
+from .configuration import ResolverConfiguration
 from .events import (
     Action,
     FailureReason,
@@ -59,6 +54,9 @@ from .events import (
 )
 from .upstream import Upstream
 
+_DEFAULT: Final = ResolverConfiguration()
+"Made once, since its checks take as long as the rest of a resolver's beginning."
+
 
 class StubResolver:
     """A stub resolver over one or more upstreams, without I/O.
@@ -66,9 +64,8 @@ class StubResolver:
     ``entropy`` returns that many octets of cryptographic randomness (``os.urandom`` will do): for the delay until a
     failed upstream is tried again, and for the choice of :attr:`Strategy.RANDOM`.
 
-    After every call: carry out what :meth:`actions` returns, send what the connections in :meth:`unflushed` and those
-    that were fed have to send, then wait for octets, for a connection's own deadline, or for :meth:`next_timeout`.
-    Tell a connection's events in their order.
+    After every call: do what :meth:`duties` returns, send what connections that were fed have to send, then wait for
+    octets, for a connection's own deadline, or for :meth:`next_timeout`.  Tell a connection's events in their order.
 
     Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
@@ -82,19 +79,19 @@ class StubResolver:
     ) -> None:
         if configuration is not None:
             check_instance("configuration", configuration, ResolverConfiguration)
-        self.configuration: Final = configuration or ResolverConfiguration()
+        self.configuration: Final = configuration or _DEFAULT
         self.upstreams: Final = checked_upstreams(upstreams, self.configuration)
         check_function("entropy", entropy, "a function that returns so many octets", "os.urandom is one")
-        self._entropy = entropy
-        self._records = tuple(UpstreamRecord(one, self.configuration, self._jitter) for one in self.upstreams)
+        jitter = partial(_jitter, entropy)  # no method: what is dropped is to go at once, without the garbage collector
+        self._records = tuple(UpstreamRecord(one, self.configuration, jitter) for one in self.upstreams)
         self._connections = Connections(self.configuration)
         self._selection = Selection(self._records, self.configuration, self._connections, entropy)
         self._fates = Fates(self._records)
         self._waiting = Waiting()
         self._placing = Placing(self.configuration, self._connections, self._selection, self._waiting, self._fates)
+        self._receiving = Receiving(self.configuration, self._connections, self._waiting, self._fates)
         self._handles = 0
         self._untold_since = math.inf
-        self._is_closing = False
         self._has_ended = False
 
     def __reduce__(self) -> NoReturn:
@@ -124,7 +121,7 @@ class StubResolver:
         Raises :class:`~dot_proto.LocalProtocolError` for a message that cannot be sent and after :meth:`close`,
         :class:`~dot_proto.TooManyQueriesError` while too many queries wait.
         """
-        if self._is_closing:
+        if self._fates.is_closing:
             raise LocalProtocolError("the resolver takes no more queries: it is closed")
         try:  # as check_time, which costs more
             if not -math.inf < now < math.inf:
@@ -135,7 +132,8 @@ class StubResolver:
         order = self._selection.order(now)
         query = ResolverQuery(self._handles, message, order, now, now + timeout)
         first = order[0]
-        connection = first.takes() if first.health.is_up and not self._waiting.has_line(query) else None
+        has_line = self._waiting.lines and self._waiting.has_line(query)
+        connection = first.takes() if first.health.is_up and not has_line else None
         if connection is not None:
             self._placing.place(query, connection, now)
         else:
@@ -176,18 +174,18 @@ class StubResolver:
     def network_changed(self, *, now: float) -> None:
         """The machine is in another network, or was suspended: what was known of the upstreams does not count.
 
-        Answers that are owed may still come, for as long as a silent server is borne.  New connections are opened on
+        Answers that are owed may still come, until the silence calls for an action.  New connections are opened on
         demand, without the TLS sessions of before (RFC 8446, appendix C.4).
         """
         check_time("now", now)
-        configuration = self.configuration
+        borne = self.configuration.patience + self.configuration.probe_timeout
         for record in self._records:
             self._connections.abandon_race(record)
             self._connections.step(record, Sign.FORGOTTEN, now=now)
             record.last_good = None
             for connection in record.connections.values():
                 connection.is_left = True
-                self._connections.close(connection, configuration.patience + configuration.probe_timeout, now=now)
+                self._connections.close(connection, borne, now=now)
         self._connections.actions.append(ForgetSessions())
         self._settle(now)
 
@@ -198,7 +196,7 @@ class StubResolver:
         """
         check_time("now", now)
         timeout = check_seconds("timeout", self.configuration.close_timeout if timeout is None else timeout)
-        self._is_closing = True
+        self._fates.is_closing = True
         for record in self._records:
             self._connections.abandon_race(record)
         for connection in self._connections.by_number.values():
@@ -221,16 +219,7 @@ class StubResolver:
             events = collected("events", events, Event, "a list of events")
         found = self._known(connection, now)
         if found is not None:
-            lost: list[ResolverQuery] = []
-            for event in events:
-                if isinstance(event, ResponseReceived):
-                    self._received(found, event, now)
-                elif isinstance(event, QueryLost):
-                    self._lost(found, event, _end_in(events), lost, now)
-                else:
-                    self._take_in(found, event, now)
-            if lost:
-                self._waiting.put_back(lost)
+            self._receiving.take_in(found, events, now)
         return self._settled(now)
 
     def connection_failed(
@@ -246,7 +235,7 @@ class StubResolver:
         check_flag("may_retry", may_retry)
         found = self._known(connection, now)
         if found is not None:
-            if found.is_authenticated:
+            if found.verdict is not None:
                 raise LocalProtocolError(f"connection {connection} has been opened: its events tell how it ends")
             phase = Phase.TCP if found.engine is None else Phase.TLS
             failure = UpstreamFailure(phase, found.address, explanation)
@@ -282,114 +271,24 @@ class StubResolver:
         due = self._untold_since if self._fates.untold else self._connections.due
         return None if due == math.inf else due
 
-    def actions(self) -> list[Action]:
-        """What the driver is to do now; each is told once."""
-        actions, self._connections.actions = self._connections.actions, []
-        return actions
+    def duties(self) -> tuple[Sequence[Action], Collection[int], float | None]:
+        """What the driver is to do now, and what time to wait for; one call, since each query needs it twice.
 
-    def unflushed(self) -> set[int]:
-        """The connections in which the resolver has asked, or closed, since the last call."""
-        numbers, self._connections.unflushed = self._connections.unflushed, set()
-        return numbers
+        Actions to carry out, each told once; the numbers of the connections in which the resolver has asked, or which
+        it has closed, since the last call, and whose octets are to be sent; and :meth:`next_timeout`.
+        """
+        connections = self._connections
+        actions, unflushed = connections.actions, connections.unflushed
+        if actions:
+            connections.actions = []
+        if unflushed:
+            connections.unflushed = set()
+        due = self._untold_since if self._fates.untold else connections.due
+        return actions, unflushed, None if due == math.inf else due
 
     def statistics(self) -> tuple[UpstreamStatistics, ...]:
         """The counters of each upstream."""
         return tuple(record.statistics() for record in self._records)
-
-    # The fates of queries.
-
-    def _received(self, connection: UpstreamConnection, event: ResponseReceived, now: float) -> None:
-        record = connection.record
-        query = connection.placed.pop(event.query, None)
-        before = connection.answers
-        connection.answers += 1
-        connection.heard(now=now)
-        if not record.health.is_up:
-            self._connections.step(record, Sign.ANSWERED, now=now)
-        if query is None:
-            return  # it was the probe
-        connection.probes_in_a_row = 0
-        record.measured(event.elapsed, now=now)
-        record.answered += 1
-        rcode = event.message[3] & 15
-        record.rcodes[rcode] = record.rcodes.get(rcode, 0) + 1
-        answered = answer_of(query, connection, event.message, before, now=now)
-        if self.configuration.failover_rcodes and event.rcode in self.configuration.failover_rcodes:
-            answered = query.first_answer = query.first_answer or answered
-            if self._turn_to_another(query, connection, f"answered with RCODE {event.rcode}"):
-                return
-        self._fates.answer(query, answered)
-
-    def _take_in(self, connection: UpstreamConnection, event: Event, now: float) -> None:
-        record = connection.record
-        if isinstance(event, QueryTimedOut):
-            expired = connection.placed.pop(event.query, None)
-            if expired is None:
-                return  # it was a probe that the server has dropped, on a connection that lives by other answers
-            record.timed_out += 1
-            if connection.is_authenticated:  # else it has never left
-                note_attempt(expired, connection, f"no answer within {event.elapsed:.1f} s")
-            self._fates.fail(expired, FailureReason.TIMED_OUT)
-        elif isinstance(event, PeerAuthenticated):
-            self._connections.authenticated(connection, now=now)
-        elif isinstance(event, PeerRefused):
-            self._connections.refused(connection, event.verdict, now=now)
-        elif isinstance(event, ConnectionClosed):
-            self._ended(connection, event, now)
-        else:
-            check_instance("events", event, Event, "they are what a verb of the session has returned")
-            connection.heard(now=now)  # a message that answers nothing is a sign of life too
-
-    def _lost(
-        self,
-        connection: UpstreamConnection,
-        event: QueryLost,
-        end: ConnectionClosed | None,
-        lost: list[ResolverQuery],
-        now: float,
-    ) -> None:
-        query = connection.placed.pop(event.query, None)
-        if query is None:
-            return  # it was the probe, or it is asked elsewhere already
-        if not event.was_sent:
-            query.sends -= 1
-            lost.append(query)
-            return
-        assert end is not None, "queries are lost at a connection's end alone"
-        connection.record.lost += 1
-        note_attempt(query, connection, words_of(end), end.cause)
-        if self._is_closing:
-            self._fates.fail(query, FailureReason.CLOSED, safe_to_resend=event.safe_to_resend)
-        elif event.safe_to_resend and query.sends < MAX_SENDS and query.deadline > now:
-            if not connection.is_left:  # else nobody else needs to be shown the name
-                query.avoided = connection.record
-            lost.append(query)
-        else:
-            self._fates.fail(query, FailureReason.LOST, safe_to_resend=event.safe_to_resend)
-
-    def _ended(self, connection: UpstreamConnection, event: ConnectionClosed, now: float) -> None:
-        """A connection has ended.  Its queries have been reported before."""
-        if connection.number not in self._connections.by_number:
-            return  # refused: that has been dealt with
-        text = words_of(event)
-        if not connection.is_authenticated:
-            self._connections.failed(connection, UpstreamFailure(Phase.TLS, connection.address, text), now=now)
-            return
-        self._connections.drop(connection)
-        if connection.answers == 0 and event.cause in _PEERS_DOING:
-            # The end of a connection that has answered is no sign against its upstream: servers close those that
-            # rest. One that takes a connection and ends it unanswered is no server to go on with.
-            self._connections.blame(connection, Phase.END, text, now=now)
-
-    def _turn_to_another(self, query: ResolverQuery, connection: UpstreamConnection, explanation: str) -> bool:
-        """Ask the next upstream of the query's order; says whether there is one that may be asked."""
-        note_attempt(query, connection, explanation)
-        rest = tuple(one for one in query.order if one is not connection.record and one.health.is_up)
-        if not rest or query.sends >= MAX_SENDS:
-            return False
-        query.order, query.avoided = rest, None
-        self._waiting.add(query)
-        return True
 
     # Small parts.
 
@@ -405,9 +304,6 @@ class StubResolver:
             check_whole("connection", connection, "number, as OpenConnection has it")
         return found
 
-    def _jitter(self) -> float:
-        return 0.5 + int.from_bytes(self._entropy(2)) / 65_536
-
     def _settle(self, now: float) -> None:
         """After every change: queries whose connection was abandoned wait again, and whoever can be placed is."""
         connections, waiting = self._connections, self._waiting
@@ -417,7 +313,7 @@ class StubResolver:
         if waiting.lines and waiting.earliest_deadline() <= now:
             for query in waiting.expired(now):
                 self._fates.fail(query, FailureReason.TIMED_OUT)
-        if self._is_closing:
+        if self._fates.is_closing:
             for query in waiting.clear():
                 self._fates.fail(query, FailureReason.CLOSED)
             if not connections.by_number and not self._has_ended:
@@ -434,14 +330,9 @@ class StubResolver:
 
     def _settled(self, now: float) -> list[Event]:
         self._settle(now)
-        return self._fates.taken()
+        events, self._fates.untold = self._fates.untold, []
+        return events
 
 
-def _end_in(events: Sequence[Event]) -> ConnectionClosed | None:
-    """The connection's end, which comes last where it comes; it says why the queries before it were lost."""
-    last = events[-1] if events else None
-    return last if isinstance(last, ConnectionClosed) else None
-
-
-_PEERS_DOING: Final = frozenset({Cause.PEER_CLOSED, Cause.PEER_FAULT, Cause.PEER_SILENT, Cause.TRANSPORT_FAILED})
-"Ends that are the server's or the network's; the others are this side's, or were agreed on."
+def _jitter(entropy: Callable[[int], bytes]) -> float:
+    return 0.5 + int.from_bytes(entropy(2)) / 65_536

@@ -15,6 +15,7 @@ module             what is in it
 ``recording``      the calls on a connection, as a script in Python, and their replay
 ``chains``         certificate chains, honest and forged, with the verdict due; needs ``cryptography``
 ``simulate``       thousands of hours of our engine on a virtual network, in seconds; needs nothing but Python
+``resolver``       ``check_resolver``: hours of a stub resolver's life among upstreams that fail; Python alone
 =================  ==================================================================================
 
 The machines' parts are ``connection_machine``, ``client_machine``, ``client_model``, ``server_machine`` and

@@ -160,29 +160,6 @@ def test_a_closed_one_stays_closed_after_an_interruption(upstream: Upstream) -> 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_parent_and_child_are_both_answered(upstream: Upstream, server: LoopbackServer) -> None:
-    """RES-43: the parent on its connection, with a query pending there; the child on one of its own."""
-    server.delays["b.example"] = 0.5
-    with Resolver([upstream]) as resolver, ThreadPoolExecutor(1) as threads:
-        pending = threads.submit(resolver.query, make_query("b.example"))
-        server.wait_for_queries(1)
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                code = 0 if resolver.query(QUERY) and resolver.statistics()[0].opened == 1 else 2
-                resolver.close()
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert pending.result(GIVE_UP)
-        assert resolver.query(QUERY)
-        assert resolver.statistics()[0].opened == 1
-    assert server.connections == 2
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_child_forked_while_a_name_is_looked_up(
     upstream: Upstream, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,8 +176,7 @@ def test_a_child_forked_while_a_name_is_looked_up(
     with Resolver([named], ResolverConfiguration(open_timeout=1.0)) as resolver, ThreadPoolExecutor(2) as threads:
         pending = threads.submit(resolver.query, QUERY, timeout=1.0)
         server.wait_for_queries(1)
-        (search,) = resolver._searches.values()
-        inner = search._close.func.__self__  # type: ignore[attr-defined]
+        (inner,) = resolver._bootstraps.values()
         threads.submit(hold, inner._lock)
         assert held.wait(GIVE_UP)
         monkeypatch.setattr(_fork, "_registered", WeakSet([resolver]))  # the order of them all is nobody's

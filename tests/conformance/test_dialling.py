@@ -27,6 +27,7 @@ from conformance.test_cancellation import answering
 from dot_io import _lookup
 from dot_io.errors import ConnectError, ConnectTimeoutError
 from dot_proto import make_query
+from support.lookups import hanging
 from support.peers import GIVE_UP, scripted, unanswering
 
 HOST = "dns.example"
@@ -225,26 +226,6 @@ def test_a_lookup_that_fails(
     failure = api.run(fails, identities)
     assert f"no TCP connection to {HOST} port 853: {words}" in str(failure)
     assert failure.__cause__ is error
-
-
-@contextmanager
-def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Lookups of names hang until the end of the block; yields the names."""
-    over, asked = threading.Event(), list[str]()
-
-    def getaddrinfo(host: str, *_: object, **__: object) -> Any:
-        asked.append(host)
-        over.wait(GIVE_UP)
-        raise socket.gaierror(socket.EAI_NONAME, "unknown")
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    try:
-        yield asked
-    finally:
-        over.set()
-        monkeypatch.undo()
-        while _lookup.pool._threads:
-            time.sleep(0.001)
 
 
 def test_a_lookup_that_hangs(api: Backend, identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:

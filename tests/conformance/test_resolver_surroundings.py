@@ -6,8 +6,10 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -27,10 +29,12 @@ from conformance.test_resolver import (
 )
 from conformance.test_resolver import servers_fixture as servers_fixture
 from conformance.test_verdicts import Server
-from dot_io.errors import NoUpstreamError
+from dot_io._resolver import MAX_LOOKUPS
+from dot_io.errors import ConnectionLostError, NoUpstreamError
 from dot_proto import ClientConfiguration, make_query
 from dot_proto.resolver.configuration import ResolverConfiguration, Strategy
 from dot_proto.resolver.upstream import Upstream
+from support.lookups import hanging
 from support.messages import question_of
 from support.peers import GIVE_UP, Caller, answer, happens, scripted
 from support.pki import NAME as PKI_NAME
@@ -169,6 +173,100 @@ def test_a_bootstrap_where_no_query_may_wait(api: Backend, servers: Servers) -> 
             assert is_answer(await one.query(QUERY))
 
     api.run(scenario)
+
+
+def test_what_is_learnt_of_a_bootstrap_is_kept(api: Backend, servers: Servers) -> None:
+    """RES-8, RES-32: an impostor there has one handshake, and not one a lookup; another network is another chance."""
+    impostor = servers.start("other.test")
+    upstreams = [
+        servers.at("", 853, name=name, addresses=(), bootstrap=servers.of(impostor)) for name in ("a.test", "b.test")
+    ]
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver(upstreams) as one:
+            for networks in (1, 2):
+                for _ in range(2):
+                    assert isinstance(await failure(one.query(QUERY, timeout=0.5)), NoUpstreamError)
+                assert impostor.connections == networks
+                one.network_changed()
+
+    api.run(scenario)
+
+
+def test_networks_that_change_in_turns_leave_no_lookups_behind(
+    api: Backend, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-39: a lookup that hangs is not waited for in the next network; but there is not one for each change."""
+    upstream = servers.at("", 853, addresses=(), bootstrap="system")
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([upstream]) as one:
+            for _ in range(12):
+                assert isinstance(await failure(one.query(QUERY, timeout=0.02)), NoUpstreamError)
+                one.network_changed()
+
+    with hanging(monkeypatch) as asked:
+        api.run(scenario)
+        assert asked == [NAME] * MAX_LOOKUPS
+
+
+def test_a_lookup_that_fails_leaves_the_next_one_to_tell(
+    api: Backend, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-39: that of the old network fails, while that of the new one is under way."""
+    server = servers.start(host="127.0.0.1")
+    upstream = servers.at("", server.port, addresses=(), bootstrap="system")
+    has_asked, asked = threading.Event(), list[str]()
+
+    def getaddrinfo(host: str, *_: object, **__: object) -> Any:
+        asked.append(host)
+        if len(asked) == 1:
+            has_asked.wait(GIVE_UP)
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        has_asked.set()
+        time.sleep(0.05)  # until the other one has failed
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def scenario(api: Backend) -> None:
+        async with api.resolver([upstream]) as one:
+            assert isinstance(await failure(one.query(QUERY, timeout=0.02)), NoUpstreamError)
+            one.network_changed()
+            assert is_answer(await one.query(QUERY))
+            assert one.statistics()[0].failed == 0
+
+    api.run(scenario)
+    assert asked == [NAME, NAME, "127.0.0.1"]
+
+
+def test_closing_amid_a_lookup(api: Backend, servers: Servers) -> None:
+    """RES-8, RES-38: the connection to the bootstrap ends with it, at once, and so does the query that waits."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def script(caller: Caller) -> None:
+        caller.queries(2)
+        asked.set()
+        caller.rest()
+        ended.set()
+
+    async def scenario(api: Backend, port: int) -> None:
+        upstream = servers.at("", 853, addresses=(), bootstrap=[servers.at("127.0.0.1", port)])
+        async with api.resolver([upstream]) as one:
+
+            async def close() -> None:
+                await api.until(asked.is_set)
+                began = monotonic()
+                await one.close()
+                await api.until(ended.is_set)
+                assert monotonic() - began < 1.0
+
+            result, closed = await api.gather([one.query(QUERY), close()])
+            assert isinstance(result, ConnectionLostError)
+            assert closed is None
+
+    with scripted(script, servers.identity_file) as bootstrap:
+        api.run(scenario, bootstrap.port)
 
 
 # The process

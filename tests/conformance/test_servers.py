@@ -527,6 +527,7 @@ def test_want_of_file_descriptors(api: Backend, identities: Identities, caplog: 
         socket.socket() as waiting,
     ):
         waiting.settimeout(5.0)
+        assert is_served(before)  # else its handshake may be unfinished at the server, and gives its descriptor
         free = os.dup(waiting.fileno())
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))

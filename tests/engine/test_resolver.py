@@ -895,6 +895,17 @@ def test_if_all_say_so_the_first_answer_counts():
     assert scene.answers() == [query]
 
 
+def test_a_name_that_all_servers_fail_for_is_shown_to_three():
+    """RES-25, RES-33: the limit of sendings is one for all reasons."""
+    scene = ResolverScene(FIRST, SECOND, THIRD, V6, failover_rcodes=frozenset({2}))
+    query = scene.ask()
+    for number in range(3):
+        scene.up(number)
+        scene.answer(number, rcode=2)
+    assert scene.answers() == [query]
+    assert scene.dialled() == [FIRST, SECOND, THIRD]
+
+
 def test_rcodes_are_answers_otherwise():
     """RES-28, RES-29: SERVFAIL is asked for once, and nobody else is shown the name."""
     scene = two()
@@ -1008,6 +1019,18 @@ def test_another_network():
     assert scene.asked(1) == ["b.test"]
 
 
+def test_the_address_that_was_good_in_the_old_network_comes_in_its_turn():
+    """RES-41."""
+    scene = ResolverScene(upstream(V6, FIRST))
+    scene.ask()
+    scene.fail(0)
+    scene.up(1)
+    scene.answer(1)
+    scene.network_changed()
+    scene.ask()
+    assert scene.dialled() == [V6, FIRST, V6]
+
+
 def test_another_network_while_opening_and_while_down():
     scene = two()
     scene.ask()
@@ -1046,6 +1069,19 @@ def test_how_a_connection_of_the_old_network_ends_says_nothing_of_the_server(end
     scene.answer(1)
     assert scene.answers() == [query]
     assert scene.resolver.statistics()[0].resent == 1
+
+
+@pytest.mark.parametrize("noticed", [0.3, 1.0])
+def test_a_silent_server_of_the_old_network_gets_no_probe(noticed):
+    """RES-40: it could not answer that either; what it owes is asked anew when the silence calls for an action."""
+    scene = two()
+    scene.ask()
+    scene.up(0)
+    scene.clock.advance(noticed)
+    scene.network_changed()
+    scene.wait(1.01 - noticed)
+    assert scene.dialled() == [FIRST, FIRST]
+    assert scene.resolver.statistics()[0].probes == 0
 
 
 # Closing

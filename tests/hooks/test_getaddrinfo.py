@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dot_io import _addresses
 from dot_io._addresses import AddressQueries, records_in
 from dot_io.errors import NoAddressError, QueryTimeoutError
 from dot_io.hooks._getaddrinfo import Rules
@@ -24,6 +25,7 @@ from dot_io.hooks._hosts import HostsFile
 from dot_io.hooks._order import Routes
 from dot_io.testing import Answers
 from dot_proto import DoTError, LocalProtocolError, MessageError, make_query
+from dot_proto._message import skip_name
 
 INET, INET6, STREAM = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM
 FAMILIES = [socket.AF_UNSPEC, INET, INET6]
@@ -510,6 +512,22 @@ def test_a_name_is_not_made_of_pointers_alone() -> None:
         with pytest.raises(MessageError, match="more than 127 compression pointers"):
             records_in(of_pointers(count, b""), "A")
     assert records_in(of_pointers(127, b"\1b"), "A").values == ()  # of another name: 127 labels, each by a pointer
+
+
+def test_a_name_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GAI-5: 3,900 records of one name of 127 pointers took 0.3 s; now each costs two steps, as a short name does."""
+    chain = of_pointers(127, b"\1b")
+    record, count = chain[-16:], (0xFFFF - len(chain)) // 16
+    response = chain[:6] + struct.pack("!H", count + 2) + chain[8:] + record * count
+    steps = list[int]()
+
+    def counted(message: bytes, offset: int) -> int:
+        steps.append(offset)
+        return skip_name(message, offset)
+
+    monkeypatch.setattr(_addresses, "skip_name", counted)
+    assert records_in(response, "A").values == ()
+    assert len(steps) < 2 * (count + 2 * 127)
 
 
 def test_octets_that_are_no_response_are_a_clear_error() -> None:

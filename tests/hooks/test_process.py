@@ -103,14 +103,29 @@ def test_a_name_that_does_not_exist(names: Names, library: str) -> None:
     assert names.asked() == ["none.example"]
 
 
+@pytest.mark.parametrize("host", ["", b"", "<broadcast>", bytearray(b"<broadcast>"), "a\0b", b"a\0b", None, 7])
+@pytest.mark.parametrize("function", ["gethostbyname", "gethostbyname_ex", "gethostbyaddr"])
+def test_what_is_no_name_is_as_without_us(names: Names, function: str, host: Any) -> None:
+    """The system's functions ask nobody for these."""
+
+    def outcome() -> object:
+        try:
+            return getattr(socket, function)(host)
+        except (OSError, TypeError, ValueError) as error:
+            return type(error), str(error)
+
+    before = outcome()
+    with encrypted_dns([names.upstream]):
+        assert outcome() == before
+    assert names.asked() == []
+
+
 def test_the_kin_of_getaddrinfo(names: Names) -> None:
     """Names to addresses, and back; what only they know stays as it is."""
     with encrypted_dns([names.upstream], search=["corp.example"]) as resolver:
         assert socket.gethostbyname("web.example") == "127.0.0.1"
         assert socket.gethostbyname("short") == "127.0.0.1"
         assert socket.gethostbyname_ex("alias.example") == ("web.example", [], ["127.0.0.1"])
-        assert socket.gethostbyname("") == "0.0.0.0"
-        assert socket.gethostbyname("<broadcast>") == "255.255.255.255"
         assert socket.gethostbyname(b"web.example") == "127.0.0.1"
         with pytest.raises(socket.gaierror):
             socket.gethostbyname("v6.example")

@@ -89,9 +89,11 @@ TWISTED = (
 import socket
 from twisted.internet import defer, endpoints, error, protocol, reactor, task
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.logger import globalLogBeginner
 from twisted.web.client import Agent, readBody
 from dot_io.hooks.twisted import NameResolver
-before = reactor.installNameResolver(NameResolver(reactor, upstreams, search=["corp.example"]))
+names = NameResolver(reactor, upstreams, search=["corp.example"])
+before = reactor.installNameResolver(names)
 assert before is not None
 
 class Receiver:
@@ -135,6 +137,11 @@ async def main(reactor):
         raise AssertionError
     except defer.TimeoutError:
         assert receiver.found == []
+    faults = []
+    globalLogBeginner.beginLoggingTo([faults.append], redirectStandardIO=False)
+    names._functions.getaddrinfo = lambda *_: {}["fault"]
+    assert await resolved("web.example") == []  # whatever fails, nobody is left waiting
+    assert [fault["log_failure"].type for fault in faults if "log_failure" in fault] == [KeyError]
     print("fine")
 
 task.react(main)

@@ -129,6 +129,12 @@ class Driver(asyncio.BufferedProtocol):
         self._is_reading_wanted = wanted
         self._keep_reading()
 
+    def renew_timer(self) -> None:
+        """Move the timer to the next deadline, be it a later one: then nothing wakes up for what is over."""
+        if self._transport is not None:
+            self._stop_timer()
+            self._keep_timer()
+
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

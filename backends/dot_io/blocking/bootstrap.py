@@ -47,11 +47,10 @@ class SystemSearch(Search):
 
 
 class UpstreamSearch(Search):
-    """Asks other upstreams: ``find`` does, until ``close`` ends it; both are of one resolver, which this one closes."""
+    """Asks other upstreams: ``find`` does, and ends when the resolver that it belongs to is closed."""
 
-    def __init__(self, find: Callable[[], Found], close: Callable[[], None], tell: Callable[[], None]) -> None:
+    def __init__(self, find: Callable[[], Found], tell: Callable[[], None]) -> None:
         self._find = find
-        self._close = close
         self._tell = tell
         self._result: Found | DoTError = LocalProtocolError("closed before the answer came")
         self._thread = threading.Thread(target=self._run, name="dot-bootstrap", daemon=True)
@@ -68,8 +67,7 @@ class UpstreamSearch(Search):
         return self._result
 
     def close(self) -> None:
-        """End the query; the thread has nothing to wait for then."""
-        self._close()
+        """Wait for the thread: the resolver has been closed before, so that it has nothing to wait for."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -77,5 +75,4 @@ class UpstreamSearch(Search):
             self._result = self._find()
         except DoTError as error:
             self._result = error
-        self._close()
         self._tell()

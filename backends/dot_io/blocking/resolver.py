@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 from collections import deque
@@ -24,8 +23,9 @@ from .._addresses import AddressQueries
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, check_many
 from .._clock import monotonic
 from .._dial import FAILURES, connect_error, remaining
+from .._fate import Fate, outcome, response
 from .._lookup import Lookup
-from .._resolver import Fate, ResolverBase, log, outcome, response
+from .._resolver import ResolverBase, log
 from .._transport import close, failure_of_connecting, start_connecting
 from ..tls import TLSClient
 from .bootstrap import Search, SystemSearch, UpstreamSearch
@@ -85,6 +85,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
     at the block's end.  Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
 
+    _now = staticmethod(monotonic)
+
     def __init__(
         self,
         upstreams: Iterable[Upstream],
@@ -95,7 +97,6 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         ResolverBase.__init__(self, upstreams, configuration, share_records=share_records)
         SharedByThreads.__init__(self, threading.RLock())
         self._poller = Poller()
-        self._due = math.inf
         self._dials: dict[int, _Dial] = {}
         self._connections: dict[int, _Connection] = {}
         self._searches: dict[int, Search] = {}
@@ -127,7 +128,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             self._give_up(call)
             raise
         finally:
-            self._tell_log()
+            if self._notes:
+                self._tell_log()
         return response(call.fates[0])
 
     def query_many(
@@ -173,10 +175,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
-        with self._lock, self._work:
-            self._machine.network_changed(now=self._now())
-            self._do()
-            self._hand_over()
+        self._leave_network()
         self._tell_log()
 
     def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
@@ -197,8 +196,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
                 self._ring()
                 self._wake_all()
                 searches, self._searches = self._searches, {}
-            for search in searches.values():
-                search.close()
+            self._end(searches.values())
             self._wait_for_movers()
             self._poller.close()
             self._tell_log()
@@ -216,15 +214,13 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             connection.driver.forget_parents()
         self._forget_threads(threading.RLock())
         # Not closed: their connections are the parent's, and so are their threads, which may have their locks.
+        self._bootstraps.clear()
         self._searches.clear()
         self._poller.close()
         self._poller = Poller()
         super().forget_parents()
 
     # What the machine wants done.
-
-    def _now(self) -> float:
-        return monotonic()
 
     def _open(self, action: OpenConnection) -> None:
         try:
@@ -260,11 +256,16 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             if upstream.bootstrap == "system":
                 self._searches[number] = SystemSearch(name, upstream.port, tell)
             else:
-                resolver = Resolver(upstream.bootstrap, self._bootstrap_configuration)
-                find, close = partial(resolver._resolve, name), partial(resolver.close, timeout=0.0)
-                self._searches[number] = UpstreamSearch(find, close, tell)
+                self._searches[number] = UpstreamSearch(partial(self._bootstrap_of(upstream)._resolve, name), tell)
         except DoTError as error:  # no thread can be started
             self._untold.append(partial(self._found, action, (), 0.0, error))
+
+    def _end(self, searches: Iterable[Search]) -> None:
+        """Of the names of upstreams: nobody comes for the results any more."""
+        for bootstrap in list(self._bootstraps.values()):
+            bootstrap.close(timeout=0.0)
+        for search in searches:
+            search.close()
 
     def _looked_up(self, action: FindAddresses, number: int) -> None:
         search = self._searches.pop(number, None)
@@ -277,11 +278,16 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         else:
             self._found(action, addresses, ttl, None)
 
+    def _leave_network(self) -> None:
+        with self._lock, self._work:
+            super()._leave_network()
+            self._hand_over()
+
     def _flush(self, number: int) -> None:
         self._unflushed.add(number)
 
-    def _keep_timer(self, due: float | None) -> None:
-        self._due = math.inf if due is None else due
+    def _set_timer(self, due: float) -> None:
+        """Whoever waits looks when it is."""
 
     def _note(self, level: int, text: str, *arguments: object) -> None:
         self._notes.append((level, text, arguments))
@@ -324,17 +330,20 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _act(self, brought: Ready) -> bool:
         has_happened = bool(brought)
-        for dial in [dial for dial in self._dials.values() if dial.sock in brought]:
-            self._dialled(dial)
+        for dial in list(self._dials.values()):
+            if dial.sock in brought:
+                self._dialled(dial)
         for connection in list(self._connections.values()):
             if events := connection.driver.act(brought.get(connection.sock, False)):
                 has_happened = True
                 self._process(connection.action, connection.session, events)
-            self._drop_finished(connection)
-        if self._due <= self._now():
+            if connection.driver.is_finished:
+                self._drop(connection)
+        if self._timer_at <= self._now():
             has_happened = True
             self._ring()
-        self._catch_up()
+        if self._untold or self._unflushed:
+            self._catch_up()
         return has_happened
 
     def _look(self) -> None:
@@ -373,6 +382,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             while waiting:
                 position, message = waiting.popleft()
                 call.positions[self._ask(message, timeout, call.fates.append)] = position
+            self._do()
 
     def _notice(self) -> None:
         """Take in what happened while nobody waited: a server may have closed an idle connection."""
@@ -380,8 +390,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in list(self._connections.values()):
             if events := connection.driver.poll() if has_rested else connection.driver.take():
                 self._process(connection.action, connection.session, events)
-                self._drop_finished(connection)
-        if self._due <= self._now():
+                if connection.driver.is_finished:
+                    self._drop(connection)
+        if self._timer_at <= self._now():
             self._ring()
 
     def _give_up(self, call: _Call) -> None:
@@ -408,8 +419,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _wanted(self) -> Wait:
         """What all that there is waits for."""
-        watched: list[Watched] = [(dial.sock, False, True) for dial in self._dials.values()]
-        until = self._due
+        watched: list[Watched] = [(dial.sock, False, True) for dial in self._dials.values()] if self._dials else []
+        until = self._timer_at
         for connection in self._connections.values():
             reading, writing, due = connection.driver.next_wait(until)
             watched.append((connection.sock, reading, writing))
@@ -445,11 +456,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             if connection is not None:
                 if events := connection.driver.flush():
                     self._process(connection.action, connection.session, events)
-                self._drop_finished(connection)
-
-    def _drop_finished(self, connection: _Connection) -> None:
-        if connection.driver.is_finished:
-            self._drop(connection)
+                if connection.driver.is_finished:
+                    self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
         if self._connections.pop(connection.action.connection, None) is not None:
@@ -465,8 +473,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in list(self._connections.values()):
             self._drop(connection)
         self._dials.clear()
-        for search in self._searches.values():
-            search.close()
+        self._end(self._searches.values())
         self._searches.clear()
         self._unflushed.clear()
         self._untold.clear()

@@ -319,25 +319,25 @@ class _Connection(Connection):
             self._queries.clear()
         if self.driver.is_write_paused:
             return
-        pool, waiting = self._pool, len(self._queries)
+        pool, responses = self._pool, 0
         until = monotonic() + BATCH_TIME
-        for _ in range(min(BATCH, waiting)):
+        for _ in range(min(BATCH, len(self._queries))):
             query = self._queries.popleft()
             if pool is None:
-                self._answer(query)
+                responses += self._answer(query)
             else:
                 self._submit(pool, query)
             if monotonic() > until or self._engine.octets_to_send > BATCH_SIZE:
                 break
-        if pool is None:
-            self.record.handled += waiting - len(self._queries)
+        if responses:  # else other threads may be counting
+            self.record.responses += responses
 
     def _submit(self, pool: Workers, query: QueryReceived) -> None:
         try:
             pool.submit(partial(self._answer_and_wake, query))
         except RuntimeError as error:  # there can be no more threads
             self._fail(query, error)
-            self._is_handled()
+            self._is_handled(0)
 
     def _answer_and_wake(self, query: QueryReceived) -> None:
         _this_thread.connection = self
@@ -346,33 +346,34 @@ class _Connection(Connection):
         if self.driver.is_write_paused:  # since it was submitted; its answer would only wait
             self._queries.appendleft(query)
         else:
-            self._answer(query)
-            self._is_handled()
+            self._is_handled(self._answer(query))
         self.driver.wake()
 
-    def _answer(self, query: QueryReceived) -> None:
+    def _answer(self, query: QueryReceived) -> bool:
+        """Whether the handler has given a response."""
         try:
             response = self._handler(query.message, self.record.peer)
             with self.driver.lock:
                 if response is None:
                     self._engine.decline(query.query, now=monotonic())
-                    self.record.unanswered += 1
-                else:
-                    if not isinstance(response, bytes):
-                        refuse_response(response)
-                    self._engine.send_response(query.query, response, now=monotonic())
+                    return False
+                if not isinstance(response, bytes):
+                    refuse_response(response)
+                self._engine.send_response(query.query, response, now=monotonic())
+                return True
         except BaseException as error:  # whatever it is, it is this query's alone; Ctrl-C comes in another thread
             self._fail(query, error)
+            return False
 
     def _fail(self, query: QueryReceived, error: BaseException) -> None:
         self.record.handler_failed(error)
         with self.driver.lock, suppress(Exception):
             self._engine.send_error(query.query, now=monotonic())
 
-    def _is_handled(self) -> None:
+    def _is_handled(self, responses: int) -> None:
         """A query of the pool's; answers of other threads come also while the client does not read."""
         with self.driver.lock:
-            self.record.handled += 1
+            self.record.responses += responses
             octets = self._engine.octets_to_send
             if octets > BATCH_SIZE and not self.driver.is_write_paused:
                 self._left_by_others += self.driver.flush()

@@ -118,7 +118,7 @@ def _run(words: list[str]) -> int:
         print(HELP)
         return ExitCode.ANSWER if words else ExitCode.USAGE
     if words[0] in ("-V", "--version"):
-        print("dot-proto", _version())
+        print(f"dot-proto {_version()} (compiled: {'yes' if _is_compiled() else 'no'})")
         return ExitCode.ANSWER
     command = words[0]
     if command not in COMMANDS:
@@ -134,7 +134,16 @@ def _version() -> str:
     try:
         return importlib.metadata.version("dot-proto")
     except importlib.metadata.PackageNotFoundError:
-        return "(not installed: run from its source)"
+        return "of unknown version"  # run from its source, or frozen without its metadata
+
+
+def _is_compiled() -> bool:
+    """Whether the engine is machine code: the same name is then an extension module."""
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    import dot_proto.client
+
+    return dot_proto.client.__file__.endswith(tuple(EXTENSION_SUFFIXES))
 
 
 def _advice(command: str) -> str:

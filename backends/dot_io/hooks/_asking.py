@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dot_proto import DoTError
 
-from .._resolver import Fate, outcome
+from .._fate import Fate, outcome
 from ._getaddrinfo import AddressInfo, Lookup
 
 

@@ -55,16 +55,20 @@ class Functions:
         return look_up_blocking(lookup, self.resolver, self._system)
 
     def gethostbyname(self, hostname: Any) -> str:
-        if hostname in ("", "<broadcast>"):  # addresses that only this function knows
-            return _socket.gethostbyname(str(hostname))
+        if _is_no_name(hostname):
+            return _socket.gethostbyname(hostname)
         return self.gethostbyname_ex(hostname)[2][0]
 
     def gethostbyname_ex(self, hostname: Any) -> Names:
+        if _is_no_name(hostname):
+            return _socket.gethostbyname_ex(hostname)
         kind, flags = socket.SOCK_STREAM, socket.AI_CANONNAME
         infos = self.getaddrinfo(hostname, None, socket.AF_INET, kind, 0, flags)
         return infos[0][3], [], [info[4][0] for info in infos]
 
     def gethostbyaddr(self, ip_address: Any) -> Names:
+        if _is_no_name(ip_address):
+            return _socket.gethostbyaddr(ip_address)
         address = self.getaddrinfo(ip_address, None, type=socket.SOCK_STREAM)[0][4][0]
         name, *others = self._names_of(address)
         return name, others, [address]
@@ -92,6 +96,15 @@ class Functions:
         if not found.values:
             raise _no_names(HOST_NOT_FOUND if found.rcode in (NOERROR, NXDOMAIN) else TRY_AGAIN)
         return list(found.values)
+
+
+def _is_no_name(host: object) -> bool:
+    """Whether the system's function asks nobody for it: it has an answer, or an error, of its own."""
+    if isinstance(host, str):
+        return host in ("", "<broadcast>") or "\0" in host
+    if isinstance(host, bytes | bytearray):
+        return host in (b"", b"<broadcast>") or 0 in host
+    return True
 
 
 def _no_names(code: int) -> socket.herror:

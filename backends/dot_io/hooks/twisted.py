@@ -21,9 +21,13 @@ with needs_extra("dot_io.hooks.twisted", "twisted"):
     from twisted.internet.address import IPv4Address, IPv6Address
     from twisted.internet.interfaces import IHostnameResolver, IHostResolution
     from twisted.internet.threads import deferToThreadPool
+    from twisted.logger import Logger
+    from twisted.python.failure import Failure
     from zope.interface import implementer
 
 from ._blocking import Functions
+
+log: Final = Logger("dot_io")
 
 _FAMILIES: Final = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
 _KINDS: Final = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
@@ -91,5 +95,10 @@ class NameResolver:
             except (socket.gaierror, TypeError):
                 return []
 
-        deferToThreadPool(self._reactor, self._reactor.getThreadPool(), look_up).addCallback(found)
+        def failed(failure: Failure) -> Sequence[Any]:
+            log.failure("a name could not be looked up", failure)
+            return []
+
+        lookup = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), look_up)
+        lookup.addErrback(failed).addCallback(found)
         return resolution

@@ -165,6 +165,11 @@ class Driver:
             self._waiting.cancel()
         self._is_reading_wanted = wanted
 
+    def renew_timer(self) -> None:
+        """Move the timer to the next deadline, be it a later one: then nothing wakes up for what is over."""
+        if self._waiting is not None:
+            self._waiting.deadline = self._next_deadline()
+
     # Private methods.
 
     def _is_over(self) -> bool:

@@ -75,7 +75,8 @@ def protected_opened(function: Callable[P, AsyncGenerator[T]]) -> Callable[P, Ab
 async def open_plain_nursery() -> AsyncGenerator[trio.Nursery]:
     """As :func:`trio.open_nursery`, but what the block raises comes out as it is, and so does Ctrl-C.
 
-    What a task of ours raises still comes out in a group, being a fault of ours.
+    What a task of ours raises still comes out in a group, being a fault of ours; or is told as the context of what the
+    block raises.
     """
     failure: BaseException | None = None
     try:
@@ -83,8 +84,10 @@ async def open_plain_nursery() -> AsyncGenerator[trio.Nursery]:
             try:
                 yield nursery
             except BaseException as error:
-                if nursery.cancel_scope.cancel_called:
-                    raise  # a fault of ours has cancelled the block, and must come out
+                # A task that has raised, a cancellation from outside too, has cancelled the nursery.  The cancellation
+                # that the block raises then is the nursery's own, which takes it back.
+                if nursery.cancel_scope.cancel_called and not isinstance(error, Exception):
+                    raise
                 failure = error  # raised inside the nursery it would come out in an exception group
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -93,6 +96,8 @@ async def open_plain_nursery() -> AsyncGenerator[trio.Nursery]:
             raise _one_of(interruption) from others
         if failure is None:
             raise
+        if group.split(trio.Cancelled)[1] is not None:
+            raise failure  # noqa: B904  the group is its context
     if failure is not None:
         raise failure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
@@ -22,8 +21,8 @@ from dot_proto.resolver.upstream import Upstream
 
 from .._awaited import AwaitedResolver
 from .._client import CLOSE_GRACE, CLOSE_TIMEOUT, MAX_IN_FLIGHT, another_loop, check_many
+from .._fate import Fate, response
 from .._lookup import Address, SystemLookup
-from .._resolver import Fate, response
 from .dial import dial, look_up
 from .driver import Driver
 from .nursery import open_plain_nursery
@@ -35,6 +34,8 @@ class Resolver(AwaitedResolver):
     Works inside ``async with`` alone, since its tasks need a nursery; tasks of one run may share it.  Raises
     :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
+
+    _now = staticmethod(trio.current_time)
 
     def __init__(
         self,
@@ -51,7 +52,9 @@ class Resolver(AwaitedResolver):
         self._drivers: dict[int, Driver] = {}
         self._sleep = trio.CancelScope()
         self._others: set[trio.CancelScope] = set()
-        "Of the tasks that are no connection's."
+        """Of the tasks that are no connection's.
+
+        The nursery is not cancelled as a whole: what the block raises would come out in an exception group."""
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -66,6 +69,7 @@ class Resolver(AwaitedResolver):
         self._check_run()
         task = trio.lowlevel.current_task()
         handle = self._ask(message, timeout, lambda fate: trio.lowlevel.reschedule(task, results.Value(fate)))
+        self._do()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             self._cancel(handle)
@@ -98,6 +102,7 @@ class Resolver(AwaitedResolver):
             while True:
                 for position, message in islice(source, max_in_flight - len(positions)):
                     positions[self._ask(message, timeout, collect)] = position
+                self._do()
                 if not positions:
                     return
                 if not fates:
@@ -112,8 +117,7 @@ class Resolver(AwaitedResolver):
     def network_changed(self) -> None:
         """Say that the machine is in another network: connections are opened anew, sessions and failures forgotten."""
         self._check_run()
-        self._machine.network_changed(now=self._now())
-        self._do()
+        self._leave_network()
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close in order.  Answers still owed to other tasks are waited for, ``timeout`` seconds long."""
@@ -126,19 +130,18 @@ class Resolver(AwaitedResolver):
                 for driver in list(self._drivers.values()):
                     await driver.ended.wait()
         finally:
-            for scope in list(self._dials.values()):
+            for scope in [*self._dials.values(), *self._others]:
                 scope.cancel()
             for driver in list(self._drivers.values()):
                 driver.abort()
         for driver in list(self._drivers.values()):
             await driver.ended.wait()
+        await self._close_bootstraps()
         self._ring()
 
     async def __aenter__(self) -> Self:
-        self._token = trio.lowlevel.current_trio_token()
         async with AsyncExitStack() as stack:
-            self._nursery = await stack.enter_async_context(open_plain_nursery())
-            self._start(self._keep_time)
+            self._run_in(await stack.enter_async_context(open_plain_nursery()))
             self._stack = stack.pop_all()
         return self
 
@@ -148,9 +151,6 @@ class Resolver(AwaitedResolver):
         # A block that is left by an exception waits for nothing that is still owed.
         with trio.CancelScope(shield=True):
             await self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
-        # Not the nursery as a whole: what the block raises would come out in an exception group.
-        for scope in list(self._others):
-            scope.cancel()
         return await self._stack.__aexit__(kind, error, traceback)
 
     def __enter__(self) -> Self:
@@ -168,15 +168,23 @@ class Resolver(AwaitedResolver):
 
     # Private methods.
 
+    def _run_in(self, nursery: trio.Nursery) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._nursery = nursery
+        self._start(self._keep_time)
+
+    def _bootstrap_of(self, upstream: Upstream) -> Self:
+        bootstrap = super()._bootstrap_of(upstream)
+        if bootstrap._token is None:
+            bootstrap._run_in(self._nursery)
+        return bootstrap
+
     def _check_run(self) -> None:
         token = trio.lowlevel.current_trio_token()
         if self._token is None:
             raise LocalProtocolError("this Resolver has not been entered: use 'async with'")
         if token is not self._token:
             raise another_loop()
-
-    def _now(self) -> float:
-        return trio.current_time()
 
     def _open(self, action: OpenConnection) -> None:
         self._dials[action.connection] = trio.CancelScope()
@@ -245,15 +253,14 @@ class Resolver(AwaitedResolver):
     def _flush(self, number: int) -> None:
         self._drivers[number].start_flush()
 
-    def _keep_timer(self, due: float | None) -> None:
-        """One timer.  It may ring early, and is moved only to an earlier time."""
-        if due is not None and due < self._sleep.deadline:
-            self._sleep.deadline = due
+    def _set_timer(self, due: float) -> None:
+        self._sleep.deadline = due
 
     @trio.lowlevel.enable_ki_protection
     async def _keep_time(self) -> None:
         while True:
-            due = self._machine.next_timeout()
-            with trio.CancelScope(deadline=math.inf if due is None else due) as self._sleep:
+            with trio.CancelScope(deadline=self._timer_at) as self._sleep:
                 await trio.sleep_forever()
             self._ring()
+            for driver in self._drivers.values():
+                driver.renew_timer()

@@ -204,6 +204,8 @@ class _Connection(AsyncConnection[Driver]):
         self._nursery.start_soon(self._await_handler, event, response)
 
     def _is_cancelled(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):  # as a nursery of the handler's raises it
+            return error.split(trio.Cancelled)[1] is None
         return isinstance(error, trio.Cancelled)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is the main task's: from here it would wait for this client to go

@@ -1,0 +1,151 @@
+"""What an attacker of a server tries: to keep others out, to write the log, to make the counters lie."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import trio
+
+from conformance.adapters import Backend, Trio
+from conformance.identities import Identities
+from conformance.test_servers import QUERY, _until, is_served
+from conformance.test_servers_last import lines, silent
+from dot_io._connections import ConnectionTable
+from dot_io._limits import ConnectionLimits
+from dot_io.blocking import ConnectionEnd, Peer
+from dot_proto import make_query
+from support.peers import RawClient, answer, name_in
+
+
+@pytest.mark.parametrize("host", ["127.0.0.9", "127.0.0.1"])
+def test_who_connects_again_and_again_crowds_out_itself(api: Backend, identities: Identities, host: str) -> None:
+    """FR-54: one address, with as many connections as it likes, ends no handshake of another's, be it ever so slow."""
+    client, server_side = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    tls = context.wrap_bio(client, server_side)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    with (
+        api.serving(answer, identities.server, max_connections=4) as server,
+        RawClient(server.port) as first,
+        ExitStack() as stack,
+    ):
+        assert is_served(first)
+        (slow,) = stack.enter_context(silent(server.port, ["127.0.0.2"]))
+        _until(lambda: server.statistics().handshaking == 1)
+        for number in range(10):
+            stack.enter_context(silent(server.port, [host]))
+            _until(lambda: server.statistics().accepted == number + 3)  # noqa: B023
+        _until(lambda: server.statistics().failed_handshakes == {"crowded-out": 8})
+        slow.sendall(server_side.read())
+        client.write(slow.recv(65_536))
+        while server.statistics().open < 2:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                client.write(slow.recv(65_536))
+            else:
+                slow.sendall(server_side.read())
+                _until(lambda: server.statistics().open == 2)
+
+
+def test_the_protocols_of_a_client_write_no_log(
+    api: Backend, identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FR-24: their names may be any octets, and 15,000 of them: one short line, without what steers a terminal."""
+    caplog.set_level(logging.INFO, "dot_io")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    ends: list[ConnectionEnd] = []
+    with api.serving(answer, identities.server, on_end=ends.append) as server:
+        for protocols in (["h2\n127.0.0.1 port 1: open: forged\x1b[2J"], ["x" * 250] * 60):
+            context.set_alpn_protocols(protocols)
+            with socket.create_connection(("127.0.0.1", server.port)) as sock, pytest.raises(ssl.SSLError):
+                context.wrap_socket(sock)
+        _until(lambda: len(ends) == 2)
+    assert len(lines(caplog)) == 2
+    for line in lines(caplog):
+        assert line.isprintable()
+        assert len(line) < 200
+
+
+def test_counters_never_go_back(api: Backend, identities: Identities) -> None:
+    """FR-24: also while queries are left unanswered, or fail, one after the other in one read."""
+    counted: list[int] = []
+
+    def handler(query: bytes, _: Peer) -> bytes | None:
+        counted.append(server.statistics().responses)
+        name = name_in(query)
+        if name == "fails":
+            raise ValueError("wrong")
+        return answer(query) if name == "example" else None
+
+    queries = [make_query(name) for name in ("example.com", "none.example", "fails.example")] * 5
+    with api.serving(handler, identities.server) as server, RawClient(server.port) as client:
+        client.send(*queries)
+        _until(lambda: len(counted) == len(queries))
+        _until(lambda: server.statistics().responses == 5)
+    assert counted == sorted(counted)
+    assert counted[0] == 0
+
+
+def test_a_signal_may_come_while_its_thread_counts() -> None:
+    """FR-52: a signal's handler that closes, or asks for the statistics, then waits for no lock of its own thread."""
+
+    def clock() -> float:  # is asked with the lock held: a signal could come there
+        table.statistics()
+        table.write_what_was_left_out()
+        return 0.0
+
+    table = ConnectionTable(ConnectionLimits(1, 1), clock=clock)
+    thread = threading.Thread(target=table.enter, args=(Peer("127.0.0.1", 1),), daemon=True)
+    thread.start()
+    thread.join(5.0)
+    assert not thread.is_alive()
+
+
+def test_a_log_that_raises_harms_nobody(api: Backend, identities: Identities) -> None:
+    """FR-52: a filter of the program's is asked for each line, and may fail."""
+
+    def fail(_: logging.LogRecord) -> bool:
+        raise ValueError("wrong")
+
+    log = logging.getLogger("dot_io")
+    log.addFilter(fail)
+    try:
+        with api.serving(answer, identities.server, max_connections=1) as server:
+            for _ in range(12):  # so that some are left out, and told when the server closes
+                socket.create_connection(("127.0.0.1", server.port)).close()
+            with RawClient(server.port) as client:
+                assert is_served(client)
+    finally:
+        log.removeFilter(fail)
+
+
+def test_a_handler_with_a_nursery_is_cancelled_without_a_word(
+    identities: Identities, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FR-20: trio then raises a group of cancellations; that the client has gone is no failure of the handler's."""
+    asked: list[bytes] = []
+
+    async def handler(query: bytes, _: Peer) -> Any:
+        async with trio.open_nursery() as nursery:
+            asked.append(query)
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(trio.sleep_forever)
+
+    with Trio().serving(handler, identities.server) as server:
+        client = RawClient(server.port)
+        client.send(QUERY)
+        _until(lambda: asked)
+        client.reset()
+        _until(lambda: not server.statistics().open)
+        assert server.statistics().servfails == 0
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
