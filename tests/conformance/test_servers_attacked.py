@@ -6,7 +6,7 @@ import logging
 import socket
 import ssl
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -15,12 +15,14 @@ import trio
 from conformance.adapters import Backend, Trio
 from conformance.identities import Identities
 from conformance.test_servers import QUERY, _until, is_served
+from conformance.test_servers_close import WAYS
 from conformance.test_servers_last import lines, silent
 from dot_io._connections import ConnectionTable
 from dot_io._limits import ConnectionLimits
 from dot_io.blocking import ConnectionEnd, Peer
-from dot_proto import make_query
-from support.peers import RawClient, answer, name_in
+from dot_proto import ServerConfiguration, make_query
+from support.messages import record, response_to
+from support.peers import GIVE_UP, RawClient, answer, name_in
 
 
 @pytest.mark.parametrize("host", ["127.0.0.9", "127.0.0.1"])
@@ -149,3 +151,35 @@ def test_a_handler_with_a_nursery_is_cancelled_without_a_word(
         _until(lambda: not server.statistics().open)
         assert server.statistics().servfails == 0
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize(("api", "options"), WAYS, ids=[f"{api}-{options}" for api, options in WAYS])
+def test_who_does_not_read_cannot_go_on_to_send(api: Backend, options: dict[str, Any], identities: Identities) -> None:
+    """FR-29: once its time is over nothing of it is read any more, however much it sends."""
+    ends: list[ConnectionEnd] = []
+    configuration = ServerConfiguration(idle_timeout=0.5, idle_grace=0.0)
+    options = {**options, "configuration": configuration, "on_end": ends.append}
+
+    def handler(query: bytes, _: Peer) -> bytes:
+        return response_to(query, record(data=bytes(20_000)))
+
+    with (
+        api.serving(handler, identities.server, **options) as server,
+        RawClient(server.port, receive_buffer=4096) as client,
+    ):
+        client.socket.settimeout(GIVE_UP)
+
+        def flood() -> None:
+            with suppress(OSError):
+                while not stop.is_set():
+                    client.send(*[QUERY] * 1000)
+
+        stop, thread = threading.Event(), threading.Thread(target=flood)
+        thread.start()
+        try:
+            _until(lambda: ends)
+        finally:
+            stop.set()
+            thread.join()
+    assert ends[0].reason == "reset"
+    assert str(ends[0].error) == "the peer does not read what it is sent"
