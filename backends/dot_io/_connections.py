@@ -201,10 +201,10 @@ class ConnectionTable:
         _cut_off(giving_way)
         return record
 
-    def make_room(self) -> bool:
-        """The oldest unfinished handshake goes; whether there was one."""
+    def make_room(self, newcomer: Peer | None = None) -> bool:
+        """The oldest unfinished handshake goes, of the newcomer's own if it is known; whether there was one."""
         with self._lock:
-            giving_way = self._one_leaves()
+            giving_way = self._one_leaves(newcomer)
         _cut_off(giving_way)
         return giving_way is not None
 
