@@ -76,18 +76,18 @@ class ConnectionRecord:
 
     def __init__(self, table: ConnectionTable, peer: Peer, began: float) -> None:
         self._table = table
-        self.peer = peer
-        self.began = began
-        self.phase = ConnectionPhase.ACCEPT
-        self.has_place = True
+        self.peer: Peer = peer
+        self.began: float = began
+        self.phase: ConnectionPhase = ConnectionPhase.ACCEPT
+        self.has_place: bool = True
         self.give_way: Callable[[], object] | None = None  # until the connection is there, to be cut off
         self.reason: str | None = None
         self.error: Exception | None = None
-        self.queries = 0
-        self.handled = 0  # queries that the handler has done with, whatever came of it
-        self.unanswered = 0
-        self.servfails = 0
-        self.rejected = 0
+        self.queries: int = 0
+        self.handled: int = 0  # queries that the handler has done with, whatever came of it
+        self.unanswered: int = 0
+        self.servfails: int = 0
+        self.rejected: int = 0
 
     @property
     def responses(self) -> int:
