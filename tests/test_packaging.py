@@ -105,7 +105,7 @@ def test_the_changelog_has_the_version(metadata: Message) -> None:
 
 def test_extras(metadata: Message) -> None:
     hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
-    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint", "docs"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint", "docs", "release"}
     assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 
@@ -125,6 +125,7 @@ def test_extras(metadata: Message) -> None:
         "backends/dot_io/py.typed",
         "tests/test_packaging.py",
         ".ci/run",
+        ".github/workflows/release.yml",
     ],
 )
 def test_sdist_holds(sdist: set[str], path: str) -> None:
