@@ -231,7 +231,7 @@ class Driver(SocketDriver):
         send_timeout: float = math.inf,
     ) -> None:
         super().__init__(sock, session, quickack=quickack, send_timeout=send_timeout)
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._poller = Poller()
         self._poller.share()
 

@@ -261,7 +261,7 @@ class Connection(ABC):
         self, sock: socket.socket, record: ConnectionRecord, session: TLSServer, *, send_timeout: float = math.inf
     ) -> None:
         self._engine = session.connection
-        self.driver = Driver(sock, session, send_timeout=send_timeout)
+        self.driver: Driver = Driver(sock, session, send_timeout=send_timeout)
         self.record: Final = record
         self._left_by_others: list[Event] = []  # by threads that sent or ended something
 
