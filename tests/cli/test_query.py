@@ -35,8 +35,9 @@ from cli.conftest import NAME, Certificates, Run, Site, an_address
 from cli.test_presentation import SEED
 from dot_io.cli import _failures, main, query
 from dot_io.cli._errors import UsageError
-from dot_io.cli.arguments import parse_pin, parse_query
+from dot_io.cli.arguments import parse_pin
 from dot_io.cli.exit_codes import ExitCode
+from dot_io.cli.query_line import parse_query
 from dot_io.errors import ConnectionLostError
 from dot_proto import Cause, DoTError, Fault, LocalProtocolError, RemoteProtocolError
 
@@ -176,10 +177,10 @@ def test_no_padding(run: Run, at: str, site: Site) -> None:
 
 
 def test_edns(run: Run, at: str, site: Site) -> None:
-    """RD, no DO, and no keepalive: the connection carries one query."""
+    """RD and AD, as dig and kdig have them, no DO, and no keepalive: it is asked for by name."""
     run(f"query {at} example.com")
     [asked] = site.queries
-    assert (asked.flags, asked.edns, asked.payload, asked.ednsflags) == (dns.flags.RD, 0, 1232, 0)
+    assert (asked.flags, asked.edns, asked.payload, asked.ednsflags) == (dns.flags.RD | dns.flags.AD, 0, 1232, 0)
     assert [option.otype for option in asked.options] == [dns.edns.OptionType.PADDING]
 
 
@@ -664,7 +665,7 @@ def test_internal_error_is_one_line(run: Run, at: str, monkeypatch: pytest.Monke
     def defect(*_: object) -> None:
         raise RuntimeError("surprise")
 
-    monkeypatch.setattr(query, "_ask", defect)
+    monkeypatch.setattr(query, "build", defect)
     code, out, err = run(f"query {at} example.com")
     assert (code, out) == (ExitCode.INTERNAL, "")
     assert err.startswith("dot-proto: internal error, please report it: RuntimeError: surprise (")
@@ -677,7 +678,7 @@ def test_traceback_is_shown_when_asked_for(
     def defect(*_: object) -> None:
         raise RuntimeError("surprise")
 
-    monkeypatch.setattr(query, "_ask", defect)
+    monkeypatch.setattr(query, "build", defect)
     monkeypatch.setenv("DOT_PROTO_TRACEBACK", "1")
     assert main(["query", *shlex.split(at), "example.com"]) == ExitCode.INTERNAL
     assert capsys.readouterr().err.startswith("Traceback")
@@ -831,12 +832,24 @@ IMPORTED = {
     "dot_io.cli._errors",
     "dot_io.cli._failures",
     "dot_io.cli._options",
-    "dot_io.cli.arguments",
     "dot_io.cli.certificates",
     "dot_io.cli.exit_codes",
     "dot_io.cli.messages",
     "dot_io.cli.presentation",
     "dot_io.cli.query",
+    "dot_io.cli._version",
+    "dot_io.cli.answers",
+    "dot_io.cli.asking",
+    "dot_io.cli.displays",
+    "dot_io.cli.edns_text",
+    "dot_io.cli.keys",
+    "dot_io.cli.queries",
+    "dot_io.cli.query_arguments",
+    "dot_io.cli.query_line",
+    "dot_io.cli.query_options",
+    "dot_io.cli.records",
+    "dot_io.cli.servers",
+    "dot_io.cli.values",
     "dot_io.cli.questions",
     "dot_io.errors",
     "dot_io.tls",

@@ -2,7 +2,7 @@
 
 Subcommands are imported when they are named, so that ``dot-proto --help`` works without any optional package,
 and a missing one costs a line that says what to install.  A subcommand ``x`` has a parser ``parse_x`` in
-:mod:`dot_io.cli.arguments` and a function ``run(arguments) -> int`` in ``dot_io.cli.x``.
+:mod:`dot_io.cli.arguments`, or :mod:`dot_io.cli.query_line`, and a function ``run(parsed) -> int`` in ``dot_io.cli.x``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from typing import Final, NoReturn
 
 from ._errors import UsageError, complain, discard, prepare_streams
+from ._version import version
 from .exit_codes import ExitCode
 
 INTERRUPTED: Final = 130
@@ -97,7 +98,7 @@ def _guarded(words: list[str]) -> int:
         code = _run(words)
         sys.stdout.flush()
     except UsageError as error:
-        return _end(str(error), ExitCode.USAGE)
+        return _end(str(error), error.code)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -118,23 +119,14 @@ def _run(words: list[str]) -> int:
         print(HELP)
         return ExitCode.ANSWER if words else ExitCode.USAGE
     if words[0] in ("-V", "--version"):
-        print("dot-proto", _version())
+        print("dot-proto", version())
         return ExitCode.ANSWER
     command = words[0]
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
-    arguments = importlib.import_module(".arguments", __name__)
+    arguments = importlib.import_module(".query_line" if command == "query" else ".arguments", __name__)
     parsed = getattr(arguments, f"parse_{command}")(words[1:])
     return int(importlib.import_module(f".{command}", __name__).run(parsed))
-
-
-def _version() -> str:
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version("dot-proto")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed: run from its source)"
 
 
 def _advice(command: str) -> str:
