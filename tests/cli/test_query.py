@@ -585,19 +585,6 @@ def test_what_was_discarded_before_the_answer_is_shown(
     assert "discarded from the server: a message with an id that no query has" in out
 
 
-def test_several_questions(run: Run, at: str, site: Site) -> None:
-    """FR-47: as in dig, each with its type."""
-    code, out, err = run(f"query {at} +short a.test A b.test AAAA a.test TXT")
-    assert (code, err) == (0, "")
-    assert [(str(one.question[0].name), int(one.question[0].rdtype)) for one in site.queries] == [
-        ("a.test.", 1),
-        ("b.test.", 28),
-        ("a.test.", 16),
-    ]
-    assert out.count("93.184.216.34\n") == 3
-    assert run(f"query {at} a.test A AAAA").out.count("HEADER") == 2
-
-
 def _lost(fault: Fault) -> ConnectionLostError:
     return ConnectionLostError("over", cause=Cause.PEER_FAULT, error=RemoteProtocolError("over", fault))
 
