@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from cli.conftest import Run
 from dot_io.cli import answers, certificates, json_form, presentation
 from dot_io.cli.exit_codes import ExitCode
+from dot_io.cli.query_arguments import Display
 from dot_proto import AuthenticationPolicy, CertificateError, CertificateFacts, Evidence, PresentedChain, judge
 from dot_proto.query import make_query
 
@@ -153,6 +154,41 @@ def test_no_message_raises_or_drives_a_terminal(octets: bytes) -> None:
     members, again = json_form.message(octets)
     assert is_harmless(json.dumps(members, indent=2).splitlines())
     assert problem == same == again
+
+
+SWITCHES = [
+    *("header", "comments", "question", "answer", "authority", "additional", "opt", "tsig", "stats"),
+    *("rrclass", "ttl", "ttlunits", "multiline", "crypto", "generic", "idn"),
+]
+
+
+def records_of(rdtype: int, data: bytes) -> bytes:
+    """An answer of one record with these data."""
+    return message(b"\xc0\x0c" + struct.pack("!HHIH", rdtype, 1, 0x7FFFFFFF, len(data)) + data)
+
+
+@given(
+    MESSAGES
+    | st.builds(
+        records_of, st.sampled_from([2, 5, 6, 15, 24, 25, 43, 44, 46, 47, 48, 50, 52, 60, 250]), st.binary(max_size=60)
+    ),
+    st.fixed_dictionaries({name: st.booleans() for name in SWITCHES}),
+)
+def test_no_display_raises_or_drives_a_terminal(octets: bytes, switches: dict[str, bool]) -> None:
+    """Q16: with every combination of flags."""
+    display = Display(**switches)
+    lines, _ = answers.answer(octets, display)
+    texts, _, _ = answers.short(octets, display)
+    assert is_harmless([part for line in [*lines, *texts] for part in line.split("\n")])
+
+
+@pytest.mark.parametrize("rdtype", ["SOA", "DNSKEY", "CDNSKEY", "KEY", "RRSIG", "SIG", "DS", "TLSA", "CERT", "SSHFP"])
+@pytest.mark.parametrize("switch", ["multiline", "crypto", "generic"])
+def test_data_that_cannot_be_read_by_their_type(rdtype: str, switch: str) -> None:
+    """RFC 3597, section 5, whatever the flags."""
+    octets = records_of(dns.rdatatype.from_text(rdtype), b"\1")
+    lines, _ = answers.short(octets, Display(**{switch: switch != "crypto"}))[:2]
+    assert lines == ["\\# 1 01"] or rdtype in ("CERT", "KEY")
 
 
 def test_every_query_of_ours_reads_well() -> None:

@@ -22,10 +22,12 @@ _INDENT: Final = "\t\t\t\t"
 
 _KEYS: Final = frozenset({RdataType.DNSKEY, RdataType.CDNSKEY, RdataType.KEY})
 _SIGNATURES: Final = frozenset({RdataType.RRSIG, RdataType.SIG})
-_FOLDED: Final = frozenset(
-    {RdataType.DS, RdataType.CDS, RdataType.DLV, RdataType.TLSA, RdataType.SMIMEA, RdataType.SSHFP}
-    | {RdataType.OPENPGPKEY, RdataType.CERT, RdataType.DHCID, RdataType.ZONEMD}
+_HEXADECIMAL: Final = frozenset(
+    {RdataType.DS, RdataType.CDS, RdataType.DLV, RdataType.TLSA, RdataType.SMIMEA, RdataType.SSHFP, RdataType.ZONEMD}
 )
+"Types whose last field is hexadecimal, in capitals as in kdig."
+
+_FOLDED: Final = _HEXADECIMAL | {RdataType.OPENPGPKEY, RdataType.CERT, RdataType.DHCID}
 "Types whose last field is long, and may be split anywhere."
 
 _NAMED: Final = frozenset(
@@ -38,7 +40,7 @@ _NAMED: Final = frozenset(
 def question(asked: Question, display: Display, prefix: str) -> str:
     """A question; ``prefix`` makes a comment of it."""
     kind = f"TYPE{asked.rdtype}" if display.generic else type_text(asked.rdtype)
-    columns = ["", class_text(asked.rdclass), kind] if display.rrclass else [kind]
+    columns = [*([""] if display.ttl else []), *([class_text(asked.rdclass)] if display.rrclass else []), kind]
     return "\t".join([f"{prefix}{name(asked.name, display):{NAME_WIDTH}}", *columns])
 
 
@@ -67,6 +69,9 @@ def data(one: Record, display: Display) -> str:
         return _key(text, one.rdata, display)
     if one.rdtype in _SIGNATURES:
         return _signature(text, display)
+    if one.rdtype in _HEXADECIMAL:
+        before, space, last = text.rpartition(" ")
+        text = f"{before}{space}{last.upper()}"
     if not display.multiline:
         return text
     if one.rdtype == RdataType.SOA:
