@@ -817,7 +817,6 @@ IMPORTED = {
     "dot_io.blocking.sharing",
     "dot_io.cli",
     "dot_io.cli._errors",
-    "dot_io.cli._failures",
     "dot_io.cli._options",
     "dot_io.cli.certificates",
     "dot_io.cli.exit_codes",
@@ -829,7 +828,6 @@ IMPORTED = {
     "dot_io.cli.asking",
     "dot_io.cli.displays",
     "dot_io.cli.edns_text",
-    "dot_io.cli.keys",
     "dot_io.cli.queries",
     "dot_io.cli.query_arguments",
     "dot_io.cli.query_line",
@@ -883,7 +881,20 @@ IMPORTED = {
 }
 "Ours, to ask and to show text: no server, no JSON, no other backend."
 
-TOO_HEAVY = {"asyncio", "concurrent.futures", "cryptography", "difflib", "json", "logging", "trio", "trustme"}
+TOO_HEAVY = {
+    "argparse",
+    "asyncio",
+    "concurrent.futures",
+    "cryptography",
+    "difflib",
+    "dns.edns",
+    "dns.message",
+    "gettext",
+    "json",
+    "logging",
+    "trio",
+    "trustme",
+}
 "Each would cost more than a query, or nearly."
 
 

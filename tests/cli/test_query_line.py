@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import shlex
 from pathlib import Path
@@ -30,10 +29,10 @@ def shown(asked: QueryArguments) -> str:
         for server in asked.servers
     )
     settings = [
-        f"{field.name}={getattr(one, field.name)}"
+        f"{name}={value}"
         for one in (asked.session, asked.message, asked.display)
-        for field in dataclasses.fields(one)
-        if getattr(one, field.name) != getattr(type(one)(), field.name)
+        for name, value in one._asdict().items()
+        if value != one._field_defaults[name]
     ]
     kind = dns.rdatatype.to_text(asked.rdtype), dns.rdataclass.to_text(asked.rdclass)
     return " ".join([asked.name, *kind, servers, *settings])
@@ -343,7 +342,7 @@ def test_ignored_options_change_nothing_that_is_sent(name: str) -> None:
         if word[1:] in REFUSED or word == "--fail":
             continue
         [asked] = parse_query(["@s", word, "a.test"])
-        assert dataclasses.replace(asked, display=Display()) == plain
+        assert asked._replace(display=Display()) == plain
         assert len(asked.display.ignored) == 1
 
 

@@ -6,8 +6,8 @@ Every ``+x`` may be written ``--x``, be cut to a prefix that no other option has
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from ._errors import UsageError
 
@@ -27,8 +27,7 @@ REQUIRED: Final = object()
 "What a value option means without a value: nothing."
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Option:
+class Option(NamedTuple):
     """One option: a switch, or with ``read`` one that has a value."""
 
     names: tuple[str, ...]
@@ -65,8 +64,7 @@ class Option:
                 settings[name] = value
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """One word of the command line, with the value that belongs to it."""
 
     text: str
@@ -77,8 +75,7 @@ class Word:
     is_negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The options of one subcommand, and its help screen."""
 
     command: str
@@ -88,7 +85,7 @@ class Options:
     groups: Mapping[str, Sequence[Option]]
     "The options under their titles on the help screen."
     epilog: str = ""
-    refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    refused: Mapping[str, str] = MappingProxyType({})
     "Options of dig's and kdig's that make no sense here, and why; names without ``+``."
 
     def all(self) -> list[Option]:

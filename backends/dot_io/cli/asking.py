@@ -6,9 +6,9 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from dot_proto import (
     Cause,
@@ -57,8 +57,7 @@ class Watcher(Protocol):
         """It did not answer, and the next one is tried."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of one query."""
 
     server: Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class Text:
 
     def __post_init__(self) -> None:
         shown = self.arguments.display
-        self.display = shown if shown.idn is not None else replace(shown, idn=sys.stdout.isatty())
+        self.display = shown if shown.idn is not None else shown._replace(idn=sys.stdout.isatty())
         self.server = self.arguments.servers[0]
 
     def begin(self, server: Server, context: ClientContext) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-import dns.edns
-
 from ._errors import printable
+
+NSID, ECS, EXPIRE, COOKIE, KEEPALIVE, PADDING, EDE = 3, 8, 9, 10, 11, 12, 15
+"EDNS options (IANA, DNS EDNS0 Option Codes)."
 
 MAX_TEXT: Final = 1024
 "Characters of a stranger's text that are shown."
@@ -22,27 +23,22 @@ def option(code: int, data: bytes) -> str:
 
 
 def _known(code: int, data: bytes) -> str | None:
-    match code:
-        case dns.edns.OptionType.PADDING:
-            return f"PADDING: {len(data)} B"
-        case dns.edns.OptionType.KEEPALIVE:
-            return _keepalive(data)
-        case dns.edns.OptionType.NSID:
-            text = _text(data, "ascii")
-            return f'NSID: {data.hex().upper()} "{text}"' if data else "NSID"
-        case dns.edns.OptionType.EDE if len(data) >= 2:
-            return _error(data)
-        case dns.edns.OptionType.COOKIE if len(data) >= MIN_COOKIE:
-            return f"COOKIE: {data.hex()}"
-        case dns.edns.OptionType.ECS:
-            return _subnet(data)
-        case dns.edns.OptionType.EXPIRE if len(data) == 4:
-            number = int.from_bytes(data)
-            return f"EXPIRE: {number} ({duration(number)})"
-        case dns.edns.OptionType.EXPIRE if not data:
-            return "EXPIRE"
-        case _:
-            return None
+    if code == PADDING:
+        return f"PADDING: {len(data)} B"
+    if code == KEEPALIVE:
+        return _keepalive(data)
+    if code == NSID:
+        return f'NSID: {data.hex().upper()} "{_text(data, "ascii")}"' if data else "NSID"
+    if code == EDE and len(data) >= 2:
+        return _error(data)
+    if code == COOKIE and len(data) >= MIN_COOKIE:
+        return f"COOKIE: {data.hex()}"
+    if code == ECS:
+        return _subnet(data)
+    if code == EXPIRE and len(data) in (0, 4):
+        number = int.from_bytes(data)
+        return f"EXPIRE: {number} ({duration(number)})" if data else "EXPIRE"
+    return None
 
 
 def _keepalive(data: bytes) -> str | None:
@@ -54,6 +50,8 @@ def _keepalive(data: bytes) -> str | None:
 
 def error_name(number: int) -> str:
     """An extended error in words (IANA, Extended DNS Error Codes); empty for an unknown one."""
+    import dns.edns  # here alone: few answers have one
+
     name = dns.edns.EDECode.make(number).name
     return "" if name == str(number) else name.replace("_", " ").title()
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
-import dns.edns
 import dns.flags
 import dns.rdatatype
 
@@ -15,7 +14,7 @@ from dot_proto.authentication import CertificateFacts, Verdict
 
 from .answers import rcode_text
 from .certificates import date, subject
-from .edns_text import error_name, error_text
+from .edns_text import EDE, error_name, error_text
 from .messages import Edns, Message, Record, class_text, read, type_text
 from .presentation import SessionFacts, Times
 
@@ -92,7 +91,7 @@ def _extended_errors(message: Message) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for edns in message.edns:
         for code, data in edns.options()[0]:
-            if code == dns.edns.OptionType.EDE and len(data) >= 2:
+            if code == EDE and len(data) >= 2:
                 number = int.from_bytes(data[:2])
                 found.append({"INFO-CODE": number, "Purpose": error_name(number), "EXTRA-TEXT": error_text(data)})
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import dns.exception
 import dns.name
@@ -36,8 +36,7 @@ def class_text(number: int) -> str:
     return dns.rdataclass.to_text(dns.rdataclass.RdataClass.make(number))
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The twelve octets before the question (RFC 1035, section 4.1.1)."""
 
     id: int
@@ -62,8 +61,7 @@ class Header:
         return dns.rcode.from_flags(self.flags, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What was asked (RFC 1035, section 4.1.2)."""
 
     name: str
@@ -71,8 +69,7 @@ class Question:
     rdclass: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One resource record (RFC 1035, section 4.1.3), ready to be shown."""
 
     name: str
@@ -89,8 +86,7 @@ class Record:
     "As dnspython reads them; ``None`` where it cannot."
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """Where the TSIG record of a message is (RFC 8945, section 5.1)."""
 
     owner: str
@@ -102,8 +98,7 @@ class Signature:
     "Octets of its data."
 
 
-@dataclass(frozen=True, slots=True)
-class Edns:
+class Edns(NamedTuple):
     """An OPT record (RFC 6891, section 6.1.2)."""
 
     payload: int

@@ -7,9 +7,8 @@ order in which things happen.  Where kdig's ``-d`` says nothing (what was valida
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from dot_proto.authentication import CertificateFacts, Reason, Verdict
 
@@ -19,8 +18,7 @@ from .certificates import subject
 DEBUG: Final = ";; DEBUG: "
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
+class SessionFacts(NamedTuple):
     """What a TLS session negotiated, in the names of ``ssl`` and of IANA's registries."""
 
     version: str
@@ -37,8 +35,7 @@ class SessionFacts:
     "Whether an earlier session was resumed (RFC 8446, section 2.2)."
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """How long each step took, in seconds."""
 
     connect: float

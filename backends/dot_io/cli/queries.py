@@ -9,6 +9,7 @@ from typing import Final
 import dns.flags
 import dns.name
 
+from .edns_text import COOKIE, ECS, EXPIRE, KEEPALIVE, NSID, PADDING
 from .query_arguments import Message, QueryArguments
 from .values import CLIENT_COOKIE, MAX_MESSAGE, RANDOM_COOKIE
 
@@ -17,9 +18,6 @@ OPT: Final = 41
 
 Z: Final = 0x40
 "The bit of the header that is reserved (RFC 1035, section 4.1.1)."
-
-NSID, ECS, EXPIRE, COOKIE, KEEPALIVE, PADDING = 3, 8, 9, 10, 11, 12
-"EDNS options (IANA, DNS EDNS0 Option Codes)."
 
 _HEADER: Final = struct.Struct("!6H")
 _OPTION: Final = struct.Struct("!HH")

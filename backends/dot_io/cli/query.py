@@ -16,7 +16,6 @@ from dot_proto import DoTError
 
 from ..errors import AuthenticationError
 from ._errors import complain
-from ._failures import explain
 from .asking import Answer, Asker, Outcome
 from .displays import Json, Text
 from .exit_codes import ExitCode
@@ -127,6 +126,8 @@ class _Report:
             problem = display.answer(outcome, datetime.now().astimezone())
             code, lines = _judged(display.arguments, display.query, outcome, problem)
         else:
+            from ._failures import explain  # here alone: most lines are answered
+
             code, lines = explain(outcome, asker.server.host, asker.server.port or 0)
         display.end(lines)
         complain(*lines)

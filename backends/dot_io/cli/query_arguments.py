@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import dns.rdataclass
 import dns.rdatatype
@@ -12,15 +11,16 @@ from dot_proto.authentication import AuthenticationPolicy
 from dot_proto.pins import Pin
 
 from ._options import PADDING, TIMEOUT
-from .keys import Key
 from .servers import Server, one_of
+
+if TYPE_CHECKING:
+    from .keys import Key
 
 UDP_PAYLOAD: Final = 1232
 "Octets of the UDP payload size in OPT: of no effect over TLS, but OPT must state one (DNS flag day 2020)."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(NamedTuple):
     """How servers are reached, and which of them are trusted."""
 
     tls_host: str | None = None
@@ -65,8 +65,7 @@ class Session:
         return (*self.pins, *server.pins)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """What a query says beside its question."""
 
     opcode: int = 0
@@ -114,8 +113,7 @@ class Message:
         return next((word for word, is_asked in asked.items() if is_asked), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Display:
+class Display(NamedTuple):
     """What is shown of the answer."""
 
     debug: bool = False
@@ -148,8 +146,7 @@ class Display:
     "Words that change nothing."
 
 
-@dataclass(frozen=True, slots=True)
-class QueryArguments:
+class QueryArguments(NamedTuple):
     """One query of ``dot-proto query``: whom to ask, what, and what to show."""
 
     servers: tuple[Server, ...]

@@ -203,7 +203,7 @@ class _Part:
         types = (self.settings["rdtype"],) if "rdtype" in self.settings else self.types or (default,)
         if any(one in _TRANSFERS for one in types):
             raise UsageError(TRANSFER)
-        return [replace(first, rdtype=rdtype) for rdtype in types]
+        return [first._replace(rdtype=rdtype) for rdtype in types]
 
     def _servers(self, session: Session) -> tuple[Server, ...]:
         if not self.servers:
@@ -212,14 +212,14 @@ class _Part:
                 "(there is no default, since resolv.conf names resolvers that speak cleartext)"
             )
         port = self.settings.get("port")
-        servers = tuple(replace(one, port=one_of("port", one.port, port) or PORT) for one in self.servers)
+        servers = tuple(one._replace(port=one_of("port", one.port, port) or PORT) for one in self.servers)
         for server in servers:
             _check(session, server)
         return servers
 
 
 def _made(kind: type[Any], settings: dict[str, Any]) -> Any:
-    return kind(**{name: settings[name] for name in kind.__slots__ if name in settings})
+    return kind(**{name: settings[name] for name in kind._fields if name in settings})
 
 
 def _checked(message: Message) -> Message:

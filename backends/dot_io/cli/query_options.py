@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import keys, values
+from . import values
 from ._options import PADDING, TIMEOUT, Option, Options
 from .questions import read_class, read_type
 
@@ -123,8 +123,8 @@ OPTIONS: Final = Options(
             Option(("-b",), ("source",), "ask from this address of ours", values.source, "ADDR[#PORT]"),
         ),
         "the query": (
-            Option(("-y",), ("key",), "sign with TSIG; others may see the key", keys.of_text, "[ALG:]NAME:KEY"),
-            Option(("-k",), ("key",), "sign with the key in a file of BIND's form", keys.of_file, "FILE"),
+            Option(("-y",), ("key",), "sign with TSIG; others may see the key", values.key, "[ALG:]NAME:KEY"),
+            Option(("-k",), ("key",), "sign with the key in a file of BIND's form", values.key_file, "FILE"),
             Option(
                 ("+padding", "+alignment"),
                 ("padding",),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from dot_proto.authentication import normalize_name
 from dot_proto.errors import LocalProtocolError
@@ -25,8 +24,7 @@ SCHEME: Final = "tls://"
 "Of a server's URL, as other stub resolvers write it: ``tls://HOST[:PORT][?pin=BASE64][#NAME]``."
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """``HOST``, ``HOST:PORT``, ``[HOST]:PORT``, ``HOST@PORT``, each with ``#NAME``; or a URL."""
 
     host: str

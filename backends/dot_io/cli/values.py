@@ -5,15 +5,15 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Callable
-from typing import Any, Final
-
-import dns.edns
-import dns.opcode
+from typing import TYPE_CHECKING, Any, Final
 
 from dot_proto.pins import Pin
 
 from ._errors import UsageError
 from .servers import ascii_name, is_number, parse_pin_text, port_number
+
+if TYPE_CHECKING:
+    from .keys import Key
 
 FILE_SUFFIXES: Final = (".pem", ".der", ".crt", ".cer", ".key", ".pub")
 "Endings by which a word that could also be a name is taken for a file."
@@ -29,9 +29,6 @@ CLIENT_COOKIE: Final = 8
 
 RANDOM_COOKIE: Final = b""
 "Stands for a client's part that is drawn for each query."
-
-OPTION_NAMES: Final = {option.name: int(option) for option in dns.edns.OptionType} | {"SUBNET": 8}
-"EDNS options by name (IANA, DNS EDNS0 Option Codes); SUBNET is dig's word for ECS."
 
 
 def text(option: str, value: str) -> str:
@@ -96,6 +93,8 @@ def opcode(option: str, value: str) -> int:
     """A mnemonic or a number."""
     if is_number(value, 0, 15):
         return int(value)
+    import dns.opcode  # here alone: few lines say one
+
     try:
         return int(dns.opcode.Opcode[value.upper()])
     except KeyError:
@@ -153,19 +152,32 @@ def subnet(option: str, value: str) -> bytes:
 
 
 def edns_option(option: str, value: str) -> tuple[int, bytes]:
-    """Code and data of ``CODE[:HEX]``, where the code may be a name."""
+    """Code and data of ``CODE[:HEX]``, where the code may be a name (IANA, DNS EDNS0 Option Codes)."""
+    import dns.edns  # here alone, as above
+
+    names = {known.name: int(known) for known in dns.edns.OptionType} | {"SUBNET": int(dns.edns.OptionType.ECS)}
     code, _, data = value.partition(":")
-    if is_number(code, 0, 65_535):
-        number = int(code)
-    elif code.upper() in OPTION_NAMES:
-        number = OPTION_NAMES[code.upper()]
-    else:
-        raise UsageError(f"{option}={value}: {code!r} is no EDNS option; give a number from 0 to 65535, or {_some()}")
+    number = int(code) if is_number(code, 0, 65_535) else names.get(code.upper())
+    if number is None:
+        raise UsageError(
+            f"{option}={value}: {code!r} is no EDNS option; give a number from 0 to 65535, or a name such as NSID, "
+            "ECS or COOKIE"
+        )
     return number, _hexadecimal(option, data)
 
 
-def _some() -> str:
-    return "a name such as NSID, ECS or COOKIE"
+def key(option: str, value: str) -> Key:
+    """A TSIG key on the command line."""
+    from . import keys  # here alone, as above
+
+    return keys.of_text(option, value)
+
+
+def key_file(option: str, value: str) -> Key:
+    """A TSIG key in a file."""
+    from . import keys
+
+    return keys.of_file(option, value)
 
 
 def _hexadecimal(option: str, value: str) -> bytes:
