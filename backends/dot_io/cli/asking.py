@@ -24,7 +24,7 @@ from dot_proto import (
 
 from .._client import Plan, describe_discards
 from ..blocking.client import Client, connect_by
-from ..errors import AuthenticationError, ConnectionLostError, QueryTimeoutError
+from ..errors import AuthenticationError, ConnectionLostError, QueryTimeoutError, TLSLibraryError
 from ..tls import ClientContext, HandshakeCompleted, TLSVersion
 from ._errors import UsageError
 from .certificates import octets_of
@@ -83,7 +83,12 @@ class Asker:
         self._servers = servers
         self._session = session
         anchors = _anchors(session.ca_file) if session.ca_file else None
-        self._contexts = [_context(server, session, anchors) for server in servers]
+        self._contexts: list[ClientContext] = []
+        self._failure: TLSLibraryError | None = None
+        try:
+            self._contexts += [_context(server, session, anchors) for server in servers]
+        except TLSLibraryError as error:  # told as what came of a query, in the form that was asked for
+            self._failure = error
         self._client: Client | None = None
         self.server = servers[0]
         "The one that was asked last."
@@ -102,6 +107,8 @@ class Asker:
         Raises :class:`~dot_proto.DoTError` where no server can be asked.  A connection that ends before all is
         answered is followed by another, whose first query must be answered.
         """
+        if self._failure is not None:
+            raise self._failure
         left = dict(queries)
         while left:
             if self._client is None:
