@@ -10,13 +10,14 @@ import dns.rdataclass
 import dns.rdatatype
 import pytest
 
+from dot_io.cli import main, values
 from dot_io.cli._errors import BatchFileError, UsageError
 from dot_io.cli._options import REQUIRED, Option
 from dot_io.cli.exit_codes import ExitCode
 from dot_io.cli.query_arguments import Display, Message, QueryArguments, Session
 from dot_io.cli.query_line import parse_query
-from dot_io.cli.query_options import IGNORED, OPTIONS, REFUSED
 from dot_io.cli.servers import Server, parse_server
+from dot_io.cli.tables import IGNORED, QUERY, REFUSED, TABLES
 
 PIN = "yioEpqeR4WtDwE9YxNVnCEkTxIjx6EEIwFSQW+lJsbc="
 REVERSE6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa."
@@ -261,11 +262,11 @@ def test_a_type_with_one_letter_wrong_is_no_name(word: str) -> None:
 
 # Prefixes.
 
-PLUS_NAMES = [name[1:] for name in OPTIONS.names() if name.startswith("+")]
+PLUS_NAMES = [name[1:] for name in QUERY.names() if name.startswith("+")]
 
 
 def _meanings(prefix: str) -> set[tuple[Option, bool]]:
-    names = OPTIONS.names()
+    names = QUERY.names()
     exact = [(f"+{prefix}", False), (f"+{prefix.removeprefix('no')}", True)]
     for name, negated in exact:
         if name in names:
@@ -286,14 +287,14 @@ def test_every_prefix_of_every_option(name: str, negation: str) -> None:
         meanings = _meanings(prefix)
         if len(meanings) > 1:
             with pytest.raises(UsageError, match="is the beginning of several options: "):
-                OPTIONS.parse([f"+{prefix}"])
+                QUERY.parse([f"+{prefix}"])
             continue
         [(option, is_negated)] = meanings
         if option.read is not None and option.bare is REQUIRED and not is_negated:
             with pytest.raises(UsageError, match="expected one argument"):
-                OPTIONS.parse([f"+{prefix}"])
+                QUERY.parse([f"+{prefix}"])
             continue
-        [word] = OPTIONS.parse([f"+{prefix}"])
+        [word] = QUERY.parse([f"+{prefix}"])
         assert word.option is option
         assert "ignored" in option.sets or (word.is_negated or word.value is False) == is_negated
 
@@ -467,11 +468,24 @@ def test_keys_of_files(tmp_path: Path) -> None:
         assert "secret" not in repr(key)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parse_query(["@s", "-V"])
-    assert caught.value.code == 0
+@pytest.mark.parametrize("words", ["query -V", "query @s a.test --version", "-V"])
+def test_version(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words.split()) == 0
     assert capsys.readouterr().out.startswith("dot-proto ")
+
+
+def test_every_option_sets_what_there_is() -> None:
+    """A table's words are checked by nobody else: settings, readers, and no name twice."""
+    settings = {name for kind in (Session, Message, Display) for name in kind._fields}
+    others = {"name", "rdtype", "rdclass", "reverse", "batch", "config", "port", "version", "help"}
+    assert {name for option in QUERY.all() for name in option.sets} - others <= settings
+    assert sum(len(kind._fields) for kind in (Session, Message, Display)) == len(settings)
+    for table in TABLES.values():
+        names = [name for option in table.all() for name in option.names]
+        assert len(names) == len(set(names))
+        for option in table.all():
+            assert option.read is None or callable(getattr(values, option.read))
+            assert option.takes is None or callable(getattr(values, option.takes))
 
 
 def test_a_server_without_a_port_has_its_own() -> None:

@@ -118,12 +118,15 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
         return ExitCode.ANSWER if words else ExitCode.USAGE
-    if words[0] in ("-V", "--version"):
+    if words[0] in ("-V", "--version") or (words[0] == "query" and not {"-V", "--version"}.isdisjoint(words)):
         print("dot-proto", version())
         return ExitCode.ANSWER
     command = words[0]
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
+    if not {"-h", "--help"}.isdisjoint(words):
+        print(importlib.import_module(".tables", __name__).TABLES[command].help_screen())
+        return ExitCode.ANSWER
     arguments = importlib.import_module(".query_line" if command == "query" else ".arguments", __name__)
     parsed = getattr(arguments, f"parse_{command}")(words[1:])
     return int(importlib.import_module(f".{command}", __name__).run(parsed))

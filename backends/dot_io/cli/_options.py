@@ -5,8 +5,8 @@ Every ``+x`` may be written ``--x``, be cut to a prefix that no other option has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from ._errors import UsageError
@@ -16,6 +16,9 @@ PADDING: Final = 128
 
 TIMEOUT: Final = 5.0
 "Seconds for connect, handshake and answer together; dig's and kdig's value for one try."
+
+RANDOM_COOKIE: Final = b""
+"Stands for a client's part of a cookie that is drawn for each query (RFC 7873, section 4.1)."
 
 MAX_CANDIDATES: Final = 8
 "Options that are listed where a prefix fits several."
@@ -35,13 +38,13 @@ class Option(NamedTuple):
     sets: tuple[str, ...] = ()
     "The settings that it sets."
     help: str = ""
-    read: Callable[[str, str], Any] | None = None
-    "Makes the setting of a value; is told the option's name too, and raises :class:`UsageError`."
+    read: str | None = None
+    "The function of ``values`` that makes the setting of a value."
     metavar: str = ""
     bare: Any = REQUIRED
     "The setting that it means without a value, where none is required."
-    takes: Callable[[str], bool] | None = None
-    "Whether the next word is the value, where none is required."
+    takes: str | None = None
+    "The function of ``values`` that says whether the next word is the value, where none is required."
     negated: Any = REQUIRED
     "The setting that ``+no`` means; the default where it says none."
     repeats: bool = False
@@ -52,6 +55,15 @@ class Option(NamedTuple):
         """As the help screen shows it."""
         value = "" if self.read is None else f" {self.metavar}"
         return ", ".join(self.names).replace("+", "--") + value
+
+    def value(self, shown: str, text: str) -> Any:
+        """The setting that a value makes; ``shown`` is the option as it is told; raises :class:`UsageError`."""
+        assert self.read is not None, "a switch has no value"
+        return getattr(_values(), self.read)(shown, text)
+
+    def takes_next(self, rest: Sequence[str]) -> bool:
+        """Whether the word that comes next, the last of ``rest``, is the value."""
+        return bool(rest) and self.takes is not None and getattr(_values(), self.takes)(rest[-1])
 
     def apply(self, settings: dict[str, Any], value: Any, *, negated: bool = False) -> None:
         """Say it: ``settings`` are by name, and one that is not there has its default."""
@@ -97,15 +109,12 @@ class Options(NamedTuple):
         return {name: option for option in self.all() for name in option.names}
 
     def parse(self, words: Sequence[str]) -> list[Word]:
-        """Tell the words apart; raises :class:`UsageError`, and :class:`SystemExit` after a help screen."""
+        """Tell the words apart; raises :class:`UsageError`."""
         names = self.names()
         rest = list(reversed(words))
         parsed: list[Word] = []
         while rest:
             text = rest.pop()
-            if text in ("-h", "--help"):
-                print(self.help_screen(), flush=True)
-                raise SystemExit(0)
             if text.startswith(("+", "--")):
                 parsed.append(self._long(text, rest, names))
             elif text.startswith("-"):
@@ -126,7 +135,7 @@ class Options(NamedTuple):
             if len(text) > 2:
                 raise UsageError(f"{name} takes no value, and is given {text[2:]!r}")
             return Word(text, option, name if "ignored" in option.sets else True)
-        return Word(text, option, option.read(name, text[2:] or _next(name, rest)))
+        return Word(text, option, option.value(name, text[2:] or _next(name, rest)))
 
     def _long(self, text: str, rest: list[str], names: Mapping[str, Option]) -> Word:
         written, is_given, value = text.partition("=")
@@ -139,11 +148,11 @@ class Options(NamedTuple):
                 return Word(text, option, shown)
             return Word(text, option, not negated if option.read is None else option.negated, negated)
         if is_given:
-            return Word(text, option, option.read(shown, value))
+            return Word(text, option, option.value(shown, value))
         if option.bare is REQUIRED:
-            return Word(text, option, option.read(shown, _next(shown, rest)))
-        if rest and option.takes is not None and option.takes(rest[-1]):
-            return Word(text, option, option.read(shown, rest.pop()))
+            return Word(text, option, option.value(shown, _next(shown, rest)))
+        if option.takes_next(rest):
+            return Word(text, option, option.value(shown, rest.pop()))
         return Word(text, option, option.bare)
 
     def _find(self, written: str, names: Mapping[str, Option]) -> tuple[Option, bool]:
@@ -216,3 +225,10 @@ def _next(name: str, rest: list[str]) -> str:
     if not rest:
         raise UsageError(f"{name}: expected one argument")
     return rest.pop()
+
+
+def _values() -> ModuleType:
+    """Imported when a value is to be read: a help screen does without."""
+    from . import values
+
+    return values

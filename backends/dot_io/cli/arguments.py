@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from . import values
 from ._errors import UsageError
-from ._options import TIMEOUT, Option, Options
+from ._options import TIMEOUT, Options
 from .servers import PORT, Server, one_of, parse_server
+from .tables import DEMO, PIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,40 +38,9 @@ class DemoArguments:
     """What ``dot-proto demo`` was asked to do: there is nothing to choose."""
 
 
-PIN_OPTIONS: Final = Options(
-    "pin",
-    "[-p PORT] [--tls-host=NAME] [--timeout=S] [--json] SERVER|FILE",
-    "Show the SHA-256 pins of a server's chain, or of a certificate or public key in a file (PEM or\n"
-    "DER).  A server is asked nothing, and what it shows proves nothing by itself: compare it with\n"
-    "what you were told.",
-    {
-        "options": (
-            Option(("-p",), ("port",), "port of the server (default 853)", values.port, "PORT"),
-            Option(
-                ("+tls-host", "+tls-hostname"),
-                ("server_name",),
-                "name to ask the server for",
-                values.server_name,
-                "NAME",
-            ),
-            Option(("+timeout", "+time"), ("timeout",), f"seconds (default {TIMEOUT:g})", values.seconds, "S"),
-            Option(("+json",), ("json",), "show them as JSON"),
-            Option(("-h", "--help"), ("help",), "show this"),
-        )
-    },
-)
-
-DEMO_OPTIONS: Final = Options(
-    "demo",
-    "",
-    "Ask a server of our own on loopback, rightly and with a wrong pin; needs no network.",
-    {"options": (Option(("-h", "--help"), ("help",), "show this"),)},
-)
-
-
 def parse_pin(words: Sequence[str]) -> PinArguments:
     """Read the words after ``dot-proto pin``; raises :class:`UsageError`."""
-    settings, rest = _settings(PIN_OPTIONS, words)
+    settings, rest = _settings(PIN, words)
     if len(rest) != 1:
         raise UsageError(f"name one server or file, not {len(rest)}: dot-proto pin SERVER|FILE")
     defaults: dict[str, Any] = {"port": None, "server_name": None, "timeout": TIMEOUT}
@@ -80,7 +49,7 @@ def parse_pin(words: Sequence[str]) -> PinArguments:
 
 def parse_demo(words: Sequence[str]) -> DemoArguments:
     """Read the words after ``dot-proto demo``; raises :class:`UsageError`."""
-    _, rest = _settings(DEMO_OPTIONS, words)
+    _, rest = _settings(DEMO, words)
     if rest:
         raise UsageError(f"{rest[0]!r}: dot-proto demo takes no words")
     return DemoArguments()

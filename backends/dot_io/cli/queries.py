@@ -9,9 +9,10 @@ from typing import Final
 import dns.flags
 import dns.name
 
+from ._options import RANDOM_COOKIE
 from .edns_text import COOKIE, ECS, EXPIRE, KEEPALIVE, NSID, PADDING
 from .query_arguments import Message, QueryArguments
-from .values import CLIENT_COOKIE, MAX_MESSAGE, RANDOM_COOKIE
+from .values import CLIENT_COOKIE, MAX_MESSAGE
 
 OPT: Final = 41
 "The type of the record that EDNS is (RFC 6891, section 6.1.1)."

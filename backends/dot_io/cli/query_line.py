@@ -20,11 +20,10 @@ from dot_proto.errors import LocalProtocolError
 
 from ._errors import BatchFileError, UsageError
 from ._options import Word
-from ._version import version
 from .query_arguments import Display, Message, QueryArguments, Session
-from .query_options import OPTIONS
 from .questions import TRANSFER, absolute, class_of, refuse_mistyped, reverse_name, type_of
 from .servers import PORT, Server, one_of, parse_server
+from .tables import QUERY
 
 CONFIGURATION: Final = "DOT_PROTO_QUERY"
 "The environment variable that names a file of words to be read first, where ``--config`` names none."
@@ -40,10 +39,7 @@ def parse_query(words: Sequence[str]) -> list[QueryArguments]:
 
     Raises :class:`UsageError`, also for the lines of a batch file: all are read before any is asked.
     """
-    parsed = OPTIONS.parse(words)
-    if any(word.option is not None and "version" in word.option.sets for word in parsed):
-        print("dot-proto", version())
-        raise SystemExit(0)
+    parsed = QUERY.parse(words)
     common = _Part()
     _configure(_last(parsed, "config"), common)
     named = _read(parsed, common)
@@ -74,7 +70,7 @@ def _configure(file: str | None, common: _Part) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
     words = [word for line in lines if not line.lstrip().startswith(("#", ";")) for word in line.split()]
-    if _read(OPTIONS.parse(words), common):
+    if _read(QUERY.parse(words), common):
         raise UsageError(f"{where}: such a file holds options and servers, and no names")
 
 
@@ -91,7 +87,7 @@ def _lines(file: str) -> list[str]:
 def _of_line(words: Sequence[str], common: _Part, where: str) -> list[QueryArguments]:
     try:
         own = common.copy()
-        named = _read(OPTIONS.parse(words), own)
+        named = _read(QUERY.parse(words), own)
         if "batch" in own.settings:
             raise UsageError("-f names a file of lines, and this is one")
         if not named:

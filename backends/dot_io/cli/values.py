@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dot_proto.pins import Pin
 
 from ._errors import UsageError
+from .questions import read_class, read_type
 from .servers import ascii_name, is_number, parse_pin_text, port_number
 
 if TYPE_CHECKING:
+    import dns.rdataclass
+    import dns.rdatatype
+
     from .keys import Key
 
 FILE_SUFFIXES: Final = (".pem", ".der", ".crt", ".cer", ".key", ".pub")
@@ -26,9 +29,6 @@ MAX_COOKIE: Final = 40
 
 CLIENT_COOKIE: Final = 8
 "Octets of the client's part."
-
-RANDOM_COOKIE: Final = b""
-"Stands for a client's part that is drawn for each query."
 
 
 def text(option: str, value: str) -> str:
@@ -78,15 +78,30 @@ def padding(option: str, value: str) -> int:
     return int(value)
 
 
-def whole(minimum: int, maximum: int) -> Callable[[str, str], int]:
-    """A reader of whole numbers in that range."""
+def octet(option: str, value: str) -> int:
+    """A number of 8 bits."""
+    return _whole(option, value, 255)
 
-    def read(option: str, value: str) -> int:
-        if not is_number(value, minimum, maximum):
-            raise UsageError(f"{option}={value}: give a number from {minimum} to {maximum}")
-        return int(value)
 
-    return read
+def half(option: str, value: str) -> int:
+    """A number of 16 bits."""
+    return _whole(option, value, 65_535)
+
+
+def _whole(option: str, value: str, maximum: int) -> int:
+    if not is_number(value, 0, maximum):
+        raise UsageError(f"{option}={value}: give a number from 0 to {maximum}")
+    return int(value)
+
+
+def rdtype(option: str, value: str) -> dns.rdatatype.RdataType:
+    """A type, by name or number."""
+    return read_type(option, value)
+
+
+def rdclass(option: str, value: str) -> dns.rdataclass.RdataClass:
+    """A class, by name or number."""
+    return read_class(option, value)
 
 
 def opcode(option: str, value: str) -> int:
@@ -114,15 +129,16 @@ def source(option: str, value: str) -> tuple[str, int]:
     return address, int(number or 0)
 
 
-def choice(*words: str) -> Callable[[str, str], str]:
-    """A reader of one of these words."""
+def when(option: str, value: str) -> str:
+    """When there is colour."""
+    if value not in ("always", "never", "auto"):
+        raise UsageError(f"{option}={value}: give always, never or auto")
+    return value
 
-    def read(option: str, value: str) -> str:
-        if value not in words:
-            raise UsageError(f"{option}={value}: give {', '.join(words[:-1])} or {words[-1]}")
-        return value
 
-    return read
+def is_decimal(word: str) -> bool:
+    """Whether a word is a number."""
+    return word.isdecimal()
 
 
 def is_file(word: str) -> bool:
@@ -185,8 +201,3 @@ def _hexadecimal(option: str, value: str) -> bytes:
         return bytes.fromhex(value)
     except ValueError:
         raise UsageError(f"{option}: {value!r} is not hexadecimal; write two digits for each octet") from None
-
-
-def nothing(option: str, value: str) -> Any:
-    """The value of an option that is passed over."""
-    return option

@@ -1,12 +1,10 @@
-"""The options of ``dot-proto query``: dig's grammar and kdig's words."""
+"""The options of each subcommand; importing them costs nothing else, so that help comes at once."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from . import values
-from ._options import PADDING, TIMEOUT, Option, Options
-from .questions import read_class, read_type
+from ._options import PADDING, RANDOM_COOKIE, TIMEOUT, Option, Options
 
 ALL: Final = ("header", "comments", "question", "answer", "authority", "additional", "opt", "tsig", "stats")
 "What ``+all`` shows, and ``+noall`` hides."
@@ -63,7 +61,7 @@ def _switch(names: str, *sets: str, help: str = "") -> Option:
     return Option(tuple(names.split()), sets, help)
 
 
-OPTIONS: Final = Options(
+QUERY: Final = Options(
     "query",
     "[-d] @SERVER[:PORT][#NAME] [OPTION ...] NAME [TYPE] [CLASS] [NAME ...]",
     "Ask a server over TLS.  Every --x may be written +x, as in dig, and cut; +nox takes +x back.\n"
@@ -72,67 +70,67 @@ OPTIONS: Final = Options(
     "With pins, and neither --tls-ca nor a name: the pins alone, compared with the server's own key.",
     {
         "what is asked": (
-            Option(("-q",), ("name",), "a name, whatever it looks like", values.any_text, "NAME"),
-            Option(("-t",), ("rdtype",), "the type (default A; NS without a name)", read_type, "TYPE"),
-            Option(("-c",), ("rdclass",), "the class (default IN)", read_class, "CLASS"),
-            Option(("-x",), ("reverse",), "ask for the name of an address", values.any_text, "ADDR"),
-            Option(("-f",), ("batch",), "each line of a file ('-': stdin) is a command line", values.text, "FILE"),
-            Option(("--config",), ("config",), "words to be read first", values.text, "FILE"),
+            Option(("-q",), ("name",), "a name, whatever it looks like", "any_text", "NAME"),
+            Option(("-t",), ("rdtype",), "the type (default A; NS without a name)", "rdtype", "TYPE"),
+            Option(("-c",), ("rdclass",), "the class (default IN)", "rdclass", "CLASS"),
+            Option(("-x",), ("reverse",), "ask for the name of an address", "any_text", "ADDR"),
+            Option(("-f",), ("batch",), "each line of a file ('-': stdin) is a command line", "text", "FILE"),
+            Option(("--config",), ("config",), "words to be read first", "text", "FILE"),
         ),
         "the server": (
-            Option(("-p",), ("port",), "port of the server (default 853)", values.port, "PORT"),
+            Option(("-p",), ("port",), "port of the server (default 853)", "port", "PORT"),
             Option(
                 ("+tls-ca",),
                 ("ca_file",),
                 "trust anchors in PEM (default: the system's)",
-                values.any_text,
+                "any_text",
                 "[FILE]",
                 bare="",
-                takes=values.is_file,
+                takes="is_file",
             ),
             Option(
                 ("+tls-host", "+tls-hostname"),
                 ("tls_host",),
                 "name that the certificate must be for",
-                values.server_name,
+                "server_name",
                 "NAME",
             ),
             Option(
                 ("+tls-pin",),
                 ("pins",),
                 "SHA-256 of the key to expect; repeatable",
-                values.pin,
+                "pin",
                 "BASE64",
                 repeats=True,
                 negated=(),
             ),
-            Option(("+tls-sni",), ("sni",), "name to send, where pins decide", values.server_name, "NAME"),
-            Option(("+tls-certfile",), ("certificate_file",), "our own certificate, in PEM", values.text, "FILE"),
-            Option(("+tls-keyfile",), ("key_file",), "its key, in PEM", values.text, "FILE"),
+            Option(("+tls-sni",), ("sni",), "name to send, where pins decide", "server_name", "NAME"),
+            Option(("+tls-certfile",), ("certificate_file",), "our own certificate, in PEM", "text", "FILE"),
+            Option(("+tls-keyfile",), ("key_file",), "its key, in PEM", "text", "FILE"),
             _switch("+opportunistic", "opportunistic", help="encrypt, and ask whoever answers"),
             _switch("+tls1.2", "tls12_only", help="TLS 1.2 only"),
             Option(
                 ("+timeout", "+time"),
                 ("timeout",),
                 f"seconds for all of it (default {TIMEOUT:g})",
-                values.seconds,
+                "seconds",
                 "S",
             ),
             _switch("-4", "ipv4", help="IPv4 only"),
             _switch("-6", "ipv6", help="IPv6 only"),
-            Option(("-b",), ("source",), "ask from this address of ours", values.source, "ADDR[#PORT]"),
+            Option(("-b",), ("source",), "ask from this address of ours", "source", "ADDR[#PORT]"),
         ),
         "the query": (
-            Option(("-y",), ("key",), "sign with TSIG; others may see the key", values.key, "[ALG:]NAME:KEY"),
-            Option(("-k",), ("key",), "sign with the key in a file of BIND's form", values.key_file, "FILE"),
+            Option(("-y",), ("key",), "sign with TSIG; others may see the key", "key", "[ALG:]NAME:KEY"),
+            Option(("-k",), ("key",), "sign with the key in a file of BIND's form", "key_file", "FILE"),
             Option(
                 ("+padding", "+alignment"),
                 ("padding",),
                 f"pad to multiples of N (default {PADDING})",
-                values.padding,
+                "padding",
                 "[N]",
                 bare=PADDING,
-                takes=str.isdecimal,
+                takes="is_decimal",
                 negated=None,
             ),
             _switch("+dnssec +do", "dnssec", help="ask for DNSSEC records (DO)"),
@@ -148,7 +146,7 @@ OPTIONS: Final = Options(
                 ("+subnet",),
                 ("subnet",),
                 "client subnet; 0/0: none is to be used",
-                values.subnet,
+                "subnet",
                 "ADDR/BITS",
                 negated=None,
             ),
@@ -156,9 +154,9 @@ OPTIONS: Final = Options(
                 ("+cookie",),
                 ("cookie",),
                 "send a cookie (default: drawn)",
-                values.cookie,
+                "cookie",
                 "[HEX]",
-                bare=values.RANDOM_COOKIE,
+                bare=RANDOM_COOKIE,
                 negated=None,
             ),
             _switch("+expire", "expire", help="ask when a secondary's zone expires"),
@@ -167,7 +165,7 @@ OPTIONS: Final = Options(
                 ("+ednsopt",),
                 ("options",),
                 "any option, by number or name; repeatable",
-                values.edns_option,
+                "edns_option",
                 "CODE[:HEX]",
                 repeats=True,
                 negated=(),
@@ -176,14 +174,14 @@ OPTIONS: Final = Options(
                 ("+edns",),
                 ("edns",),
                 "EDNS version (default 0)",
-                values.whole(0, 255),
+                "octet",
                 "[N]",
                 bare=0,
                 negated=None,
             ),
-            Option(("+ednsflags",), ("ednsflags",), "EDNS flags beside DO", values.whole(0, 65_535), "N"),
-            Option(("+bufsize",), ("payload",), "UDP payload size; no effect over TLS", values.whole(0, 65_535), "N"),
-            Option(("+opcode",), ("opcode",), "another opcode than QUERY", values.opcode, "NAME"),
+            Option(("+ednsflags",), ("ednsflags",), "EDNS flags beside DO", "half", "N"),
+            Option(("+bufsize",), ("payload",), "UDP payload size; no effect over TLS", "half", "N"),
+            Option(("+opcode",), ("opcode",), "another opcode than QUERY", "opcode", "NAME"),
         ),
         "what is shown": (
             _switch("-d", "debug", help="certificates, verdict, session and times too"),
@@ -212,7 +210,7 @@ OPTIONS: Final = Options(
                 ("--color", "--colour"),
                 ("color",),
                 "always, never or auto",
-                values.choice("always", "never", "auto"),
+                "when",
                 "WHEN",
             ),
         ),
@@ -233,3 +231,36 @@ OPTIONS: Final = Options(
     "  dot-proto query @9.9.9.9#dns.quad9.net example.com AAAA +short",
     REFUSED,
 )
+
+PIN: Final = Options(
+    "pin",
+    "[-p PORT] [--tls-host=NAME] [--timeout=S] [--json] SERVER|FILE",
+    "Show the SHA-256 pins of a server's chain, or of a certificate or public key in a file (PEM or\n"
+    "DER).  A server is asked nothing, and what it shows proves nothing by itself: compare it with\n"
+    "what you were told.",
+    {
+        "options": (
+            Option(("-p",), ("port",), "port of the server (default 853)", "port", "PORT"),
+            Option(
+                ("+tls-host", "+tls-hostname"),
+                ("server_name",),
+                "name to ask the server for",
+                "server_name",
+                "NAME",
+            ),
+            Option(("+timeout", "+time"), ("timeout",), f"seconds (default {TIMEOUT:g})", "seconds", "S"),
+            Option(("+json",), ("json",), "show them as JSON"),
+            Option(("-h", "--help"), ("help",), "show this"),
+        )
+    },
+)
+
+DEMO: Final = Options(
+    "demo",
+    "",
+    "Ask a server of our own on loopback, rightly and with a wrong pin; needs no network.",
+    {"options": (Option(("-h", "--help"), ("help",), "show this"),)},
+)
+
+TABLES: Final = {"query": QUERY, "pin": PIN, "demo": DEMO}
+"By subcommand."
