@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dns.message
 import dns.rcode
@@ -18,6 +19,7 @@ import pytest
 from cli.conftest import NAME, Certificates, Run, Site, an_address
 from dot_io.blocking import Peer, serve
 from dot_io.cli import query
+from dot_io.cli.displays import Json
 from dot_io.cli.exit_codes import ExitCode
 from dot_io.cli.query_line import parse_query
 from dot_io.tls import ServerContext
@@ -324,6 +326,32 @@ def test_json_of_several_with_failures_is_an_array_too(run: Run, at: str) -> Non
     assert code == ExitCode.NO_REPLY
     assert (first["RCODE"], second["QNAME"]) == (0, "b.test.")
     assert second["tls"]["errors"]
+
+
+@pytest.mark.parametrize("shown", [0, 1])
+def test_json_of_several_is_whole_whatever_happens(
+    shown: int, run: Run, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q17: also after a defect of ours, and after Ctrl-C."""
+    real = Json.answer
+    seen: list[object] = []
+
+    def answer(display: Json, *arguments: Any) -> str | None:
+        seen.append(display)
+        if len(seen) > shown:
+            raise KeyboardInterrupt
+        return real(display, *arguments)
+
+    monkeypatch.setattr(Json, "answer", answer)
+    code, out, _ = run(f"query {at} +json a.test b.test")
+    assert (code, len(json.loads(out))) == (130, shown)
+
+
+def test_what_kdig_means_by_tls_alone(run: Run, site: Site) -> None:
+    """Q.1, row 53: strict by design, and the message says so."""
+    code, _, err = run(f"query @127.0.0.1 -p {site.port} +tls a.test")
+    assert code == ExitCode.UNTRUSTED
+    assert err.endswith("dot-proto: kdig's +tls alone asks whoever answers; here that is +opportunistic\n")
 
 
 def test_wrong_usage_leaves_stdout_empty(run: Run) -> None:

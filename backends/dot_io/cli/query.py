@@ -54,12 +54,11 @@ def run(queries: Sequence[QueryArguments]) -> int:
             key = asked.servers, asked.session
             if key not in askers:
                 askers[key] = stack.enter_context(Asker(*key))
-        report = _Report(queries, messages)
+        report = stack.enter_context(_Report(queries, messages))
         for key, group in groupby(numbered, key=lambda one: (one[1].servers, one[1].session)):
             codes += report.of(askers[key], [number for number, _ in group])
             if report.is_refused:
                 break
-        report.close()
     left = len(queries) - report.shown
     if left:
         complain(f"{left} {'query was' if left == 1 else 'queries were'} not asked")
@@ -67,7 +66,7 @@ def run(queries: Sequence[QueryArguments]) -> int:
 
 
 class _Report:
-    """The displays of all queries, one after the other."""
+    """The displays of all queries, one after the other; a context manager, so that an array of JSON has its end."""
 
     def __init__(self, queries: Sequence[QueryArguments], messages: Sequence[bytes]) -> None:
         self._queries = queries
@@ -101,10 +100,12 @@ class _Report:
                 self._separate(number)
                 yield self._show(displays[number], outcomes[number], asker)
 
-    def close(self) -> None:
-        """All is shown."""
-        if self._is_array:
-            print("\n]")
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._is_array and kind is not BrokenPipeError:
+            print("]" if self.shown else "[]")
 
     def _display(self, number: int) -> Text | Json:
         asked = self._queries[number]
@@ -112,10 +113,7 @@ class _Report:
         return Json(asked, self._messages[number]) if is_json else Text(asked, self._messages[number])
 
     def _separate(self, number: int) -> None:
-        """What stands before an output: the array's sign, or an empty line between texts in full."""
-        if self._is_array:
-            print("," if self.shown else "[", end="\n")
-            return
+        """What stands before a text in full: an empty line, if there is one before it."""
         shown = self._queries[number].display
         if self.shown and not (shown.short or shown.json or shown.jsonl) and shown.comments:
             print()
@@ -129,6 +127,10 @@ class _Report:
             from ._failures import explain  # here alone: most lines are answered
 
             code, lines = explain(outcome, asker.server.host, asker.server.port or 0)
+            if isinstance(outcome, AuthenticationError) and "+tls" in display.arguments.display.ignored:
+                lines.append("kdig's +tls alone asks whoever answers; here that is +opportunistic")
+        if self._is_array:
+            print("," if self.shown else "[")
         display.end(lines)
         complain(*lines)
         self.shown += 1

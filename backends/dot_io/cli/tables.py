@@ -104,7 +104,7 @@ QUERY: Final = Options(
                 repeats=True,
                 negated=(),
             ),
-            Option(("+tls-sni",), ("sni",), "name to send, where pins decide", "server_name", "NAME"),
+            Option(("+tls-sni",), ("sni",), "name to send, with --opportunistic", "server_name", "NAME"),
             Option(("+tls-certfile",), ("certificate_file",), "our own certificate, in PEM", "text", "FILE"),
             Option(("+tls-keyfile",), ("key_file",), "its key, in PEM", "text", "FILE"),
             _switch("+opportunistic", "opportunistic", help="encrypt, and ask whoever answers"),
