@@ -38,7 +38,9 @@ from dot_io.cli import _failures, main, query
 from dot_io.cli._errors import UsageError
 from dot_io.cli.arguments import parse_pin
 from dot_io.cli.exit_codes import ExitCode
+from dot_io.cli.queries import build
 from dot_io.cli.query_line import parse_query
+from dot_io.cli.tables import QUERY
 from dot_io.errors import ConnectionLostError
 from dot_proto import Cause, DoTError, Fault, LocalProtocolError, RemoteProtocolError
 
@@ -676,15 +678,26 @@ LINE = """
 @192.0.2.1 @[::1]:853 @a#b @a@b -d -p -p53 -x 853 +tls-ca +tls-ca=x +tls-host=a +tls-pin= +tls-pin=AAAA +short --json
 +padding=9 +nopadding +timeout=1 +time=-1 + - -- +tls1.2 +opportunistic example.com A IN ANY bücher ß.de xn--a . ..
 """
-WORDS = st.sampled_from(LINE.split())
+NAMES = [name for name in QUERY.names() if name not in ("-f", "--config", "-k")]
+"All options but those that read files."
+
+WORDS = (
+    st.sampled_from(LINE.split())
+    | st.sampled_from(NAMES)
+    | st.sampled_from(NAMES).map(lambda name: f"+no{name.lstrip('-+')}")
+    | st.builds(lambda name, value: f"{name}={value}", st.sampled_from(NAMES), st.text(max_size=8))
+    | st.builds(lambda name, value: name[:2] + value, st.sampled_from(NAMES), st.text(max_size=8))
+)
 
 
 @given(st.lists(WORDS | st.text(max_size=12), max_size=6))
 def test_any_words_are_understood_or_refused(words: list[str]) -> None:
-    """The only other way out is a help screen."""
-    for parse in (parse_query, lambda words: parse_pin(words).server()):
-        with suppress(UsageError, SystemExit):
-            parse(words)
+    """What is understood can be asked: it has octets."""
+    with suppress(UsageError):
+        for asked in parse_query(words):
+            assert 12 < len(build(asked)) <= 65_535
+    with suppress(UsageError):
+        parse_pin(words).server()
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "1" * 20, "٣" * 6])

@@ -24,6 +24,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from cli.conftest import NAME, Certificates, Run, Site
 from dot_io.blocking import Peer, serve
+from dot_io.cli._errors import UsageError
 from dot_io.cli.exit_codes import ExitCode
 from dot_io.cli.keys import Key
 from dot_io.cli.queries import build
@@ -132,6 +133,17 @@ def test_padding_counts_all_that_is_sent(block: int, words: str) -> None:
     octets = build(asked)
     assert len(octets) % block == 0 or len(octets) == 65_535
     dns.message.from_wire(octets, keyring=False)
+
+
+@pytest.mark.parametrize("octets", [65_000, 65_480, 65_485, 65_490, 65_530, 65_536, 70_000])
+def test_a_query_that_is_too_long(octets: int) -> None:
+    """Told, and padding is left out where it has no room."""
+    [asked] = parse_query(["@s", f"+ednsopt=65001:{'00' * octets}", "a.test"])
+    if octets > 65_490:
+        with pytest.raises(UsageError, match="a message has 65535 at most"):
+            build(asked)
+    else:
+        assert octets < len(build(asked)) <= 65_535
 
 
 # TSIG.

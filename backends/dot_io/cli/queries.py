@@ -9,6 +9,7 @@ from typing import Final
 import dns.flags
 import dns.name
 
+from ._errors import UsageError
 from ._options import RANDOM_COOKIE
 from .edns_text import COOKIE, ECS, EXPIRE, KEEPALIVE, NSID, PADDING
 from .query_arguments import Message, QueryArguments
@@ -21,11 +22,17 @@ Z: Final = 0x40
 "The bit of the header that is reserved (RFC 1035, section 4.1.1)."
 
 _HEADER: Final = struct.Struct("!6H")
+_OPT_FIXED: Final = 11
+"Octets of OPT without options."
+
 _OPTION: Final = struct.Struct("!HH")
 
 
 def build(arguments: QueryArguments) -> bytes:
-    """The query, padded, and signed where there is a key; under an id that nobody can foresee."""
+    """The query, padded, and signed where there is a key; under an id that nobody can foresee.
+
+    Raises :class:`UsageError` for one that is too long.
+    """
     message = arguments.message
     question = dns.name.from_text(arguments.name).to_wire() or b""
     question += struct.pack("!HH", arguments.rdtype, arguments.rdclass)
@@ -58,9 +65,13 @@ def _opt(message: Message, before: int, after: int) -> bytes:
     if message.edns is None:
         return b""
     flags = message.ednsflags | (dns.flags.DO if message.dnssec else 0)
-    data = b"".join(_OPTION.pack(code, len(value)) + value for code, value in _options(message))
+    options = _options(message)
+    size = before + _OPT_FIXED + sum(_OPTION.size + len(value) for _, value in options) + after
+    if size > MAX_MESSAGE:
+        raise UsageError(f"the options make a query of {size} octets; a message has {MAX_MESSAGE} at most")
+    data = b"".join(_OPTION.pack(code, len(value)) + value for code, value in options)
     if message.padding is not None:
-        size = before + 11 + len(data) + _OPTION.size + after
+        size += _OPTION.size
         length = min(-(-size // message.padding) * message.padding, MAX_MESSAGE) - size
         if length >= 0:
             data += _OPTION.pack(PADDING, length) + bytes(length)
