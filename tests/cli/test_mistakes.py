@@ -285,6 +285,14 @@ MISTAKES = [
     ("query @192.0.2.1 -n a.test", "-n: ip6.int is gone (RFC 4159): -x asks below ip6.arpa"),
     ("query @192.0.2.1 a.test ns1", "'ns1' is no type or class; did you mean NS? To ask for the name, write 'ns1.'"),
     ("query @192.0.2.1 --fial a.test", "+fial is no option; did you mean --fail?"),
+    (
+        "query @192.0.2.1 +ednsopt=12:00 a.test",
+        "+ednsopt: the query is malformed: a second Padding option (RFC 7830, section 3)",
+    ),
+    (
+        "query @192.0.2.1 a.test b.test +ednsopt=11:0001",
+        "+ednsopt: the query is malformed: a client's keepalive option must be empty (RFC 7828, section 3.2.1)",
+    ),
     ("pin", "name one server or file, not 0: dot-proto pin SERVER|FILE"),
     ("pin a b", "name one server or file, not 2: dot-proto pin SERVER|FILE"),
     ("pin /nowhere/x.pem", "/nowhere/x.pem: no such file"),

@@ -11,9 +11,11 @@ from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
 from dot_proto import (
+    AuthenticationPolicy,
     Cause,
     CertificateError,
     ClientConfiguration,
+    ClientConnection,
     DoTError,
     LocalProtocolError,
     QueryTimedOut,
@@ -190,6 +192,12 @@ class Asker:
         client, self._client = self._client, None
         if client is not None:
             client.close(timeout=0.0)
+
+
+def check_query_octets(octets: bytes) -> None:
+    """Refuse what the engine would refuse on a connection; raises :class:`~dot_proto.LocalProtocolError`."""
+    engine = ClientConnection(AuthenticationPolicy.opportunistic(), _CONFIGURATION, entropy=bytes)
+    engine.send_query(octets, now=0.0)
 
 
 def _family(session: Session) -> int:

@@ -12,11 +12,11 @@ from datetime import datetime
 from itertools import groupby
 from typing import Final
 
-from dot_proto import DoTError
+from dot_proto import DoTError, LocalProtocolError
 
 from ..errors import AuthenticationError
-from ._errors import complain
-from .asking import Answer, Asker, Outcome
+from ._errors import UsageError, complain
+from .asking import Answer, Asker, Outcome, check_query_octets
 from .displays import Json, Text
 from .exit_codes import ExitCode
 from .messages import read
@@ -46,7 +46,7 @@ def run(queries: Sequence[QueryArguments]) -> int:
     if any(asked.message.key is not None and asked.message.key.is_public for asked in queries):
         complain("warning: whoever lists the processes of this machine sees the key of -y; -k FILE hides it")
     numbered = list(enumerate(queries))
-    messages = [build(asked) for asked in queries]
+    messages = [_checked(asked) for asked in queries]
     codes: list[ExitCode] = []
     with ExitStack() as stack:
         askers: dict[tuple[tuple[Server, ...], Session], Asker] = {}
@@ -63,6 +63,17 @@ def run(queries: Sequence[QueryArguments]) -> int:
     if left:
         complain(f"{left} {'query was' if left == 1 else 'queries were'} not asked")
     return min(codes, key=WORST_FIRST.index)
+
+
+def _checked(asked: QueryArguments) -> bytes:
+    """The query in octets; the engine refuses some that ``+ednsopt`` can make."""
+    octets = build(asked)
+    if asked.message.options:
+        try:
+            check_query_octets(octets)
+        except LocalProtocolError as error:
+            raise UsageError(f"+ednsopt: {error}") from error
+    return octets
 
 
 class _Report:
