@@ -72,14 +72,19 @@ class SendTimeout:
         return self.deadline <= now
 
 
-def start_connecting(family: int, kind: int, protocol: int, address: Any) -> tuple[socket.socket, bool]:
+def start_connecting(
+    family: int, kind: int, protocol: int, address: Any, *, source: tuple[str, int] | None = None
+) -> tuple[socket.socket, bool]:
     """A socket that does not block, and whether it is connected already; the attempt ends when it can be written to.
 
-    Raises :class:`OSError`, as for a family that this kernel does not have.
+    ``source`` is the address and port of ours to connect from.  Raises :class:`OSError`, as for a family that this
+    kernel does not have.
     """
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
+        if source is not None:
+            sock.bind(source)
         sock.connect(address)
     except (BlockingIOError, InterruptedError):  # either way the kernel goes on with it
         return sock, False

@@ -2,18 +2,21 @@
 
 Subcommands are imported when they are named, so that ``dot-proto --help`` works without any optional package,
 and a missing one costs a line that says what to install.  A subcommand ``x`` has a parser ``parse_x`` in
-:mod:`dot_io.cli.arguments` and a function ``run(arguments) -> int`` in ``dot_io.cli.x``.
+:mod:`dot_io.cli.arguments`, or :mod:`dot_io.cli.query_line`, and a function ``run(parsed) -> int`` in ``dot_io.cli.x``.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import signal
 import sys
+from types import ModuleType
 from typing import Final, NoReturn
 
 from ._errors import UsageError, complain, discard, prepare_streams
+from ._version import is_compiled, version
 from .exit_codes import ExitCode
 
 INTERRUPTED: Final = 130
@@ -57,11 +60,35 @@ def process() -> int:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller has it ignored
             signal.signal(signal.SIGINT, _interrupt)
             sys.unraisablehook = _report
+        if sys.argv[1:2] == ["query"]:
+            _spare_metadata()
         code = main()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; the interpreter still has to end
     except KeyboardInterrupt:
         code = INTERRUPTED
     return code
+
+
+def _spare_metadata() -> None:
+    """Import dnspython without importlib.metadata, by which it looks up once whether ``idna`` is there.
+
+    That would be a sixth of the time until a query leaves, and json besides on Python 3.13.  An empty module stands in
+    while dnspython is imported; it is told the answer by the function that it has for those who know better.  Only for
+    a process of our own: whoever else uses dnspython has it as it is.
+    """
+    if "importlib.metadata" in sys.modules:
+        return
+    sys.modules["importlib.metadata"] = ModuleType("importlib.metadata")
+    try:
+        import dns._features
+
+        dns._features.force("idna", importlib.util.find_spec("idna") is not None)
+    except ImportError:
+        pass  # the line that needs it says what to install
+    except AttributeError:
+        del sys.modules["dns._features"]  # another dnspython than we know: it is imported anew, as usual
+    finally:
+        del sys.modules["importlib.metadata"]
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -97,7 +124,7 @@ def _guarded(words: list[str]) -> int:
         code = _run(words)
         sys.stdout.flush()
     except UsageError as error:
-        return _end(str(error), ExitCode.USAGE)
+        return _end(str(error), error.code)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -117,33 +144,18 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
         return ExitCode.ANSWER if words else ExitCode.USAGE
-    if words[0] in ("-V", "--version"):
-        print(f"dot-proto {_version()} (compiled: {'yes' if _is_compiled() else 'no'})")
+    if words[0] in ("-V", "--version") or (words[0] == "query" and not {"-V", "--version"}.isdisjoint(words)):
+        print(f"dot-proto {version()} (compiled: {'yes' if is_compiled() else 'no'})")
         return ExitCode.ANSWER
     command = words[0]
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
-    arguments = importlib.import_module(".arguments", __name__)
+    if not {"-h", "--help"}.isdisjoint(words):
+        print(importlib.import_module(".tables", __name__).TABLES[command].help_screen())
+        return ExitCode.ANSWER
+    arguments = importlib.import_module(".query_line" if command == "query" else ".arguments", __name__)
     parsed = getattr(arguments, f"parse_{command}")(words[1:])
     return int(importlib.import_module(f".{command}", __name__).run(parsed))
-
-
-def _version() -> str:
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version("dot-proto")
-    except importlib.metadata.PackageNotFoundError:
-        return "of unknown version"  # run from its source, or frozen without its metadata
-
-
-def _is_compiled() -> bool:
-    """Whether the engine is machine code: the same name is then an extension module."""
-    from importlib.machinery import EXTENSION_SUFFIXES
-
-    import dot_proto.client
-
-    return dot_proto.client.__file__.endswith(tuple(EXTENSION_SUFFIXES))
 
 
 def _advice(command: str) -> str:
