@@ -117,7 +117,7 @@ class ServerConnection(Connection):
         self._octets = 0  # of the messages in _queries
         self._next_handle = 0
         self._outgoing: list[bytes] = []
-        self.octets_to_send = 0
+        self.octets_to_send: int = 0
         "Octets of responses that :meth:`data_to_send` has not handed out yet; not to be set.  (As a property: 1 %.)"
         self._unsolicited = 0
         self._client_has_finished = False

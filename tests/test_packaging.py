@@ -15,6 +15,7 @@ import sys
 import tarfile
 import zipfile
 from email.message import Message
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_the_changelog_has_the_version(metadata: Message) -> None:
 
 def test_extras(metadata: Message) -> None:
     hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
-    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint", "docs"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint", "docs", "release"}
     assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 
@@ -124,6 +125,7 @@ def test_extras(metadata: Message) -> None:
         "backends/dot_io/py.typed",
         "tests/test_packaging.py",
         ".ci/run",
+        ".github/workflows/release.yml",
     ],
 )
 def test_sdist_holds(sdist: set[str], path: str) -> None:
@@ -133,6 +135,23 @@ def test_sdist_holds(sdist: set[str], path: str) -> None:
 def test_sdist_holds_every_test(sdist: set[str]) -> None:
     """Whoever packages this for a distribution can run the suite."""
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")} <= sdist
+
+
+def test_a_build_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sdist builds itself and its wheel anew, octet for octet: whoever doubts what was published can compare."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    built: list[list[bytes]] = []
+    source = ROOT
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with contextlib.chdir(source):
+            names = build.build_sdist(str(folder)), build.build_wheel(str(folder))
+        built.append([sha256((folder / name).read_bytes()).digest() for name in names])
+        with tarfile.open(folder / names[0]) as archive:
+            archive.extractall(folder, filter="data")
+        source = folder / names[0].removesuffix(".tar.gz")
+    assert built[0] == built[1]
 
 
 def test_bare_interpreter_imports_the_engine_without_io() -> None:

@@ -89,8 +89,7 @@ class AcceptingServer(StaysInProcess):
                 self._table.refuse(None, NO_ADDRESS, error)
                 return 0.0
             self._accept_failed(error)
-            is_shortage = isinstance(error, OSError) and error.errno in _SHORTAGES
-            return ROOM_PAUSE if is_shortage and self._table.make_room() else ACCEPT_PAUSE
+            return ROOM_PAUSE if _is_shortage(error) and self._table.make_room() else ACCEPT_PAUSE
         self._take_in(sock, address)
         return 0.0
 
@@ -135,4 +134,10 @@ class AcceptingServer(StaysInProcess):
             else:
                 record.fail(LOCAL, error)
                 self._table.end(record)
+                if _is_shortage(error):  # a thread takes descriptors of its own
+                    self._table.make_room(peer)
         turn_away(sock)
+
+
+def _is_shortage(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _SHORTAGES

@@ -179,7 +179,7 @@ class ClientBase(StaysInProcess):
         "The TLS session's facts."
         self.connect_time: Final = connect_time
         "Seconds that name lookup and TCP took."
-        self.handshake_time = 0.0
+        self.handshake_time: float = 0.0
         "Seconds that TLS took."
         forgets_after_fork(self)
 

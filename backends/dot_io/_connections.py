@@ -79,18 +79,18 @@ class ConnectionRecord:
 
     def __init__(self, table: ConnectionTable, peer: Peer, began: float) -> None:
         self._table = table
-        self.peer = peer
-        self.client = client_of(peer.host)
-        self.began = began
-        self.phase = ConnectionPhase.ACCEPT
-        self.has_place = True
+        self.peer: Peer = peer
+        self.client: str = client_of(peer.host)
+        self.began: float = began
+        self.phase: ConnectionPhase = ConnectionPhase.ACCEPT
+        self.has_place: bool = True
         self.give_way: Callable[[], object] | None = None  # until the connection is there, to be cut off
         self.reason: str | None = None
         self.error: Exception | None = None
-        self.queries = 0
-        self.responses = 0  # the handler's; counted once a batch
-        self.servfails = 0
-        self.rejected = 0
+        self.queries: int = 0
+        self.responses: int = 0  # the handler's; counted once a batch
+        self.servfails: int = 0
+        self.rejected: int = 0
 
     def begin(self, give_way: Callable[[], object]) -> None:
         """The handshake begins; ``give_way`` ends the connection at once."""
@@ -201,10 +201,10 @@ class ConnectionTable:
         _cut_off(giving_way)
         return record
 
-    def make_room(self) -> bool:
-        """The oldest unfinished handshake goes; whether there was one."""
+    def make_room(self, newcomer: Peer | None = None) -> bool:
+        """The oldest unfinished handshake goes, of the newcomer's own if it is known; whether there was one."""
         with self._lock:
-            giving_way = self._one_leaves()
+            giving_way = self._one_leaves(newcomer)
         _cut_off(giving_way)
         return giving_way is not None
 

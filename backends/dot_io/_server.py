@@ -147,30 +147,33 @@ class AsyncConnection(ABC, Generic[DriverType]):
             # An eager task (Python 3.12) is over before the call that started it returns, and flushing may call back
             # too.  The call that is under way goes on here.
             return
-        queries = self._queries
+        queries, engine = self._queries, self._engine
         self._is_handling = True
         try:
-            while queries and not self.driver.is_write_paused and self._engine.state is not State.CLOSED:
-                now, responses = self._now(), 0
+            while queries and not self.driver.is_write_paused and engine.state is not State.CLOSED:
+                now, peer, responses = self._now(), self.record.peer, 0
                 for _ in range(min(BATCH, len(queries))):
-                    responses += self._ask_handler(queries.popleft(), now)
-                    if self._engine.octets_to_send > BATCH_SIZE:
+                    responses += self._ask_handler(queries.popleft(), peer, now)
+                    if engine.octets_to_send > BATCH_SIZE:
                         break
                 self.record.responses += responses
                 if queries:
                     self.driver.flush()
         finally:
             self._is_handling = False
-        if self._engine.state is State.CLOSED:
+        if engine.state is State.CLOSED:
             queries.clear()
-        is_full = bool(queries) or (self._engine.state is State.OPEN and not self._engine.wants_data)
+        is_full = bool(queries) or (engine.state is State.OPEN and not engine.wants_data)
         self.driver.set_reading(not (is_full or self.driver.is_write_paused))
 
-    def _ask_handler(self, event: QueryReceived, now: float) -> bool:
+    def _ask_handler(self, event: QueryReceived, peer: Peer, now: float) -> bool:
         """Whether there is a response by now."""
         try:
-            response = self._handler(event.message, self.record.peer)
-            if response is None or isinstance(response, bytes) or not hasattr(response, "__await__"):
+            response = self._handler(event.message, peer)
+            if isinstance(response, bytes):  # not by _answer(): one call less is 2 % of a query
+                self._engine.send_response(event.query, response, now=now)
+                return True
+            if not hasattr(response, "__await__"):
                 return self._answer(event, response, now)
             self._start_handler(event, response)
         except BaseException as error:  # whatever it is, it is this query's alone
@@ -186,7 +189,8 @@ class AsyncConnection(ABC, Generic[DriverType]):
             if self._is_cancelled(error):
                 raise
             self._fail(event, error)
-        self._limit_unsent()
+        if self._engine.octets_to_send > BATCH_SIZE:
+            self._limit_unsent()
         self.driver.start_flush()
         self._handle_queries()
 
@@ -207,10 +211,9 @@ class AsyncConnection(ABC, Generic[DriverType]):
 
     def _limit_unsent(self) -> None:
         """Answers that were awaited come also while the client does not read."""
-        octets = self._engine.octets_to_send
-        if octets > BATCH_SIZE and not self.driver.is_write_paused:
+        if not self.driver.is_write_paused:
             self.driver.flush()
-        elif octets + self.driver.unsent > MAX_UNSENT:
+        elif self._engine.octets_to_send + self.driver.unsent > MAX_UNSENT:
             self.driver.give_up(TOO_MUCH_UNSENT)
 
 

@@ -6,21 +6,25 @@ import logging
 import socket
 import ssl
 import threading
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 import trio
 
-from conformance.adapters import Backend, Trio
+import dot_io.blocking
+from conformance.adapters import Backend, Blocking, Trio
 from conformance.identities import Identities
 from conformance.test_servers import QUERY, _until, is_served
-from conformance.test_servers_last import lines, silent
+from conformance.test_servers_close import SOON, WAYS
+from conformance.test_servers_last import NO_DESCRIPTORS, lines, raising, replacing, silent
 from dot_io._connections import ConnectionTable
 from dot_io._limits import ConnectionLimits
-from dot_io.blocking import ConnectionEnd, Peer
-from dot_proto import make_query
-from support.peers import RawClient, answer, name_in
+from dot_io.blocking import ConnectionEnd, ConnectionPhase, Peer
+from dot_proto import ServerConfiguration, make_query
+from support.messages import record, response_to
+from support.peers import GIVE_UP, RawClient, answer, happens, name_in
 
 
 @pytest.mark.parametrize("host", ["127.0.0.9", "127.0.0.1"])
@@ -149,3 +153,84 @@ def test_a_handler_with_a_nursery_is_cancelled_without_a_word(
         _until(lambda: not server.statistics().open)
         assert server.statistics().servfails == 0
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize(("api", "options"), WAYS, ids=[f"{api}-{options}" for api, options in WAYS])
+def test_who_does_not_read_cannot_go_on_to_send(api: Backend, options: dict[str, Any], identities: Identities) -> None:
+    """FR-29: once its time is over nothing of it is read any more, however much it sends."""
+    ends: list[ConnectionEnd] = []
+    configuration = ServerConfiguration(idle_timeout=0.5, idle_grace=0.0)
+    options = {**options, "configuration": configuration, "on_end": ends.append}
+
+    def handler(query: bytes, _: Peer) -> bytes:
+        return response_to(query, record(data=bytes(20_000)))
+
+    with (
+        api.serving(handler, identities.server, **options) as server,
+        RawClient(server.port, receive_buffer=4096) as client,
+    ):
+        client.socket.settimeout(GIVE_UP)
+
+        def flood() -> None:
+            with suppress(OSError):
+                while not stop.is_set():
+                    client.send(*[QUERY] * 1000)
+
+        stop, thread = threading.Event(), threading.Thread(target=flood)
+        thread.start()
+        try:
+            _until(lambda: ends)
+        finally:
+            stop.set()
+            thread.join()
+    assert ends[0].reason == "reset"
+    assert str(ends[0].error) == "the peer does not read what it is sent"
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_on_end_closes_while_a_handler_does(identities: Identities, workers: int) -> None:
+    """FR-52: the hook of a client that was refused runs where others are accepted; neither waits for the other."""
+    is_refused, took = threading.Event(), []
+
+    def close() -> None:
+        began = time.monotonic()
+        server.close(timeout=GIVE_UP)
+        took.append(time.monotonic() - began)
+
+    def on_end(end: ConnectionEnd) -> None:
+        if end.phase is ConnectionPhase.ACCEPT:
+            is_refused.set()
+            close()
+
+    def handler(query: bytes, _: Peer) -> bytes:
+        happens(is_refused)
+        close()
+        return answer(query)
+
+    options = {"on_end": on_end, "max_connections_per_host": 1, "workers": workers}
+    server: Any = dot_io.blocking.serve(handler, identities.server, port=0, **options)
+    with server, RawClient(server.port) as client:
+        client.send(QUERY)
+        socket.create_connection(("127.0.0.1", server.port)).close()
+        assert name_in(client.message()) == "example"
+        assert client.ends_in_order()
+        client.socket.close()
+        _until(lambda: len(took) == 2)
+    assert max(took) < SOON
+
+
+def test_who_says_nothing_holds_no_descriptors_that_a_newcomer_needs(
+    identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FR-54: a thread of the blocking server takes two of its own; without them the oldest handshake makes room."""
+    with Blocking().serving(answer, identities.server) as server, silent(server.port, ["127.0.0.1"]) as (first,):
+        _until(lambda: server.statistics().handshaking == 1)
+        with monkeypatch.context() as patch:
+            replacing(patch, socket, "socketpair", raising(NO_DESCRIPTORS))
+            with silent(server.port, ["127.0.0.1"]) as (second,):
+                assert second.recv(1) == b""
+                assert first.recv(1) == b""
+        with RawClient(server.port) as newcomer:
+            assert is_served(newcomer)
+        _until(lambda: server.statistics().failed_handshakes == {"crowded-out": 1})
+        assert server.statistics().refused == {"local": 1}

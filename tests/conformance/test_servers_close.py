@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 import dot_io.asyncio
+import dot_io.blocking
 from conformance.adapters import Backend
 from conformance.identities import Identities
 from conformance.test_servers import QUERY, _until, is_served
 from conformance.test_servers_last import IDS, WAYS
-from dot_io.blocking import ConnectionEnd
+from dot_io.blocking import ConnectionEnd, ConnectionPhase
 from dot_proto import ServerConfiguration, make_query
 from support.peers import RawClient, answer, happens, name_in
 
@@ -149,6 +150,32 @@ def test_closing_twice_and_by_several_at_a_time(api: Backend, options: dict[str,
             gate.open()
 
     api.run(scenario)
+
+
+@pytest.mark.parametrize("phase", [ConnectionPhase.ACCEPT, ConnectionPhase.HANDSHAKE])
+def test_a_hook_may_close_the_server(identities: Identities, phase: ConnectionPhase) -> None:
+    """FR-27: it runs in the thread that accepts, or in that of a connection, neither of which waits for itself."""
+    closed: list[tuple[ConnectionPhase, float]] = []
+
+    def on_end(end: ConnectionEnd) -> None:
+        if not closed:
+            closed.append((end.phase, time.monotonic()))
+            server.close(timeout=10.0)
+
+    per_host = 1 if phase is ConnectionPhase.ACCEPT else 2
+    with (
+        dot_io.blocking.serve(
+            answer, identities.server, port=0, max_connections_per_host=per_host, on_end=on_end
+        ) as server,
+        RawClient(server.port) as client,
+    ):
+        assert is_served(client)
+        socket.create_connection(("127.0.0.1", server.port)).close()
+        server.serve_forever()
+        assert client.ends_in_order()
+    ((where, when),) = closed
+    assert where is phase
+    assert time.monotonic() - when < SOON
 
 
 def test_a_handler_that_ignores_its_cancellation(identities: Identities, caplog: pytest.LogCaptureFixture) -> None:

@@ -64,7 +64,7 @@ class Driver(asyncio.BufferedProtocol):
         self._timer_at = math.inf
         self._will_flush = False
         self._is_reading_wanted = True
-        self.is_write_paused = False
+        self.is_write_paused: bool = False
         "Whether the peer reads too slowly for more to be sent."
         self.ended: Final[asyncio.Future[None]] = loop.create_future()
         "Done when the transport is gone."

@@ -216,7 +216,7 @@ class Client(ClientBase, SharedByThreads[Wait, bool]):
         except BaseException:
             self._driver.close()
             raise
-        self.handshake_time = monotonic() - started
+        self.handshake_time: float = monotonic() - started
         if self._end is not None:
             self._driver.close()
             raise self._failure()

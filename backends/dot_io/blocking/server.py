@@ -124,7 +124,7 @@ class Server(AcceptingServer):
         self._new_connection = new_connection
         self._pool = pool
         self._connections: set[Connection] = set()
-        self._closers: set[Connection | None] = set()  # whose handlers wait for the others to end
+        self._closers: set[Connection | threading.Thread | None] = set()  # who wait for the others to end
         self._changed = threading.Condition()
         self._deadline = math.inf  # of closing
         # Once closing has begun it holds one item.  A signal's handler may put it at any moment, as it may not set an
@@ -150,22 +150,22 @@ class Server(AcceptingServer):
         calls it, that handler's own connection is not waited for; it ends in order once the handler has answered.
         """
         timeout = min(check_seconds("timeout", timeout), LONGEST_WAIT)
-        caller = _this_thread.connection
+        is_acceptor = threading.current_thread() is self._acceptor  # as it is where on_end closes
+        caller = self._acceptor if is_acceptor else _this_thread.connection
         self._deadline = min(self._deadline, monotonic() + timeout)
         self._is_closing = True
         self._begun.put(None)
         with self._changed:
+            self._closers.add(caller)
             self._changed.notify_all()
         self._poller.wake()
-        if self._acceptor is not threading.current_thread():  # as it is where on_end closes
+        if not is_acceptor:
             self._acceptor.join(max(self._time_left(), ACCEPT_PAUSE))
         with self._changed:
             connections = list(self._connections)
         for connection in connections:
             connection.start_close(self._time_left())
         with self._changed:
-            self._closers.add(caller)
-            self._changed.notify_all()
             while (late := self._others(caller)) and (left := self._time_left()):
                 self._changed.wait(left)
             self._closers.discard(caller)
@@ -192,7 +192,7 @@ class Server(AcceptingServer):
     def _time_left(self) -> float:
         return remaining(self._deadline, now=monotonic())
 
-    def _others(self, caller: Connection | None) -> set[Connection]:
+    def _others(self, caller: Connection | threading.Thread | None) -> set[Connection]:
         """Whose end is to be waited for: a handler that closes the server waits for none that does so too."""
         return self._connections - (self._closers if caller else set())
 
@@ -261,7 +261,7 @@ class Connection(ABC):
         self, sock: socket.socket, record: ConnectionRecord, session: TLSServer, *, send_timeout: float = math.inf
     ) -> None:
         self._engine = session.connection
-        self.driver = Driver(sock, session, send_timeout=send_timeout)
+        self.driver: Driver = Driver(sock, session, send_timeout=send_timeout)
         self.record: Final = record
         self._left_by_others: list[Event] = []  # by threads that sent or ended something
 

@@ -94,7 +94,7 @@ class Zone:
     """An authoritative server for :data:`ZONE`, as a handler for ``serve``; counts what it is asked."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received: int = 0
         "Queries received so far."
         self._zone = dns.zone.from_text(ZONE, ORIGIN, relativize=False)
 

@@ -142,7 +142,7 @@ class Lookup:
         self._types: list[str] = []
         self.questions: tuple[bytes, ...] = ()
         "Queries to be asked now, together; none: :meth:`result` is known."
-        self.asks_system = False
+        self.asks_system: bool = False
         "Whether the name is the system's to look up, as :meth:`ask_system` does; that takes time."
         if result is None:
             self._begin(is_absolute=name.endswith("."))

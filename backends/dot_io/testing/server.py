@@ -122,9 +122,9 @@ class LoopbackServer(StaysInProcess):
         "What is answered, by name and type."
         self.queries: Final[list[ReceivedQuery]] = []
         "What was asked, in the order of its coming."
-        self.connections = 0
+        self.connections: int = 0
         "TCP connections accepted so far."
-        self.handshakes = 0
+        self.handshakes: int = 0
         "TLS handshakes that came through so far."
         self.faults: Final[ByName[QueryFault | None]] = ByName(lambda value: parse(QueryFault, value))
         "Faults by name, before :attr:`fault`; ``None`` exempts a name from that."
