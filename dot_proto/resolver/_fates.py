@@ -32,6 +32,11 @@ class Fates:
         self.is_closing = False
         "Whether the resolver was closed: then it asks nobody again."
 
+    def answer(self, query: ResolverQuery, answered: QueryAnswered) -> None:
+        """A response has come that is the query's."""
+        del self.open[query.handle]
+        self.untold.append(answered)
+
     def fail(self, query: ResolverQuery, reason: FailureReason, *, safe_to_resend: bool = True) -> None:
         """No answer, but for one whose RCODE has asked for another upstream: that one is better than none."""
         del self.open[query.handle]

@@ -83,8 +83,7 @@ class Receiving:
             answered = query.first_answer = query.first_answer or answered
             if self._turn_to_another(query, connection, f"answered with RCODE {event.rcode}"):
                 return
-        del self._fates.open[query.handle]
-        self._fates.untold.append(answered)
+        self._fates.answer(query, answered)
 
     def _timed_out(self, connection: UpstreamConnection, event: QueryTimedOut) -> None:
         query = connection.placed.pop(event.query, None)
