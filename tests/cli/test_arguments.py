@@ -411,6 +411,15 @@ def test_outcome_of_a_subcommand(
     assert "Traceback" not in err
 
 
+def test_ctrl_c_while_a_class_is_made(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """FR-46: CPython 3.11 raises RuntimeError for whatever comes out of ``__set_name__``, as in an import."""
+    error = RuntimeError("Error calling __set_name__")
+    error.__cause__ = KeyboardInterrupt()
+    monkeypatch.setitem(sys.modules, "dot_io.cli.demo", a_demo_that(error))
+    assert main(["demo"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
 def test_exit_codes() -> None:
     """Stable numbers, since scripts test them."""
     assert {code.name: int(code) for code in ExitCode} == {

@@ -136,6 +136,8 @@ def _guarded(words: list[str]) -> int:
     except OSError as error:  # files and networks have their own handling: this is about the output, or no space
         return _end(f"the system refuses: {error}", ExitCode.INTERNAL)
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # CPython 3.11 wraps what interrupts the making of a class
+            return INTERRUPTED
         return _internal(error)
     return code
 
