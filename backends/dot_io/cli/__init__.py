@@ -8,11 +8,9 @@ and a missing one costs a line that says what to install.  A subcommand ``x`` ha
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import signal
 import sys
-from types import ModuleType
 from typing import Final, NoReturn
 
 from ._errors import UsageError, complain, discard, prepare_streams
@@ -60,35 +58,11 @@ def process() -> int:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller has it ignored
             signal.signal(signal.SIGINT, _interrupt)
             sys.unraisablehook = _report
-        if sys.argv[1:2] == ["query"]:
-            _spare_metadata()
         code = main()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; the interpreter still has to end
     except KeyboardInterrupt:
         code = INTERRUPTED
     return code
-
-
-def _spare_metadata() -> None:
-    """Import dnspython without importlib.metadata, by which it looks up once whether ``idna`` is there.
-
-    That would be a sixth of the time until a query leaves, and json besides on Python 3.13.  An empty module stands in
-    while dnspython is imported; it is told the answer by the function that it has for those who know better.  Only for
-    a process of our own: whoever else uses dnspython has it as it is.
-    """
-    if "importlib.metadata" in sys.modules:
-        return
-    sys.modules["importlib.metadata"] = ModuleType("importlib.metadata")
-    try:
-        import dns._features
-
-        dns._features.force("idna", importlib.util.find_spec("idna") is not None)
-    except ImportError:
-        pass  # the line that needs it says what to install
-    except AttributeError:
-        del sys.modules["dns._features"]  # another dnspython than we know: it is imported anew, as usual
-    finally:
-        del sys.modules["importlib.metadata"]
 
 
 def _interrupt(*_: object) -> NoReturn:

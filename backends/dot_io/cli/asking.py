@@ -222,26 +222,32 @@ def _context(server: Server, session: Session, anchors: tuple[bytes, ...] | None
             certificate_file=session.certificate_file,
             key_file=session.key_file,
         )
-    except CertificateError as error:  # of the only certificates that are given there in octets
-        raise UsageError(f"+tls-ca={session.ca_file}: {error}") from error
+    except CertificateError as error:
+        text = str(error)
+        is_own = text.startswith(("certificate_file", "key_file"))
+        raise UsageError(_in_words_of_the_line(text) if is_own else f"+tls-ca={session.ca_file}: {error}") from error
     except LocalProtocolError as error:
-        raise UsageError(f"+tls-certfile={session.certificate_file}: {error}") from error
-    except OSError as error:  # also OpenSSL's, which has no file's name
-        own = session.certificate_file, session.key_file
-        if session.certificate_file is not None and error.filename in (*own, None):
-            raise UsageError(_of_own_certificate(error, session)) from error
-        raise UsageError(f"{KEYLOG}={keylog_file}: {error.strerror or error}") from error
+        raise UsageError(_in_words_of_the_line(str(error))) from error
+    except OSError as error:
+        words = error.strerror or str(error)
+        argument, colon, what = words.partition(": ")
+        if colon and argument in _OPTIONS:
+            raise UsageError(f"{_OPTIONS[argument]}={error.filename}: {what}") from error
+        raise UsageError(f"{KEYLOG}={keylog_file}: {words}") from error
 
 
-def _of_own_certificate(error: OSError, session: Session) -> str:
-    if error.filename == session.key_file and session.key_file is not None:
-        return f"+tls-keyfile={session.key_file}: {error.strerror or error}"
-    if error.filename is None:
-        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            return f"+tls-certfile={session.certificate_file}: the private key is not this certificate's"
-        key = f" and +tls-keyfile={session.key_file}" if session.key_file else ""
-        return f"+tls-certfile={session.certificate_file}{key}: no certificate and private key in PEM"
-    return f"+tls-certfile={session.certificate_file}: {error.strerror or error}"
+_OPTIONS: Final = {
+    "certificate_file": "+tls-certfile",
+    "key_file": "+tls-keyfile",
+    "give password=, or the key decrypted": "give it decrypted (openssl pkey -in FILE -out NEW)",
+}
+"Words of :class:`~dot_io.tls.ClientContext`, and those of the command."
+
+
+def _in_words_of_the_line(text: str) -> str:
+    for word, option in _OPTIONS.items():
+        text = text.replace(word, option)
+    return text
 
 
 def _anchors(file: str) -> tuple[bytes, ...]:
