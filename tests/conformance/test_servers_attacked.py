@@ -207,8 +207,9 @@ def test_on_end_closes_while_a_handler_does(identities: Identities, workers: int
         close()
         return answer(query)
 
-    options = {"on_end": on_end, "max_connections_per_host": 1, "workers": workers}
-    server: Any = dot_io.blocking.serve(handler, identities.server, port=0, **options)
+    server = dot_io.blocking.serve(
+        handler, identities.server, port=0, max_connections_per_host=1, on_end=on_end, workers=workers
+    )
     with server, RawClient(server.port) as client:
         client.send(QUERY)
         socket.create_connection(("127.0.0.1", server.port)).close()
