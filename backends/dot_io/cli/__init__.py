@@ -7,7 +7,6 @@ and a missing one costs a line that says what to install.  A subcommand ``x`` ha
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -31,7 +30,7 @@ COMMANDS: Final = {
     "demo": "ask a server of our own on loopback, once rightly and once with a wrong pin",
 }
 
-EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "cli,demo"}
+EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "demo"}
 "The extra that brings each optional package."
 
 HELP: Final = "\n".join(
@@ -123,9 +122,29 @@ def _run(words: list[str]) -> int:
     command = words[0]
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
-    arguments = importlib.import_module(".arguments", __name__)
-    parsed = getattr(arguments, f"parse_{command}")(words[1:])
-    return int(importlib.import_module(f".{command}", __name__).run(parsed))
+    return _subcommand(command, words[1:])
+
+
+def _subcommand(command: str, words: list[str]) -> int:
+    """Run it.  Statements import it, and no strings: whatever freezes programs finds the former alone."""
+    from . import arguments
+
+    match command:
+        case "query":
+            parsed_query = arguments.parse_query(words)
+            from .query import run as run_query
+
+            return run_query(parsed_query)
+        case "pin":
+            parsed_pin = arguments.parse_pin(words)
+            from .pin import run as run_pin
+
+            return run_pin(parsed_pin)
+        case _:
+            parsed_demo = arguments.parse_demo(words)
+            from .demo import run as run_demo
+
+            return run_demo(parsed_demo)
 
 
 def _version() -> str:
