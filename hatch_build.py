@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version as version_of
+from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,7 +34,7 @@ def bill_of_materials(version: str) -> dict[str, Any]:
 
     CycloneDX 1.6, without its optional serial number and time, which would differ from build to build.
     """
-    own, mypy = component("dot-proto", version), component("mypy", version_of("mypy"))
+    own, mypy = component("dot-proto", version), component("mypy", distribution("mypy").version)
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -64,9 +64,10 @@ class CompiledEngine(BuildHookInterface[Any]):
         shutil.copytree(Path(self.root, "dot_proto"), scratch / "dot_proto")
         (scratch / "setup.py").write_text(SETUP.format(arguments=["--strict", *modules]), encoding="utf-8")
         command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", "built"]
-        # Debug information would name the scratch directory, and no two wheels would be the same.
-        flags = f"{os.environ.get('CFLAGS', '')} -ffile-prefix-map={scratch}=."
-        subprocess.run(command, cwd=scratch, check=True, env=os.environ | {"CFLAGS": flags})
+        # Debug information and assertions would name this build's directories: no two wheels would be the same.
+        run_time = Path(str(distribution("mypy").locate_file("mypyc")))
+        flags = [os.environ.get("CFLAGS", ""), f"-ffile-prefix-map={scratch}=.", f"-ffile-prefix-map={run_time}=mypyc"]
+        subprocess.run(command, cwd=scratch, check=True, env=os.environ | {"CFLAGS": " ".join(flags)})
         built = scratch / "built"
         for path in built.rglob("*"):
             if path.is_file():

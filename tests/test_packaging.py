@@ -8,6 +8,7 @@ import email
 import importlib.metadata
 import importlib.util
 import json
+import modulefinder
 import os
 import re
 import subprocess
@@ -95,6 +96,35 @@ def test_base_needs_nothing(metadata: Message) -> None:
     requirements = metadata.get_all("Requires-Dist", [])
     assert requirements
     assert [text for text in requirements if "extra ==" not in text] == []
+
+
+def test_the_demonstration_needs_one_extra_alone(metadata: Message) -> None:
+    """FR-85: ``[demo]`` alone could not run, because it asks as the command does."""
+    extras = {
+        extra: {
+            text.partition(";")[0].strip()
+            for text in metadata.get_all("Requires-Dist", [])
+            if f"extra == '{extra}'" in text
+        }
+        for extra in ("cli", "demo")
+    }
+    assert extras["cli"] < extras["demo"]
+
+
+def test_what_uv_leaves_is_no_change() -> None:
+    """FR-85: the README names ``uv run``, which writes a lock file into the checkout."""
+    assert "/uv.lock" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+
+
+def test_a_static_walk_finds_every_module_of_the_command(tmp_path: Path) -> None:
+    """FR-77: PyInstaller and its like follow statements of import, inside functions too, and no strings."""
+    script = tmp_path / "command.py"
+    script.write_text("from dot_io.cli import process\nprocess()\n", encoding="utf-8")
+    folder = Path(dot_io.cli.__file__).parents[1]
+    finder = modulefinder.ModuleFinder([str(folder.parent), str(Path(dot_proto.__path__[0]).parent)])
+    finder.run_script(str(script))
+    modules = {f"dot_io.cli.{file.stem}" for file in folder.glob("cli/[a-z_]*.py") if not file.stem.startswith("__")}
+    assert modules - set(finder.modules) == set()
 
 
 def test_the_changelog_has_the_version(metadata: Message) -> None:

@@ -7,7 +7,6 @@ and a missing one costs a line that says what to install.  A subcommand ``x`` ha
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -32,7 +31,7 @@ COMMANDS: Final = {
     "demo": "ask a server of our own on loopback, once rightly and once with a wrong pin",
 }
 
-EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "cli,demo"}
+EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "demo"}
 "The extra that brings each optional package."
 
 HELP: Final = "\n".join(
@@ -127,11 +126,37 @@ def _run(words: list[str]) -> int:
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
     if not {"-h", "--help"}.isdisjoint(words):
-        print(importlib.import_module(".tables", __name__).TABLES[command].help_screen())
+        from .tables import TABLES
+
+        print(TABLES[command].help_screen())
         return ExitCode.ANSWER
-    arguments = importlib.import_module(".query_line" if command == "query" else ".arguments", __name__)
-    parsed = getattr(arguments, f"parse_{command}")(words[1:])
-    return int(importlib.import_module(f".{command}", __name__).run(parsed))
+    return _subcommand(command, words[1:])
+
+
+def _subcommand(command: str, words: list[str]) -> int:
+    """Run it.  Statements import it, and no strings: whatever freezes programs finds the former alone."""
+    match command:
+        case "query":
+            from .query_line import parse_query
+
+            parsed_query = parse_query(words)
+            from .query import run as run_query
+
+            return run_query(parsed_query)
+        case "pin":
+            from .arguments import parse_pin
+
+            parsed_pin = parse_pin(words)
+            from .pin import run as run_pin
+
+            return run_pin(parsed_pin)
+        case _:
+            from .arguments import parse_demo
+
+            parsed_demo = parse_demo(words)
+            from .demo import run as run_demo
+
+            return run_demo(parsed_demo)
 
 
 def _advice(command: str) -> str:

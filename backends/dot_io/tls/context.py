@@ -35,7 +35,7 @@ from .cache import ClientChains, SessionCache
 from .callbacks import watch_callbacks
 from .failures import describe
 from .hello import Observer, observe
-from .library import library_error, limit_suites, new_context, site_versions
+from .library import check_trust_store, library_error, limit_suites, new_context, site_versions
 from .pair import check_password, load_pair
 
 MAX_OTHERS: Final = 16
@@ -80,6 +80,7 @@ def _client_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif policy.trust_anchors is None:
+        check_trust_store()
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
         _trust("trust_anchors", context, policy.trust_anchors)
