@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,15 +82,26 @@ def reload(context: ServerContext) -> None:
         log.info("the certificate has been read anew")
 
 
-async def answer(given: argparse.Namespace, sockets: Sequence[socket.socket]) -> None:
-    """One process: until SIGTERM, then what was asked is answered still."""
+def start_reload(context: ServerContext) -> None:
+    """In a thread that nobody waits for: a file may be on a disk that does not answer."""
+    threading.Thread(target=reload, args=(context,), daemon=True).start()
+
+
+async def answer(given: argparse.Namespace, sockets: Sequence[socket.socket], lifeline: int) -> None:
+    """One process: until SIGTERM, or the first process is no more; then what was asked is answered still."""
     context = ServerContext(given.certificate, given.key)
     where: dict[str, Any] = {"host": given.host, "port": given.port, "reuse_port": True}
     if sockets:
         where = {"sock": sockets}
     async with serve(handler, context, proxy_from=given.proxy_from, **where) as server:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload, context)
+
+        def first_has_ended() -> None:
+            loop.remove_reader(lifeline)
+            ended.set()
+
+        loop.add_reader(lifeline, first_has_ended)
+        loop.add_signal_handler(signal.SIGHUP, start_reload, context)
         loop.add_signal_handler(signal.SIGTERM, ended.set)
         loop.add_signal_handler(signal.SIGINT, ended.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -97,13 +109,15 @@ async def answer(given: argparse.Namespace, sockets: Sequence[socket.socket]) ->
         await ended.wait()
 
 
-def start(given: argparse.Namespace, sockets: Sequence[socket.socket]) -> int:
+def start(given: argparse.Namespace, sockets: Sequence[socket.socket], pipe: tuple[int, int]) -> int:
     """Start a process that answers; returns its id."""
     pid = os.fork()
     if pid:
         return pid
+    lifeline, held = pipe
+    os.close(held)  # the first process alone holds it: the other end tells when that one has ended, be it by SIGKILL
     try:
-        asyncio.run(answer(given, sockets))
+        asyncio.run(answer(given, sockets, lifeline))
     except (DoTError, OSError) as error:
         sys.exit(str(error))
     sys.exit(0)
@@ -147,8 +161,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(process)d %(name)s: %(message)s")
     # Blocked, a signal waits until whoever it is for can take it: this process in sigwait(), another on its loop.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, signal.SIGCHLD})
-    sockets = inherited()
-    return supervise({start(given, sockets) for _ in range(given.processes)})
+    sockets, pipe = inherited(), os.pipe()
+    return supervise({start(given, sockets, pipe) for _ in range(given.processes)})
 
 
 if __name__ == "__main__":

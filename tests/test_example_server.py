@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -161,3 +162,27 @@ def test_a_certificate_that_cannot_be_used_is_said_at_once(site: Site, wrong: st
     assert done.returncode == 1
     assert str(site.file) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_when_the_first_process_is_killed_all_end(site: Site) -> None:
+    """Else they would hold the port, with a certificate that nobody renews."""
+    port = free_port()
+    with running(site, port=port) as process:
+        process.kill()
+        process.wait(TIME_LIMIT)
+
+        def is_free() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex((HOST, port)) != 0
+
+        until(is_free)
+
+
+def test_a_reload_that_hangs_does_not_hold_up_the_end(site: Site) -> None:
+    """As where the certificate lies on a disk that does not answer; here it is a pipe that nobody writes to."""
+    with running(site, port=free_port()) as process:
+        site.file.unlink()
+        os.mkfifo(site.file)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIME_LIMIT) == 0
