@@ -32,6 +32,9 @@ from dot_proto.authentication import (
 )
 from dot_proto.pins import Pin
 
+ESCAPED = r"\027" if r"\027" in dns.edns.EDEOption(22, "\x1b").to_text() else r"\x1b"
+"Newer versions of dnspython escape this text themselves; with older ones we do."
+
 NOT_BEFORE = datetime(2017, 9, 1, tzinfo=UTC)
 NOT_AFTER = datetime(2030, 9, 1, tzinfo=UTC)
 
@@ -301,7 +304,7 @@ def test_session_without_alpn_and_resumed() -> None:
         (dns.edns.GenericOption(11, b""), ";; KEEPALIVE: no timeout stated"),
         (dns.edns.GenericOption(11, b"\x00"), ";; OPTION 11: 00"),
         (dns.edns.GenericOption(3, b"lab\x1b"), r';; NSID: 6C61621B "lab\x1b"'),
-        (dns.edns.EDEOption(22, "no\x1breply"), ";; EDE: 22 (No Reachable Authority): no\\027reply"),
+        (dns.edns.EDEOption(22, "no\x1breply"), f";; EDE: 22 (No Reachable Authority): no{ESCAPED}reply"),
         (dns.edns.CookieOption(b"client's", b"server's"), ";; COOKIE: 636c69656e742773736572766572277" + "3"),
         (dns.edns.ECSOption("192.0.2.0", 24), ";; ECS: 192.0.2.0/24 scope/0"),
         (dns.edns.GenericOption(65001, b"\x01\xff"), ";; OPTION 65001: 01FF"),

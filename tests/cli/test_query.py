@@ -901,4 +901,5 @@ def test_start_is_lean(at: str) -> None:
     assert answer == "93.184.216.34"
     loaded = set(modules.split())
     assert {name for name in loaded if name.partition(".")[0] in ("dot_io", "dot_proto")} == IMPORTED
-    assert not loaded & TOO_HEAVY
+    # dnspython asks importlib.metadata which of its features are installed, and that needs json from Python 3.13 on.
+    assert not loaded & (TOO_HEAVY - ({"json"} if sys.version_info >= (3, 13) else set()))

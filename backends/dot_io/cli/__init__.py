@@ -127,21 +127,25 @@ def _run(words: list[str]) -> int:
 
 def _subcommand(command: str, words: list[str]) -> int:
     """Run it.  Statements import it, and no strings: whatever freezes programs finds the former alone."""
-    from . import arguments
-
     match command:
         case "query":
-            parsed_query = arguments.parse_query(words)
+            from .arguments import parse_query
+
+            parsed_query = parse_query(words)
             from .query import run as run_query
 
             return run_query(parsed_query)
         case "pin":
-            parsed_pin = arguments.parse_pin(words)
+            from .arguments import parse_pin
+
+            parsed_pin = parse_pin(words)
             from .pin import run as run_pin
 
             return run_pin(parsed_pin)
         case _:
-            parsed_demo = arguments.parse_demo(words)
+            from .arguments import parse_demo
+
+            parsed_demo = parse_demo(words)
             from .demo import run as run_demo
 
             return run_demo(parsed_demo)
