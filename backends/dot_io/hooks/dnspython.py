@@ -112,8 +112,7 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
         ignore_trailing: bool = False,
     ) -> dns.message.Message:
         """Ask, and wait, on the loop that runs, whatever ``backend`` says: dnspython keeps its first one for good."""
-        trio = sys.modules.get("trio")
-        resolver = await (self._of_trio() if trio and trio.lowlevel.in_trio_task() else self._of_asyncio())
+        resolver = await (self._of_trio() if _is_in_trio() else self._of_asyncio())
         with _in_time(timeout):
             octets = await resolver.query(request.to_wire(), timeout=timeout)
         return _response(request, octets, one_rr_per_rrset, ignore_trailing)
@@ -163,6 +162,15 @@ class Nameserver(dns.nameserver.AddressAndPortNameserver):
                 await trio.sleep_forever()
         finally:
             self._on_trio.pop(token, None)
+
+
+def _is_in_trio() -> bool:
+    """Whether a task of trio's calls; ``trio.lowlevel.in_trio_task`` says so from trio 0.29 on alone."""
+    trio = sys.modules.get("trio")
+    try:
+        return trio is not None and trio.lowlevel.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 @contextmanager
