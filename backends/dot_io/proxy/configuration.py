@@ -1,0 +1,135 @@
+"""Every limit and every default of the proxy, with its unit and its source."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from dot_proto import LocalProtocolError
+from dot_proto.arguments import check_flag, check_instance, collected, shown
+from dot_proto.configuration import at_least, between
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MIN_UDP_SIZE: Final = 512
+"Octets: what every client takes over UDP (RFC 1035, section 2.3.4; RFC 6891, section 6.2.3)."
+
+
+class SpecialNames(enum.Enum):
+    """What becomes of names that mean nothing to a public resolver (RFC 6761, section 6)."""
+
+    LOCAL = "local"
+    "They are answered here, and no upstream learns of them."
+    FORWARD = "forward"
+    "They are asked like any other name."
+
+
+class AnyQueries(enum.Enum):
+    """What becomes of queries for the type ANY (RFC 8482)."""
+
+    FORWARD = "forward"
+    "They are asked like any other type."
+    HINFO = "hinfo"
+    "Over UDP one HINFO record answers them (RFC 8482, section 4.2), since the answer would be large; TCP: forwarded."
+    REFUSE = "refuse"
+    "They are refused, over UDP and TCP."
+
+
+class ClientSubnet(enum.Enum):
+    """What an upstream is told of a client's network (RFC 7871).  A prefix of length 0, which tells nothing, passes."""
+
+    DROP = "drop"
+    "Nothing."
+    ZERO = "zero"
+    "Nothing, and that it is to tell nothing to others: a prefix of length 0 goes with every query."
+    FORWARD = "forward"
+    "What the client says."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyConfiguration:
+    """How a proxy treats its clients; raises :class:`~dot_proto.LocalProtocolError` for what cannot be."""
+
+    allow: tuple[Network, ...] = ()
+    """Networks whose clients are answered, beside this machine's own; texts such as "192.0.2.0/24" are taken too.
+    Without any, the proxy listens on loopback only."""
+
+    special_names: SpecialNames = SpecialNames.LOCAL
+    "What becomes of localhost, of names under invalid, onion and the like, and of private reverse zones."
+
+    any_queries: AnyQueries = AnyQueries.HINFO
+    "What becomes of queries for the type ANY."
+
+    client_subnet: ClientSubnet = ClientSubnet.DROP
+    "What an upstream is told of a client's network."
+
+    forward_nsid: bool = True
+    "Whether a client may ask for the upstream's identifier (RFC 5001)."
+
+    trust_ad: bool = True
+    "Whether AD of an upstream's answer reaches the client (RFC 4035, section 3.2.3); never from opportunistic ones."
+
+    max_udp_size: int = 1232
+    "Octets of an answer over UDP at the most: what passes everywhere unfragmented (DNS flag day 2020)."
+
+    wait_for_upstream: float = 4.0
+    "Seconds for a query's answer, opening connections and asking again included; stub resolvers wait 5 s."
+
+    max_in_flight: int = 5000
+    "Queries that wait for answers; one more, and the oldest is dropped."
+
+    max_in_flight_octets: int = 8 * 2**20
+    "Octets of these, together."
+
+    max_equal: int = 100
+    "Queries for one name, type and class that wait for answers: a forwarding loop makes more, and they are dropped."
+
+    tcp_idle_timeout: float = 10.0
+    "Seconds that a TCP connection stays without a query, and that a client may take to read (RFC 7766, section 6.2.3)."
+
+    max_connections: int = 1000
+    "TCP connections of clients, all listeners together."
+
+    max_connections_per_host: int = 50
+    "TCP connections from one address (RFC 9210, section 4.2, starts from 25 or more)."
+
+    max_queries_per_connection: int = 100
+    "Queries of one TCP connection that wait for answers; then it is not read from until there are fewer."
+
+    def __post_init__(self) -> None:
+        networks = collected("allow", self.allow, object, "a list of networks, as ADDRESS/LENGTH")
+        object.__setattr__(self, "allow", tuple(map(_network, networks)))
+        check_instance("special_names", self.special_names, SpecialNames, "SpecialNames.LOCAL is one")
+        check_instance("any_queries", self.any_queries, AnyQueries, "AnyQueries.HINFO is one")
+        check_instance("client_subnet", self.client_subnet, ClientSubnet, "ClientSubnet.DROP is one")
+        check_flag("forward_nsid", self.forward_nsid)
+        check_flag("trust_ad", self.trust_ad)
+        between(MIN_UDP_SIZE, 65_535, max_udp_size=self.max_udp_size)
+        at_least(0.0, wait_for_upstream=self.wait_for_upstream, tcp_idle_timeout=self.tcp_idle_timeout)
+        for name in _COUNTS:
+            at_least(1, **{name: getattr(self, name)})
+
+
+_COUNTS: Final = (
+    "max_in_flight",
+    "max_in_flight_octets",
+    "max_equal",
+    "max_connections",
+    "max_connections_per_host",
+    "max_queries_per_connection",
+)
+
+
+def _network(given: object) -> Network:
+    if isinstance(given, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return given
+    try:
+        if not isinstance(given, str):
+            raise ValueError("a text is wanted")
+        return ipaddress.ip_network(given)
+    except ValueError as error:
+        raise LocalProtocolError(
+            f"allow: {shown(given)} is no network, as 192.0.2.0/24 or 2001:db8::/32: {error}"
+        ) from None
