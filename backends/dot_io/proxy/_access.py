@@ -9,10 +9,7 @@ from typing import Final
 from dot_proto import LocalProtocolError
 
 from ._policy import DropReason
-from .configuration import Network
-
-SERVER_PORT: Final = 53
-"The port of DNS (RFC 1035, section 4.2)."
+from .configuration import PORT, Network
 
 LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 "Networks of this machine itself (RFC 6890, section 2.2)."
@@ -33,13 +30,18 @@ class Access:
 
         Port 0 cannot be answered, and two servers that send each other messages never end.
         """
-        if port == 0 or port == own_port == SERVER_PORT:
+        if port == 0 or port == own_port == PORT:
             return DropReason.SOURCE_PORT
         return None if self.allows(host) else DropReason.DENIED
 
     def allows(self, host: str) -> bool:
         """Whether a client at this address, which may have a zone, is answered."""
         return host == "127.0.0.1" or self._is_allowed(host)
+
+    def is_own(self, host: str) -> bool:
+        """Whether it is this machine itself."""
+        address = ipaddress.ip_address(host.partition("%")[0])
+        return any(address in network for network in LOOPBACK)
 
     def check_listening(self, host: str) -> None:
         """Raise :class:`~dot_proto.LocalProtocolError` for an address that others reach, where none are allowed."""

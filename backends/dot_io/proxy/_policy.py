@@ -33,10 +33,7 @@ from dot_proto.query import TYPES
 
 from ._names import local_answer, record
 from ._responses import OPTION_EDE, ClientQuery, opt_record, option
-from .configuration import MIN_UDP_SIZE, AnyQueries, ClientSubnet, ProxyConfiguration, SpecialNames
-
-REFUSED: Final = 5
-"RCODE (RFC 1035, section 4.1.1)."
+from .configuration import MIN_UDP_SIZE, REFUSED, AnyQueries, ClientSubnet, ProxyConfiguration, SpecialNames
 
 _TRANSFERS: Final = frozenset({251, TYPES["AXFR"]})
 "IXFR and AXFR: answered by several messages, and by servers that know the client."
@@ -71,6 +68,8 @@ class DropReason(enum.Enum):
     "As many equal questions wait as may."
     OVERLOAD = "overload"
     "It was the oldest of more queries than may wait."
+    CONNECTION = "connection"
+    "A TCP connection more than may be, or one from a client that is in none of the networks."
     NOT_SENT = "not-sent"
     "The system did not take the answer."
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from dot_proto import LocalProtocolError
+from dot_proto import LocalProtocolError, ResolverConfiguration
+from dot_proto._edns import KEEPALIVE_UNIT, MAX_KEEPALIVE
 from dot_proto.arguments import check_flag, check_instance, collected, shown
 from dot_proto.configuration import at_least, between
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+REFUSED: Final = 5
+"RCODE (RFC 1035, section 4.1.1)."
+
+PORT: Final = 53
+"DNS (RFC 1035, section 4.2)."
 
 MIN_UDP_SIZE: Final = 512
 "Octets: what every client takes over UDP (RFC 1035, section 2.3.4; RFC 6891, section 6.2.3)."
@@ -51,6 +59,9 @@ class ClientSubnet(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyConfiguration:
     """How a proxy treats its clients; raises :class:`~dot_proto.LocalProtocolError` for what cannot be."""
+
+    listen: tuple[tuple[str, int], ...] = (("127.0.0.1", PORT), ("::1", PORT))
+    "Addresses and ports, each for UDP and TCP; port 0 lets the system choose one."
 
     allow: tuple[Network, ...] = ()
     """Networks whose clients are answered, beside this machine's own; texts such as "192.0.2.0/24" are taken too.
@@ -98,7 +109,14 @@ class ProxyConfiguration:
     max_queries_per_connection: int = 100
     "Queries of one TCP connection that wait for answers; then it is not read from until there are fewer."
 
+    resolver: ResolverConfiguration = field(
+        default_factory=lambda: ResolverConfiguration(failover_rcodes=frozenset({REFUSED}))
+    )
+    """How upstreams are asked.  One that refuses is followed by the next; how long a query may take, and how many may
+    wait, is said above."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "listen", _places(self.listen))
         networks = collected("allow", self.allow, object, "a list of networks, as ADDRESS/LENGTH")
         object.__setattr__(self, "allow", tuple(map(_network, networks)))
         check_instance("special_names", self.special_names, SpecialNames, "SpecialNames.LOCAL is one")
@@ -107,7 +125,9 @@ class ProxyConfiguration:
         check_flag("forward_nsid", self.forward_nsid)
         check_flag("trust_ad", self.trust_ad)
         between(MIN_UDP_SIZE, 65_535, max_udp_size=self.max_udp_size)
-        at_least(0.0, wait_for_upstream=self.wait_for_upstream, tcp_idle_timeout=self.tcp_idle_timeout)
+        between(KEEPALIVE_UNIT, MAX_KEEPALIVE, tcp_idle_timeout=self.tcp_idle_timeout)
+        at_least(0.0, wait_for_upstream=self.wait_for_upstream)
+        check_instance("resolver", self.resolver, ResolverConfiguration)
         for name in _COUNTS:
             at_least(1, **{name: getattr(self, name)})
 
@@ -120,6 +140,25 @@ _COUNTS: Final = (
     "max_connections_per_host",
     "max_queries_per_connection",
 )
+
+
+def _places(given: Iterable[Any]) -> tuple[tuple[str, int], ...]:
+    what = 'a list of addresses with ports, as [("127.0.0.1", 53)]'
+    places: dict[tuple[str, int], None] = {}
+    found: tuple[tuple[Any, ...], ...] = collected("listen", given, tuple, what)
+    for place in found:
+        if len(place) != 2 or not isinstance(place[0], str):
+            raise LocalProtocolError(f"listen must be {what}, not {place!r}")
+        host, port = place
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise LocalProtocolError(f"listen: {shown(host)} is no IP address") from None
+        between(0, 65_535, port=port)
+        places[host, port] = None
+    if not places:
+        raise LocalProtocolError("listen: the list is empty, so that nobody could ask")
+    return tuple(places)
 
 
 def _network(given: object) -> Network:

@@ -1,0 +1,141 @@
+"""Asks upstreams for clients: between the policy, which decides, and the resolver, which asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from dot_proto import LocalProtocolError, Upstream
+from dot_proto._message import FORMERR
+from dot_proto.resolver.events import FailureReason, Phase, QueryAnswered, QueryFailed, UpstreamStatistics
+
+from .._fate import Fate
+from .._resolver import Waiter
+from ..asyncio import Resolver
+from ._counters import Counters
+from ._in_flight import InFlight
+from ._policy import Drop, DropReason, Policy, Reply
+from ._responses import NETWORK_ERROR, NO_REACHABLE_AUTHORITY, OTHER_ERROR, ClientQuery
+from .configuration import ProxyConfiguration
+
+Answerer = Callable[[bytes | None], None]
+"Sends a response to whoever asked; ``None``: there will be none.  It raises nothing."
+
+
+class _Resolver(Resolver):
+    """A resolver that calls back: a task for each query would cost as much as all else."""
+
+    def ask(self, message: bytes, waiter: Waiter) -> int:
+        """Ask; ``waiter`` is told the fate of the handle that is returned, later."""
+        self._running_loop()
+        return self._ask(message, None, waiter)
+
+    def abandon(self, handle: int) -> None:
+        """Nobody waits for this query any more."""
+        self._cancel(handle)
+
+
+class Forwarder:
+    """The queries of all clients, for one list of upstreams and one configuration."""
+
+    def __init__(self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration, counters: Counters) -> None:
+        self._counters = counters
+        asking = replace(
+            configuration.resolver,
+            query_timeout=configuration.wait_for_upstream,
+            max_waiting=configuration.max_in_flight + 1,  # one more is asked before the oldest is dropped
+        )
+        self._resolver = _Resolver(upstreams, asking)
+        self._policy = Policy(
+            configuration, clears_ad=any(upstream.is_opportunistic for upstream in self._resolver.upstreams)
+        )
+        self._in_flight = InFlight[tuple[ClientQuery, Answerer]](configuration)
+        self._is_empty = asyncio.Event()
+        self.configuration: Final = configuration
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Who is asked."""
+        return self._resolver.upstreams
+
+    @property
+    def waiting(self) -> int:
+        """How many queries wait for their answers."""
+        return len(self._in_flight)
+
+    def statistics(self) -> tuple[UpstreamStatistics, ...]:
+        """The counters of each upstream."""
+        return self._resolver.statistics()
+
+    def receive(self, message: bytes, answer: Answerer, *, over_udp: bool) -> None:
+        """A client's message; ``answer`` is called once, perhaps at once."""
+        decision = self._policy.receive(message, over_udp=over_udp)
+        if isinstance(decision, Reply):
+            self._answer(answer, decision.message)
+        elif isinstance(decision, Drop):
+            self._drop(answer, decision.reason)
+        else:
+            self._ask(decision.message, decision.query, answer)
+
+    async def close(self) -> None:
+        """Wait for what is owed, which has its deadlines, and end all connections."""
+        while self._in_flight:
+            self._is_empty.clear()
+            await self._is_empty.wait()
+        await self._resolver.close()
+
+    async def abort(self) -> None:
+        """End all connections at once; whoever waits is told."""
+        await self._resolver.close(timeout=0.0)
+
+    # Private methods.
+
+    def _ask(self, message: bytes, query: ClientQuery, answer: Answerer) -> None:
+        if not self._in_flight.takes(query.question):
+            self._drop(answer, DropReason.EQUAL)
+            return
+        try:
+            handle = self._resolver.ask(message, self._end)
+        except LocalProtocolError:  # the engine reads messages as strictly as a server does
+            self._answer(answer, query.error(FORMERR))
+            return
+        self._in_flight.add(handle, (query, answer), query.question, len(message))
+        while (oldest := self._in_flight.surplus()) is not None:
+            self._resolver.abandon(oldest)
+            found = self._in_flight.remove(oldest)
+            assert found is not None
+            self._drop(found[1], DropReason.OVERLOAD)
+
+    def _end(self, fate: Fate) -> None:
+        """The fate of a query."""
+        found = self._in_flight.remove(fate.query)
+        if found is None:
+            return
+        query, answer = found
+        if isinstance(fate, QueryAnswered):
+            self._answer(answer, query.response(fate.message))
+        else:
+            self._answer(answer, query.failure(*_why(fate)))
+        if not self._in_flight:
+            self._is_empty.set()
+
+    def _answer(self, answer: Answerer, message: bytes) -> None:
+        self._counters.rcodes[message[3] & 15] += 1
+        self._counters.truncated += message[2] >> 1 & 1
+        answer(message)
+
+    def _drop(self, answer: Answerer, reason: DropReason) -> None:
+        self._counters.dropped[reason] += 1
+        answer(None)
+
+
+def _why(fate: QueryFailed) -> tuple[int, str]:
+    """The extended error (RFC 8914) and its text, which says that it is ours (section 3) and holds no name."""
+    failures = [report.failure for report in fate.upstreams]
+    if all(failure is not None and failure.phase is Phase.AUTHENTICATION for failure in failures):
+        return OTHER_ERROR, "dot-proto: authentication"
+    if fate.reason is FailureReason.NO_UPSTREAM or (not fate.attempts and all(failures)):
+        return NO_REACHABLE_AUTHORITY, "dot-proto: no upstream can be reached"
+    return NETWORK_ERROR, "dot-proto: no answer from an upstream"

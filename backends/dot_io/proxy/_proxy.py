@@ -1,0 +1,229 @@
+"""The proxy: listeners, which take what clients ask, and a forwarder, which has it answered."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from typing import Final, Self
+
+from dot_proto import LocalProtocolError, Upstream
+from dot_proto.arguments import check_instance, check_seconds
+from dot_proto.resolver.events import UpstreamStatistics
+
+from .._stays import StaysInProcess
+from ._access import Access
+from ._counters import Counters
+from ._forwarder import Answerer, Forwarder
+from ._tcp import TCPClients, TCPConnection, open_tcp
+from ._udp import UDPListener, is_wildcard, open_udp
+from .configuration import ProxyConfiguration
+
+CLOSE_TIMEOUT: Final = 5.0
+"Seconds that closing waits for answers still owed, unless told otherwise."
+
+PORT_TRIES: Final = 16
+"Ports that are tried where the system chooses one for UDP, and TCP is to have the same."
+
+Place = tuple[str, int]
+"An address and a port."
+
+
+class Proxy(StaysInProcess):
+    """Answers DNS clients over UDP and TCP, and asks upstreams over TLS; an asynchronous context manager.
+
+    >>> async with Proxy([Upstream.well_known("quad9")]) as proxy:
+    ...     await proxy.serve_forever()
+
+    It connects to an upstream when the first query comes, so that it may start before the network is there.
+
+    Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together, for one that is this proxy
+    itself, and for a listening address that others reach, where no others are allowed; and, when it is entered,
+    :class:`OSError` for an address that cannot be had.
+    """
+
+    def __init__(self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration | None = None) -> None:
+        self._counters = Counters()
+        self._forwarder, self._access = self._made(upstreams, configuration)
+        self._listeners: dict[Place, _Listener] = {}
+        self._clients = TCPClients(lambda: self._access, self._receive_tcp, self._counters)
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._closed = asyncio.Event()
+
+    @property
+    def configuration(self) -> ProxyConfiguration:
+        """How it behaves."""
+        return self._forwarder.configuration
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Who is asked."""
+        return self._forwarder.upstreams
+
+    @property
+    def addresses(self) -> tuple[Place, ...]:
+        """Where it listens: each address with its port, in the order of the configuration."""
+        return tuple(self._listeners[place].place for place in self.configuration.listen if place in self._listeners)
+
+    def statistics(self) -> tuple[UpstreamStatistics, ...]:
+        """The counters of each upstream, from when it was configured; they hold no name that was asked for."""
+        return self._forwarder.statistics()
+
+    async def reload(self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration | None = None) -> None:
+        """Go on with other upstreams and another configuration; no query is lost.
+
+        Queries that wait are answered by the upstreams of before.  Raises what the class raises, and :class:`OSError`;
+        then all is as before.
+        """
+        before = self._forwarder, self._access
+        self._forwarder, self._access = self._made(upstreams, configuration)
+        try:
+            unlisted = await self._listen()
+        except BaseException:
+            self._forwarder, self._access = before
+            raise
+        task = asyncio.get_running_loop().create_task(_leave(before[0], unlisted))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def serve_forever(self) -> None:
+        """Wait until another task closes the proxy, or until cancelled."""
+        await self._closed.wait()
+
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Listen no more, and end within ``timeout`` seconds; until then answers still owed are sent."""
+        check_seconds("timeout", timeout)
+        listeners = list(self._listeners.values())
+        task = asyncio.get_running_loop().create_task(_leave(self._forwarder, listeners))
+        self._leaving.add(task)
+        try:
+            for listener in listeners:
+                listener.stop()
+            await asyncio.wait(self._leaving, timeout=timeout)
+        finally:
+            for task in self._leaving:
+                task.cancel()
+            await asyncio.wait(self._leaving)
+            self._clients.abort()
+            self._closed.set()
+
+    async def __aenter__(self) -> Self:
+        await self._listen()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A block that is left by an exception waits for nothing that is still owed.
+        await self.close(timeout=CLOSE_TIMEOUT if kind is None else 0.0)
+
+    # Private methods.
+
+    def _made(
+        self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration | None
+    ) -> tuple[Forwarder, Access]:
+        if configuration is None:
+            configuration = ProxyConfiguration()
+        check_instance("configuration", configuration, ProxyConfiguration)
+        access = Access(configuration.allow)
+        for host, _ in configuration.listen:
+            access.check_listening(host)
+        forwarder = Forwarder(upstreams, configuration, self._counters)
+        _check_loop(forwarder.upstreams, configuration.listen)
+        return forwarder, access
+
+    async def _listen(self) -> list[_Listener]:
+        """Open what is listed and not open yet; returns those that are not listed any more, which are stopped."""
+        loop = asyncio.get_running_loop()
+        opened: dict[Place, _Listener] = {}
+        try:
+            for place in self.configuration.listen:
+                if place not in self._listeners:
+                    opened[place] = _Listener(*_open(*place))
+        except BaseException:
+            for listener in opened.values():
+                listener.close()
+            raise
+        for listener in opened.values():
+            udp = UDPListener(loop, listener.udp_socket, lambda: self._access, self._receive_udp, self._counters)
+            tcp = await loop.create_server(self._new_connection, sock=listener.tcp_socket)
+            listener.start(udp, tcp)
+        self._listeners |= opened
+        unlisted = [self._listeners.pop(place) for place in self._listeners.keys() - set(self.configuration.listen)]
+        for listener in unlisted:
+            listener.stop()
+        return unlisted
+
+    def _new_connection(self) -> TCPConnection:
+        return TCPConnection(asyncio.get_running_loop(), self._clients, self.configuration)
+
+    def _receive_udp(self, message: bytes, answer: Answerer) -> None:
+        self._forwarder.receive(message, answer, over_udp=True)
+
+    def _receive_tcp(self, message: bytes, answer: Answerer) -> None:
+        self._forwarder.receive(message, answer, over_udp=False)
+
+
+class _Listener:
+    """The sockets of one address and port."""
+
+    def __init__(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
+        self.udp_socket: Final = udp_socket
+        self.tcp_socket: Final = tcp_socket
+        self.place: Final[Place] = udp_socket.getsockname()[:2]
+        "Where it listens."
+        self._udp: UDPListener | None = None
+        self._tcp: asyncio.Server | None = None
+
+    def start(self, udp: UDPListener, tcp: asyncio.Server) -> None:
+        """From now on these read the sockets."""
+        self._udp, self._tcp = udp, tcp
+
+    def stop(self) -> None:
+        """Take no more queries and no more connections; what was asked is still answered."""
+        if self._udp is not None:
+            self._udp.stop()
+        if self._tcp is not None:
+            self._tcp.close()
+
+    def close(self) -> None:
+        """Close the sockets; connections of clients stay."""
+        self.udp_socket.close()
+        self.tcp_socket.close()
+
+
+async def _leave(forwarder: Forwarder, listeners: list[_Listener]) -> None:
+    """End what is used no more: not before all that was asked has its answer, unless cancelled."""
+    try:
+        await forwarder.close()
+    finally:
+        for listener in listeners:
+            listener.close()
+        await forwarder.abort()
+
+
+def _open(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """Sockets for UDP and TCP with the same port, which the system chooses where it is 0.  Raises :class:`OSError`."""
+    for attempt in range(PORT_TRIES):
+        try:
+            udp = open_udp(host, port)
+            try:
+                return udp, open_tcp(host, udp.getsockname()[1])
+            except BaseException:
+                udp.close()
+                raise
+        except OSError as error:
+            if port or error.errno != errno.EADDRINUSE or attempt == PORT_TRIES - 1:
+                why = os.strerror(error.errno) if error.errno else str(error)
+                raise OSError(error.errno, f"cannot listen on {host} port {port}: {why}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _check_loop(upstreams: tuple[Upstream, ...], listen: tuple[Place, ...]) -> None:
+    """Refuse an upstream that is one of our own listeners: whatever it was asked would come back."""
+    for upstream in upstreams:
+        for address in upstream.addresses:
+            for host, port in listen:
+                is_here = address == host or (is_wildcard(host) and Access(()).allows(address))
+                if port == upstream.port and is_here:
+                    raise LocalProtocolError(f"upstream {upstream} is this proxy's own listener {host} port {port}")
