@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
 
@@ -12,7 +13,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from dot_io.proxy import Proxy, ProxyConfiguration
+from dot_io.proxy import Proxy, ProxyConfiguration, _proxy
+from dot_io.proxy._udp import open_udp
 from dot_proto import LocalProtocolError, Upstream, frame
 from proxy.conftest import Setting, ask_tcp, ask_udp, make_query, run, udp, until
 
@@ -225,7 +227,7 @@ def test_who_is_denied_hears_nothing(setting: Setting) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_nothing_listens_on_a_foreign_address(setting: Setting, host: str) -> None:
     """P9: refused before anything is bound."""
-    with pytest.raises(LocalProtocolError, match=f"^{host} can be reached by other machines"):
+    with pytest.raises(LocalProtocolError, match=f"^listen: {host} can be reached by other machines"):
         setting.proxy(listen=[(host, 0)])
 
 
@@ -271,7 +273,7 @@ def test_an_upstream_that_is_the_proxy_itself() -> None:
     upstream = Upstream(addresses=("127.0.0.1",), port=8853)
     for host in ("127.0.0.1", "0.0.0.0"):
         configuration = ProxyConfiguration(listen=((host, 8853),), allow=["192.0.2.0/24"])
-        with pytest.raises(LocalProtocolError, match="is this proxy's own listener"):
+        with pytest.raises(LocalProtocolError, match="is this proxy itself"):
             Proxy([upstream], configuration)
 
 
@@ -321,5 +323,25 @@ def test_a_connection_that_is_closed_while_the_proxy_ends(setting: Setting) -> N
             await proxy.close()
             response = dns.message.from_wire(await client.receive())
             assert response.rcode() == dns.rcode.NOERROR
+
+    run(main)
+
+
+def test_a_machine_without_ipv6(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P9: of both loopback addresses it listens on the one that there is; what is named alone must be had."""
+
+    def lacking(host: str, port: int) -> socket.socket:
+        if ":" in host:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return open_udp(host, port)
+
+    monkeypatch.setattr(_proxy, "open_udp", lacking)
+
+    async def main() -> None:
+        async with setting.proxy(listen=[("127.0.0.1", 0), ("::1", 0)]) as proxy:
+            [place] = proxy.addresses
+            assert addresses(await ask_udp(place, QUERY)) == ["192.0.2.1"]
+        with pytest.raises(OSError, match="cannot listen on ::1 port 0: Cannot assign"):
+            await setting.proxy(listen=[("::1", 0)]).__aenter__()
 
     run(main)

@@ -375,7 +375,7 @@ def test_the_private_reverse_zones() -> None:
 )
 def test_any(setting: str, udp: int | None, tcp: int | None) -> None:
     """P12."""
-    policy = Policy(ProxyConfiguration(any_queries=AnyQueries(setting)))
+    policy = Policy(ProxyConfiguration(any=AnyQueries(setting)))
     for over_udp, rcode in ((True, udp), (False, tcp)):
         message = query(rdtype="ANY")
         if rcode is None:

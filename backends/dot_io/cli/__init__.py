@@ -2,7 +2,7 @@
 
 Subcommands are imported when they are named, so that ``dot-proto --help`` works without any optional package,
 and a missing one costs a line that says what to install.  A subcommand ``x`` has a parser ``parse_x`` in
-:mod:`dot_io.cli.arguments` and a function ``run(arguments) -> int`` in ``dot_io.cli.x``.
+:mod:`dot_io.cli.arguments`, or :mod:`dot_io.cli.proxy_line`, and a function ``run(parsed) -> int`` in ``dot_io.cli.x``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ TRACEBACK: Final = "DOT_PROTO_TRACEBACK"
 COMMANDS: Final = {
     "query": "ask a server, and show its certificates, the verdict and the answer",
     "pin": "show the pins of a server's chain, or of a certificate or public key file",
+    "proxy": "answer this machine's DNS clients, and ask authenticated servers over TLS",
     "demo": "ask a server of our own on loopback, once rightly and once with a wrong pin",
 }
 
@@ -123,7 +124,7 @@ def _run(words: list[str]) -> int:
     command = words[0]
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
-    arguments = importlib.import_module(".arguments", __name__)
+    arguments = importlib.import_module(".proxy_line" if command == "proxy" else ".arguments", __name__)
     parsed = getattr(arguments, f"parse_{command}")(words[1:])
     return int(importlib.import_module(f".{command}", __name__).run(parsed))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from dot_proto import LocalProtocolError
+from dot_proto import Upstream
 
 from ._policy import DropReason
-from .configuration import PORT, Network
+from .configuration import PORT, Network, ProxyConfiguration
 
 LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 "Networks of this machine itself (RFC 6890, section 2.2)."
@@ -43,14 +44,32 @@ class Access:
         address = ipaddress.ip_address(host.partition("%")[0])
         return any(address in network for network in LOOPBACK)
 
-    def check_listening(self, host: str) -> None:
-        """Raise :class:`~dot_proto.LocalProtocolError` for an address that others reach, where none are allowed."""
-        if len(self._networks) == len(LOOPBACK) and not self.allows(host):
-            raise LocalProtocolError(
-                f"{host} can be reached by other machines, and none is allowed: name their networks, as allow = "
-                '["192.0.2.0/24"], or listen on 127.0.0.1 and ::1'
-            )
-
     def _look_up(self, host: str) -> bool:
         address = ipaddress.ip_address(host.partition("%")[0])
         return any(address in network for network in self._networks)
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether it stands for every address of the machine."""
+    return host in ("0.0.0.0", "::")
+
+
+def faults(configuration: ProxyConfiguration, upstreams: Iterable[Upstream]) -> list[str]:
+    """What must not be: to listen where nobody is allowed to ask, and an upstream that is the proxy itself."""
+    found: list[str] = []
+    access = Access(())
+    for host, port in configuration.listen:
+        if not configuration.allow and not access.allows(host):
+            found.append(
+                f"listen: {host} can be reached by other machines, and none is allowed: name their networks, as "
+                'allow = ["192.0.2.0/24"], or listen on 127.0.0.1 and ::1'
+            )
+        for upstream in upstreams:
+            is_own = [
+                address == host or (is_wildcard(host) and access.allows(address)) for address in upstream.addresses
+            ]
+            if port == upstream.port and any(is_own):
+                found.append(
+                    f"upstream: {upstream} is this proxy itself, which listens there: its queries would come back"
+                )
+    return found

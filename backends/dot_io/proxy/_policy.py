@@ -170,7 +170,7 @@ class Policy:
 
     def _local(self, query: ClientQuery, *, over_udp: bool) -> Reply | None:
         """The answer to what is not for upstreams; ``None``: an upstream is to be asked."""
-        rdtype, any_queries = query.rdtype, self._configuration.any_queries
+        rdtype, any_queries = query.rdtype, self._configuration.any
         if self._is_local and (local := local_answer(query.question)):
             return Reply(query.local(local.rcode, answer=local.answer, authority=local.authority))
         if rdtype in _TRANSFERS:
@@ -203,7 +203,7 @@ class Policy:
 
     def _passes(self, code: int, data: bytes) -> bool:
         if code == OPTION_NSID:
-            return self._configuration.forward_nsid
+            return self._configuration.nsid
         if code == OPTION_ECS:
             # A prefix of length 0 asks that nothing be told (RFC 7871, section 7.1.2): to leave it out would not ask.
             asks_for_nothing = len(data) == 4 and data[2:] == b"\0\0"

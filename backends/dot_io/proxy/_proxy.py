@@ -14,11 +14,11 @@ from dot_proto.arguments import check_instance, check_seconds
 from dot_proto.resolver.events import UpstreamStatistics
 
 from .._stays import StaysInProcess
-from ._access import Access
+from ._access import Access, faults
 from ._counters import Counters
 from ._forwarder import Answerer, Forwarder
 from ._tcp import TCPClients, TCPConnection, open_tcp
-from ._udp import UDPListener, is_wildcard, open_udp
+from ._udp import UDPListener, open_udp
 from .configuration import ProxyConfiguration
 
 CLOSE_TIMEOUT: Final = 5.0
@@ -125,12 +125,10 @@ class Proxy(StaysInProcess):
         if configuration is None:
             configuration = ProxyConfiguration()
         check_instance("configuration", configuration, ProxyConfiguration)
-        access = Access(configuration.allow)
-        for host, _ in configuration.listen:
-            access.check_listening(host)
         forwarder = Forwarder(upstreams, configuration, self._counters)
-        _check_loop(forwarder.upstreams, configuration.listen)
-        return forwarder, access
+        if found := faults(configuration, forwarder.upstreams):
+            raise LocalProtocolError("; ".join(found))
+        return forwarder, Access(configuration.allow)
 
     async def _listen(self) -> list[_Listener]:
         """Open what is listed and not open yet; returns those that are not listed any more, which are stopped."""
@@ -138,8 +136,10 @@ class Proxy(StaysInProcess):
         opened: dict[Place, _Listener] = {}
         try:
             for place in self.configuration.listen:
-                if place not in self._listeners:
-                    opened[place] = _Listener(*_open(*place))
+                if place not in self._listeners and (
+                    sockets := _open(*place, may_lack=len(self.configuration.listen) > 1)
+                ):
+                    opened[place] = _Listener(*sockets)
         except BaseException:
             for listener in opened.values():
                 listener.close()
@@ -202,8 +202,11 @@ async def _leave(forwarder: Forwarder, listeners: list[_Listener]) -> None:
         await forwarder.abort()
 
 
-def _open(host: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """Sockets for UDP and TCP with the same port, which the system chooses where it is 0.  Raises :class:`OSError`."""
+def _open(host: str, port: int, *, may_lack: bool) -> tuple[socket.socket, socket.socket] | None:
+    """Sockets for UDP and TCP with the same port, which the system chooses where it is 0.  Raises :class:`OSError`.
+
+    ``may_lack``: ``None`` for ::1 on a machine without IPv6.
+    """
     for attempt in range(PORT_TRIES):
         try:
             udp = open_udp(host, port)
@@ -213,17 +216,9 @@ def _open(host: str, port: int) -> tuple[socket.socket, socket.socket]:
                 udp.close()
                 raise
         except OSError as error:
+            if may_lack and host == "::1" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                return None
             if port or error.errno != errno.EADDRINUSE or attempt == PORT_TRIES - 1:
                 why = os.strerror(error.errno) if error.errno else str(error)
                 raise OSError(error.errno, f"cannot listen on {host} port {port}: {why}") from error
     raise AssertionError("the last attempt returns or raises")
-
-
-def _check_loop(upstreams: tuple[Upstream, ...], listen: tuple[Place, ...]) -> None:
-    """Refuse an upstream that is one of our own listeners: whatever it was asked would come back."""
-    for upstream in upstreams:
-        for address in upstream.addresses:
-            for host, port in listen:
-                is_here = address == host or (is_wildcard(host) and Access(()).allows(address))
-                if port == upstream.port and is_here:
-                    raise LocalProtocolError(f"upstream {upstream} is this proxy's own listener {host} port {port}")

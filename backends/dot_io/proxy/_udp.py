@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from ._access import Access
+from ._access import Access, is_wildcard
 from ._counters import Counters
 from ._policy import DropReason
 
@@ -73,11 +73,6 @@ def open_udp(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def is_wildcard(host: str) -> bool:
-    """Whether it stands for every address of the machine."""
-    return host in ("0.0.0.0", "::")
 
 
 def _ask_for_addresses(sock: socket.socket) -> None:

@@ -70,13 +70,13 @@ class ProxyConfiguration:
     special_names: SpecialNames = SpecialNames.LOCAL
     "What becomes of localhost, of names under invalid, onion and the like, and of private reverse zones."
 
-    any_queries: AnyQueries = AnyQueries.HINFO
+    any: AnyQueries = AnyQueries.HINFO
     "What becomes of queries for the type ANY."
 
     client_subnet: ClientSubnet = ClientSubnet.DROP
     "What an upstream is told of a client's network."
 
-    forward_nsid: bool = True
+    nsid: bool = True
     "Whether a client may ask for the upstream's identifier (RFC 5001)."
 
     trust_ad: bool = True
@@ -120,9 +120,9 @@ class ProxyConfiguration:
         networks = collected("allow", self.allow, object, "a list of networks, as ADDRESS/LENGTH")
         object.__setattr__(self, "allow", tuple(map(_network, networks)))
         check_instance("special_names", self.special_names, SpecialNames, "SpecialNames.LOCAL is one")
-        check_instance("any_queries", self.any_queries, AnyQueries, "AnyQueries.HINFO is one")
+        check_instance("any", self.any, AnyQueries, "AnyQueries.HINFO is one")
         check_instance("client_subnet", self.client_subnet, ClientSubnet, "ClientSubnet.DROP is one")
-        check_flag("forward_nsid", self.forward_nsid)
+        check_flag("nsid", self.nsid)
         check_flag("trust_ad", self.trust_ad)
         between(MIN_UDP_SIZE, 65_535, max_udp_size=self.max_udp_size)
         between(KEEPALIVE_UNIT, MAX_KEEPALIVE, tcp_idle_timeout=self.tcp_idle_timeout)

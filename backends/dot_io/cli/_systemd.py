@@ -1,0 +1,35 @@
+"""What systemd is told of a service of type notify (sd_notify(3)); nothing where it does not ask."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from typing import Final
+
+
+class Notifier:
+    """Sends states to the socket that NOTIFY_SOCKET names; what cannot be sent at once is not sent."""
+
+    def __init__(self) -> None:
+        self._address: Final = os.environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+
+    def ready(self) -> None:
+        """It serves, for the first time or again."""
+        self._send("READY=1")
+
+    def reloading(self) -> None:
+        """It reads its configuration anew; :meth:`ready` follows."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """It ends."""
+        self._send("STOPPING=1")
+
+    def _send(self, state: str) -> None:
+        if not self._address:
+            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.sendto(state.encode(), self._address)
