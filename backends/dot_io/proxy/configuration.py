@@ -110,10 +110,10 @@ class ProxyConfiguration:
     "Queries of one TCP connection that wait for answers; then it is not read from until there are fewer."
 
     resolver: ResolverConfiguration = field(
-        default_factory=lambda: ResolverConfiguration(failover_rcodes=frozenset({REFUSED}))
+        default_factory=lambda: ResolverConfiguration(failover_rcodes=frozenset({REFUSED}), max_delay_while_waiting=0.5)
     )
-    """How upstreams are asked.  One that refuses is followed by the next; how long a query may take, and how many may
-    wait, is said above."""
+    """How upstreams are asked.  One that refuses is followed by the next, and one that is away is tried again every
+    half second while queries wait.  How long a query may take, and how many may wait, is said above."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "listen", _places(self.listen))
