@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "demo": "ask a server of our own on loopback, once rightly and once with a wrong pin",
 }
 
-EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "cli,demo"}
+EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "cli,demo", "yaml": "stubby"}
 "The extra that brings each optional package."
 
 HELP: Final = "\n".join(

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dot_proto import DoTError, UpstreamError
 
@@ -49,7 +49,25 @@ def run(arguments: ProxyArguments) -> int:
 def _settings(arguments: ProxyArguments) -> ProxySettings:
     if arguments.file is not None:
         return load(arguments.file, arguments.settings)
-    return ProxySettings.parse(arguments.settings, read_file=lambda name: Path(name).read_bytes())
+    settings = arguments.settings
+    if arguments.stubby_file is not None:
+        settings = _from_stubby(arguments.stubby_file) | settings
+    return ProxySettings.parse(settings, read_file=lambda name: Path(name).read_bytes())
+
+
+def _from_stubby(file: str) -> dict[str, Any]:
+    import yaml
+
+    from ..proxy.stubby import settings_from_stubby
+
+    try:
+        settings, warnings = settings_from_stubby(yaml.safe_load(Path(file).read_bytes()))
+    except yaml.YAMLError as error:  # it names the line
+        raise UpstreamError(f"{file}: no YAML: {' '.join(str(error).split())}") from error
+    except UpstreamError as error:
+        raise UpstreamError(*(f"{file}: {problem}" for problem in error.problems)) from error
+    complain(*(f"{file}: {warning}" for warning in warnings))
+    return settings
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

@@ -18,6 +18,7 @@ examples:
   dot-proto proxy --upstream quad9
   dot-proto proxy --listen 127.0.0.1:5353 --upstream 'tls://192.0.2.1#dns.example' --ca-file root.pem
   dot-proto proxy --config /etc/dot-proto/proxy.toml --check
+  dot-proto proxy --from-stubby /etc/stubby/stubby.yml --print-config > proxy.toml
 
 SIGHUP reads the file again, and SIGTERM ends it."""
 
@@ -28,6 +29,8 @@ class ProxyArguments:
 
     file: str | None
     "The configuration file, in TOML."
+    stubby_file: str | None
+    "stubby's configuration file, in YAML, in its place."
     settings: dict[str, Any]
     "What the command line says itself, under the keys of the file, which it beats."
     only_checks: bool
@@ -60,6 +63,7 @@ def parse_proxy(words: Sequence[str]) -> ProxyArguments:
     )
     add("--ca-file", metavar="FILE", help="trust anchors for the URLs of --upstream, in PEM (default: the system's)")
     add("--config", metavar="FILE", help="configuration file in TOML; what the command line says beats it")
+    add("--from-stubby", metavar="FILE", help="read stubby.yml in its place (extra stubby)")
     add("--check", action="store_true", help="say what is wrong with the configuration, and end")
     add("--print-config", action="store_true", help="show the whole configuration as a file, and end")
     options, rest = parser.parse_known_args(words)
@@ -69,7 +73,9 @@ def parse_proxy(words: Sequence[str]) -> ProxyArguments:
         raise UsageError(
             "--ca-file is for the URLs of --upstream, and there is none; in a file: ca_file of [[upstream]]"
         )
-    if options.config is None and not options.upstream:
+    if options.config is not None and options.from_stubby is not None:
+        raise UsageError("--config and --from-stubby are two files for one thing: give one of them")
+    if options.config is None and options.from_stubby is None and not options.upstream:
         raise UsageError("nobody to ask: give --upstream, as --upstream quad9, or --config FILE")
     settings: dict[str, Any] = {}
     if options.listen:
@@ -79,7 +85,7 @@ def parse_proxy(words: Sequence[str]) -> ProxyArguments:
         settings["upstream"] = [
             {"operator": text} if "://" not in text else {"url": text} | anchors for text in options.upstream
         ]
-    return ProxyArguments(options.config, settings, options.check, options.print_config)
+    return ProxyArguments(options.config, options.from_stubby, settings, options.check, options.print_config)
 
 
 def _unknown(word: str, flags: list[str]) -> str:
