@@ -94,7 +94,7 @@ def test_base_needs_nothing(metadata: Message) -> None:
 
 def test_extras(metadata: Message) -> None:
     hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
-    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "stubby", "test", "fuzz", "lint"}
     assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 

@@ -134,6 +134,17 @@ def test_a_reload_under_load_loses_no_query(server: LoopbackServer, tmp_path: Pa
         assert proxy.end() == 0
 
 
+def test_a_signal_empties_the_cache(server: LoopbackServer, tmp_path: Path) -> None:
+    """P24: SIGUSR1."""
+    with running("--config", file_for(server, tmp_path, "cache_size = 10")) as proxy:
+        assert [proxy.ask(), proxy.ask(), len(server.queries)] == ["192.0.2.1", "192.0.2.1", 1]
+        proxy.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + PATIENCE
+        while len(server.queries) < 2 and time.monotonic() < deadline:
+            assert proxy.ask() == "192.0.2.1"
+        assert proxy.end() == 0
+
+
 def test_systemd_is_told(server: LoopbackServer, tmp_path: Path) -> None:
     """P27: ready when it listens, reloading and ready again, stopping."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:

@@ -87,6 +87,7 @@ async def _serve(arguments: ProxyArguments, settings: ProxySettings) -> ExitCode
         loop.add_signal_handler(number, is_ending.set)
     try:
         async with Proxy(settings.upstreams, settings.configuration) as proxy:
+            loop.add_signal_handler(signal.SIGUSR1, proxy.clear_cache)
             _tell_ready(proxy)
             notifier.ready()
             reloading = loop.create_task(_reload_when_told(arguments, proxy, notifier, has_changed))

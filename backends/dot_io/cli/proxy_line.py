@@ -20,7 +20,7 @@ examples:
   dot-proto proxy --config /etc/dot-proto/proxy.toml --check
   dot-proto proxy --from-stubby /etc/stubby/stubby.yml --print-config > proxy.toml
 
-SIGHUP reads the file again, and SIGTERM ends it."""
+SIGHUP reads the file again, SIGUSR1 empties the cache, and SIGTERM ends it."""
 
 
 @dataclass(frozen=True, slots=True)

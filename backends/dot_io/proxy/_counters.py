@@ -20,5 +20,9 @@ class Counters:
     "Responses by the RCODE in their header."
     dropped: Counter[DropReason] = field(default_factory=Counter)
     "Messages without a response, by reason."
+    cache_hits: int = 0
+    "Queries that were answered by what was kept."
+    cache_misses: int = 0
+    "Queries for which nothing was kept, though it may be."
     truncated: int = 0
     "Responses with TC."

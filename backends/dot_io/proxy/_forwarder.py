@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from time import monotonic
 from typing import Final
 
 from dot_proto import LocalProtocolError, Upstream
@@ -14,9 +15,10 @@ from dot_proto.resolver.events import FailureReason, Phase, QueryAnswered, Query
 from .._fate import Fate
 from .._resolver import Waiter
 from ..asyncio import Resolver
+from ._cache import Cache
 from ._counters import Counters
 from ._in_flight import InFlight
-from ._policy import Drop, DropReason, Policy, Reply
+from ._policy import Drop, DropReason, Forward, Policy, Reply
 from ._responses import NETWORK_ERROR, NO_REACHABLE_AUTHORITY, OTHER_ERROR, ClientQuery
 from .configuration import ProxyConfiguration
 
@@ -40,8 +42,16 @@ class _Resolver(Resolver):
 class Forwarder:
     """The queries of all clients, for one list of upstreams and one configuration."""
 
-    def __init__(self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration, counters: Counters) -> None:
+    def __init__(
+        self,
+        upstreams: Iterable[Upstream],
+        configuration: ProxyConfiguration,
+        counters: Counters,
+        cache: Cache | None = None,
+    ) -> None:
         self._counters = counters
+        self.cache: Final = cache
+        "Answers that are kept, where any are."
         asking = replace(
             configuration.resolver,
             query_timeout=configuration.wait_for_upstream,
@@ -51,7 +61,7 @@ class Forwarder:
         self._policy = Policy(
             configuration, clears_ad=any(upstream.is_opportunistic for upstream in self._resolver.upstreams)
         )
-        self._in_flight = InFlight[tuple[ClientQuery, Answerer]](configuration)
+        self._in_flight = InFlight[tuple[ClientQuery, Answerer, bytes | None]](configuration)
         self._is_empty = asyncio.Event()
         self.configuration: Final = configuration
 
@@ -77,7 +87,7 @@ class Forwarder:
         elif isinstance(decision, Drop):
             self._drop(answer, decision.reason)
         else:
-            self._ask(decision.message, decision.query, answer)
+            self._ask(decision, answer)
 
     async def close(self) -> None:
         """Wait for what is owed, which has its deadlines, and end all connections."""
@@ -92,7 +102,16 @@ class Forwarder:
 
     # Private methods.
 
-    def _ask(self, message: bytes, query: ClientQuery, answer: Answerer) -> None:
+    def _ask(self, asked: Forward, answer: Answerer) -> None:
+        message, query, key = asked.message, asked.query, None
+        if self.cache is not None and asked.may_be_kept:
+            key = message[2:12] + message[12:].lower()  # all that an upstream is asked, but for the case of letters
+            kept = self.cache.get(key, now=monotonic())
+            if kept is not None:
+                self._counters.cache_hits += 1
+                self._answer(answer, query.response(kept))
+                return
+            self._counters.cache_misses += 1
         if not self._in_flight.takes(query.question):
             self._drop(answer, DropReason.EQUAL)
             return
@@ -101,7 +120,7 @@ class Forwarder:
         except LocalProtocolError:  # the engine reads messages as strictly as a server does
             self._answer(answer, query.error(FORMERR))
             return
-        self._in_flight.add(handle, (query, answer), query.question, len(message))
+        self._in_flight.add(handle, (query, answer, key), query.question, len(message))
         while (oldest := self._in_flight.surplus()) is not None:
             self._resolver.abandon(oldest)
             found = self._in_flight.remove(oldest)
@@ -113,8 +132,10 @@ class Forwarder:
         found = self._in_flight.remove(fate.query)
         if found is None:
             return
-        query, answer = found
+        query, answer, key = found
         if isinstance(fate, QueryAnswered):
+            if key is not None and self.cache is not None:
+                self.cache.put(key, fate.message, now=monotonic())
             self._answer(answer, query.response(fate.message))
         else:
             self._answer(answer, query.failure(*_why(fate)))

@@ -98,6 +98,8 @@ class Forward:
     "The query for the upstream; its id is drawn by the engine."
     query: ClientQuery
     "What the client asked; it makes the response."
+    may_be_kept: bool
+    "Whether others who ask the same may get the same answer."
 
 
 Decision = Drop | Reply | Forward
@@ -125,7 +127,7 @@ class Policy:
             query = self._client_query(message, end, message[end:], (), over_udp=over_udp)
             if query.has_opt and message[end + 6]:
                 return Reply(query.error(BADVERS))
-            return self._local(query, over_udp=over_udp) or Forward(self._asked(message[:end], query, ()), query)
+            return self._local(query, over_udp=over_udp) or Forward(self._asked(message[:end], query, ()), query, True)
         return self._receive_other(message, over_udp=over_udp)
 
     def _receive_other(self, message: bytes, *, over_udp: bool) -> Decision:
@@ -142,12 +144,13 @@ class Policy:
         if (local := self._local(query, over_udp=over_udp)) is not None:
             return local
         if layout.is_signed:
-            return Forward(message, query)
+            return Forward(message, query, False)
         try:
             bare = message if layout.opt is None else without(message, *layout.opt)
         except MessageError:  # a name behind OPT that cannot be read
             return Reply(query.error(FORMERR))
-        return Forward(self._asked(bare, query, self._passing(layout.options)), query)
+        passing = self._passing(layout.options)
+        return Forward(self._asked(bare, query, passing), query, not passing and len(bare) == layout.question_end)
 
     def _client_query(
         self, message: bytes, end: int, opt: bytes, options: Sequence[tuple[int, bytes]], *, over_udp: bool

@@ -15,6 +15,7 @@ from dot_proto.resolver.events import UpstreamStatistics
 
 from .._stays import StaysInProcess
 from ._access import Access, faults
+from ._cache import Cache
 from ._counters import Counters
 from ._forwarder import Answerer, Forwarder
 from ._tcp import TCPClients, TCPConnection, open_tcp
@@ -46,7 +47,7 @@ class Proxy(StaysInProcess):
 
     def __init__(self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration | None = None) -> None:
         self._counters = Counters()
-        self._forwarder, self._access = self._made(upstreams, configuration)
+        self._forwarder, self._access = self._made(upstreams, configuration, None)
         self._listeners: dict[Place, _Listener] = {}
         self._clients = TCPClients(lambda: self._access, self._receive_tcp, self._counters)
         self._leaving: set[asyncio.Task[None]] = set()
@@ -78,7 +79,7 @@ class Proxy(StaysInProcess):
         then all is as before.
         """
         before = self._forwarder, self._access
-        self._forwarder, self._access = self._made(upstreams, configuration)
+        self._forwarder, self._access = self._made(upstreams, configuration, self._forwarder.cache)
         try:
             unlisted = await self._listen()
         except BaseException:
@@ -87,6 +88,11 @@ class Proxy(StaysInProcess):
         task = asyncio.get_running_loop().create_task(_leave(before[0], unlisted))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+    def clear_cache(self) -> None:
+        """Forget all answers that are kept."""
+        if self._forwarder.cache is not None:
+            self._forwarder.cache.clear()
 
     async def serve_forever(self) -> None:
         """Wait until another task closes the proxy, or until cancelled."""
@@ -120,12 +126,16 @@ class Proxy(StaysInProcess):
     # Private methods.
 
     def _made(
-        self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration | None
+        self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration | None, cache: Cache | None
     ) -> tuple[Forwarder, Access]:
+        """``cache`` is that of before, which is kept where its size stays."""
         if configuration is None:
             configuration = ProxyConfiguration()
         check_instance("configuration", configuration, ProxyConfiguration)
-        forwarder = Forwarder(upstreams, configuration, self._counters)
+        size = configuration.cache_size, configuration.cache_octets
+        if cache is None or cache.size != size:
+            cache = Cache(*size) if configuration.cache_size else None
+        forwarder = Forwarder(upstreams, configuration, self._counters, cache)
         if found := faults(configuration, forwarder.upstreams):
             raise LocalProtocolError("; ".join(found))
         return forwarder, Access(configuration.allow)

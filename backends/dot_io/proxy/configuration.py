@@ -109,6 +109,12 @@ class ProxyConfiguration:
     max_queries_per_connection: int = 100
     "Queries of one TCP connection that wait for answers; then it is not read from until there are fewer."
 
+    cache_size: int = 0
+    "Answers that are kept for as long as they say (RFC 2181, section 8; RFC 2308); 0: none."
+
+    cache_octets: int = 16 * 2**20
+    "Octets of these, together."
+
     resolver: ResolverConfiguration = field(
         default_factory=lambda: ResolverConfiguration(failover_rcodes=frozenset({REFUSED}), max_delay_while_waiting=0.5)
     )
@@ -128,6 +134,7 @@ class ProxyConfiguration:
         between(KEEPALIVE_UNIT, MAX_KEEPALIVE, tcp_idle_timeout=self.tcp_idle_timeout)
         at_least(0.0, wait_for_upstream=self.wait_for_upstream)
         check_instance("resolver", self.resolver, ResolverConfiguration)
+        at_least(0, cache_size=self.cache_size)
         for name in _COUNTS:
             at_least(1, **{name: getattr(self, name)})
 
@@ -136,6 +143,7 @@ _COUNTS: Final = (
     "max_in_flight",
     "max_in_flight_octets",
     "max_equal",
+    "cache_octets",
     "max_connections",
     "max_connections_per_host",
     "max_queries_per_connection",

@@ -37,6 +37,8 @@ COMMENTS: Final = {
     "max_in_flight": "queries that wait for answers; then the oldest is dropped",
     "max_in_flight_octets": "octets of these together",
     "max_equal": "equal questions that wait for answers, which bounds a forwarding loop",
+    "cache_size": "answers that are kept for as long as they say; 0 keeps none",
+    "cache_octets": "octets of these together",
     "tcp_idle_timeout": "seconds that a TCP connection stays without a query",
     "max_connections": "TCP connections of clients",
     "max_connections_per_host": "TCP connections from one address; this machine's own count only in the line above",
