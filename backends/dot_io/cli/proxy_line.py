@@ -62,6 +62,7 @@ def parse_proxy(words: Sequence[str]) -> ProxyArguments:
         help=f"whom to ask: tls://ADDRESS[:PORT]#NAME, or one of {', '.join(OPERATORS)}; repeatable",
     )
     add("--ca-file", metavar="FILE", help="trust anchors for the URLs of --upstream, in PEM (default: the system's)")
+    add("--metrics", metavar="ADDRESS:PORT", help="where Prometheus reads the counters, as 127.0.0.1:9153")
     add("--config", metavar="FILE", help="configuration file in TOML; what the command line says beats it")
     add("--from-stubby", metavar="FILE", help="read stubby.yml in its place (extra stubby)")
     add("--check", action="store_true", help="say what is wrong with the configuration, and end")
@@ -80,6 +81,8 @@ def parse_proxy(words: Sequence[str]) -> ProxyArguments:
     settings: dict[str, Any] = {}
     if options.listen:
         settings["listen"] = options.listen
+    if options.metrics is not None:
+        settings["metrics"] = options.metrics
     if options.upstream:
         anchors = {} if options.ca_file is None else {"ca_file": str(Path(options.ca_file).absolute())}
         settings["upstream"] = [

@@ -58,10 +58,13 @@ def faults(configuration: ProxyConfiguration, upstreams: Iterable[Upstream]) -> 
     """What must not be: to listen where nobody is allowed to ask, and an upstream that is the proxy itself."""
     found: list[str] = []
     access = Access(())
-    for host, port in configuration.listen:
+    listening = [("listen", *place) for place in configuration.listen]
+    if configuration.metrics is not None:
+        listening.append(("metrics", *configuration.metrics))
+    for key, host, port in listening:
         if not configuration.allow and not access.allows(host):
             found.append(
-                f"listen: {host} can be reached by other machines, and none is allowed: name their networks, as "
+                f"{key}: {host} can be reached by other machines, and none is allowed: name their networks, as "
                 'allow = ["192.0.2.0/24"], or listen on 127.0.0.1 and ::1'
             )
         for upstream in upstreams:

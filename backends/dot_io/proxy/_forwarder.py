@@ -61,7 +61,7 @@ class Forwarder:
         self._policy = Policy(
             configuration, clears_ad=any(upstream.is_opportunistic for upstream in self._resolver.upstreams)
         )
-        self._in_flight = InFlight[tuple[ClientQuery, Answerer, bytes | None]](configuration)
+        self._in_flight = InFlight[tuple[ClientQuery, Answerer, bytes | None, float]](configuration)
         self._is_empty = asyncio.Event()
         self.configuration: Final = configuration
 
@@ -82,10 +82,12 @@ class Forwarder:
     def receive(self, message: bytes, answer: Answerer, *, over_udp: bool) -> None:
         """A client's message; ``answer`` is called once, perhaps at once."""
         decision = self._policy.receive(message, over_udp=over_udp)
+        if isinstance(decision, Drop):
+            self._drop(answer, decision.reason)
+            return
+        (self._counters.over_udp if over_udp else self._counters.over_tcp)[decision.query.rdtype] += 1
         if isinstance(decision, Reply):
             self._answer(answer, decision.message)
-        elif isinstance(decision, Drop):
-            self._drop(answer, decision.reason)
         else:
             self._ask(decision, answer)
 
@@ -120,7 +122,7 @@ class Forwarder:
         except LocalProtocolError:  # the engine reads messages as strictly as a server does
             self._answer(answer, query.error(FORMERR))
             return
-        self._in_flight.add(handle, (query, answer, key), query.question, len(message))
+        self._in_flight.add(handle, (query, answer, key, monotonic()), query.question, len(message))
         while (oldest := self._in_flight.surplus()) is not None:
             self._resolver.abandon(oldest)
             found = self._in_flight.remove(oldest)
@@ -132,10 +134,12 @@ class Forwarder:
         found = self._in_flight.remove(fate.query)
         if found is None:
             return
-        query, answer, key = found
+        query, answer, key, came_at = found
+        now = monotonic()
+        self._counters.took(now - came_at)
         if isinstance(fate, QueryAnswered):
             if key is not None and self.cache is not None:
-                self.cache.put(key, fate.message, now=monotonic())
+                self.cache.put(key, fate.message, now=now)
             self._answer(answer, query.response(fate.message))
         else:
             self._answer(answer, query.failure(*_why(fate)))

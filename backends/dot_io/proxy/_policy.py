@@ -88,6 +88,8 @@ class Reply:
 
     message: bytes
     "The response, as it is sent to the client."
+    query: ClientQuery
+    "What the client asked."
 
 
 @event
@@ -126,7 +128,7 @@ class Policy:
             # As nearly all queries are: a question alone, or OPT without options behind it.
             query = self._client_query(message, end, message[end:], (), over_udp=over_udp)
             if query.has_opt and message[end + 6]:
-                return Reply(query.error(BADVERS))
+                return Reply(query.error(BADVERS), query)
             return self._local(query, over_udp=over_udp) or Forward(self._asked(message[:end], query, ()), query, True)
         return self._receive_other(message, over_udp=over_udp)
 
@@ -136,11 +138,11 @@ class Policy:
         opt = b"" if layout.opt is None else message[layout.opt[0] : layout.opt[1]]
         query = self._client_query(message, layout.question_end, opt, layout.options, over_udp=over_udp)
         if opcode_of(message) != QUERY:
-            return Reply(query.error(NOTIMP))
+            return Reply(query.error(NOTIMP), query)
         if layout.problem is not None or not query.question:
-            return Reply(query.error(FORMERR))
+            return Reply(query.error(FORMERR), query)
         if layout.opt is not None and edns_version(message, layout):
-            return Reply(query.error(BADVERS))
+            return Reply(query.error(BADVERS), query)
         if (local := self._local(query, over_udp=over_udp)) is not None:
             return local
         if layout.is_signed:
@@ -148,7 +150,7 @@ class Policy:
         try:
             bare = message if layout.opt is None else without(message, *layout.opt)
         except MessageError:  # a name behind OPT that cannot be read
-            return Reply(query.error(FORMERR))
+            return Reply(query.error(FORMERR), query)
         passing = self._passing(layout.options)
         return Forward(self._asked(bare, query, passing), query, not passing and len(bare) == layout.question_end)
 
@@ -175,14 +177,14 @@ class Policy:
         """The answer to what is not for upstreams; ``None``: an upstream is to be asked."""
         rdtype, any_queries = query.rdtype, self._configuration.any
         if self._is_local and (local := local_answer(query.question)):
-            return Reply(query.local(local.rcode, answer=local.answer, authority=local.authority))
+            return Reply(query.local(local.rcode, answer=local.answer, authority=local.authority), query)
         if rdtype in _TRANSFERS:
-            return Reply(query.error(NOTIMP))
+            return Reply(query.error(NOTIMP), query)
         if rdtype == TYPES["ANY"]:
             if any_queries is AnyQueries.REFUSE:
-                return Reply(query.error(REFUSED))
+                return Reply(query.error(REFUSED), query)
             if any_queries is AnyQueries.HINFO and over_udp:
-                return Reply(query.local(NOERROR, answer=record(_HINFO, query.rdclass, _HINFO_TTL, _HINFO_DATA)))
+                return Reply(query.local(NOERROR, answer=record(_HINFO, query.rdclass, _HINFO_TTL, _HINFO_DATA)), query)
         return None
 
     def _asked(self, bare: bytes, query: ClientQuery, passing: Sequence[tuple[int, bytes]]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.metadata
 import os
 import socket
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from ._access import Access, faults
 from ._cache import Cache
 from ._counters import Counters
 from ._forwarder import Answerer, Forwarder
+from ._http import HTTPConnection
+from ._metrics import CONTENT_TYPE, exposition
 from ._tcp import TCPClients, TCPConnection, open_tcp
 from ._udp import UDPListener, open_udp
 from .configuration import ProxyConfiguration
@@ -50,6 +53,7 @@ class Proxy(StaysInProcess):
         self._forwarder, self._access = self._made(upstreams, configuration, None)
         self._listeners: dict[Place, _Listener] = {}
         self._clients = TCPClients(lambda: self._access, self._receive_tcp, self._counters)
+        self._metrics: tuple[Place, asyncio.Server] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
 
@@ -67,6 +71,21 @@ class Proxy(StaysInProcess):
     def addresses(self) -> tuple[Place, ...]:
         """Where it listens: each address with its port, in the order of the configuration."""
         return tuple(self._listeners[place].place for place in self.configuration.listen if place in self._listeners)
+
+    @property
+    def metrics_address(self) -> Place | None:
+        """Where the counters are shown."""
+        return self._metrics and self._metrics[1].sockets[0].getsockname()[:2]
+
+    def metrics(self) -> str:
+        """The counters, as Prometheus reads them."""
+        return exposition(
+            self._counters,
+            self.statistics(),
+            in_flight=self._forwarder.waiting,
+            connections=len(self._clients),
+            version=_version(),
+        )
 
     def statistics(self) -> tuple[UpstreamStatistics, ...]:
         """The counters of each upstream, from when it was configured; they hold no name that was asked for."""
@@ -113,6 +132,8 @@ class Proxy(StaysInProcess):
                 task.cancel()
             await asyncio.wait(self._leaving)
             self._clients.abort()
+            if self._metrics is not None:
+                self._metrics[1].close()
             self._closed.set()
 
     async def __aenter__(self) -> Self:
@@ -144,7 +165,11 @@ class Proxy(StaysInProcess):
         """Open what is listed and not open yet; returns those that are not listed any more, which are stopped."""
         loop = asyncio.get_running_loop()
         opened: dict[Place, _Listener] = {}
+        page: socket.socket | None = None
+        wanted, shown = self.configuration.metrics, self._metrics
         try:
+            if wanted is not None and (shown is None or shown[0] != wanted):
+                page = _open_page(*wanted)
             for place in self.configuration.listen:
                 if place not in self._listeners and (
                     sockets := _open(*place, may_lack=len(self.configuration.listen) > 1)
@@ -153,12 +178,19 @@ class Proxy(StaysInProcess):
         except BaseException:
             for listener in opened.values():
                 listener.close()
+            if page is not None:
+                page.close()
             raise
         for listener in opened.values():
             udp = UDPListener(loop, listener.udp_socket, lambda: self._access, self._receive_udp, self._counters)
             tcp = await loop.create_server(self._new_connection, sock=listener.tcp_socket)
             listener.start(udp, tcp)
         self._listeners |= opened
+        if shown is not None and shown[0] != wanted:
+            shown[1].close()
+            self._metrics = None
+        if wanted is not None and page is not None:
+            self._metrics = wanted, await loop.create_server(self._new_reader, sock=page)
         unlisted = [self._listeners.pop(place) for place in self._listeners.keys() - set(self.configuration.listen)]
         for listener in unlisted:
             listener.stop()
@@ -166,6 +198,11 @@ class Proxy(StaysInProcess):
 
     def _new_connection(self) -> TCPConnection:
         return TCPConnection(asyncio.get_running_loop(), self._clients, self.configuration)
+
+    def _new_reader(self) -> HTTPConnection:
+        return HTTPConnection(
+            {"/metrics": lambda: (CONTENT_TYPE, self.metrics())}, lambda host: self._access.allows(host)
+        )
 
     def _receive_udp(self, message: bytes, answer: Answerer) -> None:
         self._forwarder.receive(message, answer, over_udp=True)
@@ -229,6 +266,25 @@ def _open(host: str, port: int, *, may_lack: bool) -> tuple[socket.socket, socke
             if may_lack and host == "::1" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 return None
             if port or error.errno != errno.EADDRINUSE or attempt == PORT_TRIES - 1:
-                why = os.strerror(error.errno) if error.errno else str(error)
-                raise OSError(error.errno, f"cannot listen on {host} port {port}: {why}") from error
+                raise _cannot_listen(host, port, error) from error
     raise AssertionError("the last attempt returns or raises")
+
+
+def _open_page(host: str, port: int) -> socket.socket:
+    """A socket for the counters.  Raises :class:`OSError`."""
+    try:
+        return open_tcp(host, port)
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> OSError:
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return OSError(error.errno, f"cannot listen on {host} port {port}: {why}")
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("dot-proto")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -93,8 +93,8 @@ class ClientQuery:
 
     @property
     def rdtype(self) -> int:
-        """The type that is asked for; call only where there is a question."""
-        return self.question[-4] << 8 | self.question[-3]
+        """The type that is asked for; 0 without a question."""
+        return int.from_bytes(self.question[-4:-2])
 
     @property
     def rdclass(self) -> int:

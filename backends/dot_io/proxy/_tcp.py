@@ -149,7 +149,6 @@ class TCPConnection(asyncio.Protocol):
                 break
             self._outstanding += 1
             self._active_at = self._loop.time()
-            self._clients.counters.over_tcp += 1
             self._clients.receive(self._queries.popleft(), self._answer)
         if self._transport.is_closing():
             return

@@ -122,7 +122,6 @@ class UDPListener:
                 return
             except OSError:  # what became of an answer: no concern of ours
                 continue
-            self._counters.over_udp += 1
             fault = access.fault(address[0], address[1], self._port)
             if fault is not None:
                 self._counters.dropped[fault] += 1

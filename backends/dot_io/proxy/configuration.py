@@ -115,6 +115,9 @@ class ProxyConfiguration:
     cache_octets: int = 16 * 2**20
     "Octets of these, together."
 
+    metrics: tuple[str, int] | None = None
+    "Address and port on which the counters are shown, as Prometheus reads them; ``None``: nowhere."
+
     resolver: ResolverConfiguration = field(
         default_factory=lambda: ResolverConfiguration(failover_rcodes=frozenset({REFUSED}), max_delay_while_waiting=0.5)
     )
@@ -122,7 +125,9 @@ class ProxyConfiguration:
     half second while queries wait.  How long a query may take, and how many may wait, is said above."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "listen", _places(self.listen))
+        object.__setattr__(self, "listen", _places("listen", self.listen))
+        if self.metrics is not None:
+            _places("metrics", [self.metrics])
         networks = collected("allow", self.allow, object, "a list of networks, as ADDRESS/LENGTH")
         object.__setattr__(self, "allow", tuple(map(_network, networks)))
         check_instance("special_names", self.special_names, SpecialNames, "SpecialNames.LOCAL is one")
@@ -150,22 +155,22 @@ _COUNTS: Final = (
 )
 
 
-def _places(given: Iterable[Any]) -> tuple[tuple[str, int], ...]:
+def _places(name: str, given: Iterable[Any]) -> tuple[tuple[str, int], ...]:
     what = 'a list of addresses with ports, as [("127.0.0.1", 53)]'
     places: dict[tuple[str, int], None] = {}
-    found: tuple[tuple[Any, ...], ...] = collected("listen", given, tuple, what)
+    found: tuple[tuple[Any, ...], ...] = collected(name, given, tuple, what)
     for place in found:
         if len(place) != 2 or not isinstance(place[0], str):
-            raise LocalProtocolError(f"listen must be {what}, not {place!r}")
+            raise LocalProtocolError(f"{name} must be {what}, not {place!r}")
         host, port = place
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            raise LocalProtocolError(f"listen: {shown(host)} is no IP address") from None
+            raise LocalProtocolError(f"{name}: {shown(host)} is no IP address") from None
         between(0, 65_535, port=port)
         places[host, port] = None
     if not places:
-        raise LocalProtocolError("listen: the list is empty, so that nobody could ask")
+        raise LocalProtocolError(f"{name}: the list is empty, so that nobody could ask")
     return tuple(places)
 
 

@@ -26,6 +26,7 @@ from .configuration import AnyQueries, ClientSubnet, ProxyConfiguration, Special
 COMMENTS: Final = {
     "listen": "addresses and ports, each for UDP and TCP",
     "allow": "networks that are answered beside this machine; needed to listen elsewhere than on loopback",
+    "metrics": "address and port on which Prometheus reads the counters, /metrics; empty: nowhere",
     "strategy": "which upstream is asked first: ordered, round-robin, random or fastest",
     "special_names": "localhost, invalid, onion, private reverse zones and the like: local or forward",
     "any": "queries for the type ANY: hinfo (RFC 8482, over UDP), forward or refuse",
@@ -121,6 +122,8 @@ class ProxySettings:
         configuration = self.configuration
         if key == "listen":
             return [written_place(*place) for place in configuration.listen]
+        if key == "metrics":
+            return written_place(*configuration.metrics) if configuration.metrics else ""
         if key == "allow":
             return [str(network) for network in configuration.allow]
         if key == "strategy":
@@ -158,6 +161,8 @@ def _read(key: str, value: Any) -> Any:
     """The value of a key as :class:`ProxyConfiguration` has it; raises an error that begins with the key."""
     if key == "listen":
         value = _places(value)
+    elif key == "metrics":
+        value = None if value == "" else _place(key, value)
     elif key in _ENUMS:
         choices = {each.value: each for each in _ENUMS[key]}
         if not isinstance(value, str) or value not in choices:
@@ -177,13 +182,14 @@ def _read(key: str, value: Any) -> Any:
 def _places(value: Any) -> list[tuple[str, int]]:
     if not isinstance(value, list):
         raise UpstreamError(f'listen: a list is wanted, as ["127.0.0.1:53", "[::1]:53"], not {shown(value)}')
-    places: list[tuple[str, int]] = []
-    for text in value:
-        found = _PLACE.fullmatch(text) if isinstance(text, str) else None
-        if found is None:
-            raise UpstreamError(f"listen: {shown(text)} is no address with a port, as 127.0.0.1:53 or [::1]:53")
-        places.append((found[1] or found[3], int(found[2] or found[4])))
-    return places
+    return [_place("listen", text) for text in value]
+
+
+def _place(key: str, text: Any) -> tuple[str, int]:
+    found = _PLACE.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise UpstreamError(f"{key}: {shown(text)} is no address with a port, as 127.0.0.1:53 or [::1]:53")
+    return found[1] or found[3], int(found[2] or found[4])
 
 
 def _written(value: Any) -> str:
