@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import struct
+from random import Random
 
 import dns.flags
 import dns.message
@@ -343,5 +345,33 @@ def test_a_machine_without_ipv6(setting: Setting, monkeypatch: pytest.MonkeyPatc
             assert addresses(await ask_udp(place, QUERY)) == ["192.0.2.1"]
         with pytest.raises(OSError, match="cannot listen on ::1 port 0: Cannot assign"):
             await setting.proxy(listen=[("::1", 0)]).__aenter__()
+
+    run(main)
+
+
+def test_random_octets_harm_nobody(setting: Setting) -> None:
+    """P31: 2,000 datagrams and 50 connections of octets from a fixed seed; descriptors and waiting queries as before."""
+    random = Random(31)
+
+    async def main() -> None:
+        async with setting.proxy(tcp_idle_timeout=0.2) as proxy:
+            [place] = proxy.addresses
+            assert addresses(await ask_udp(place, QUERY)) == ["192.0.2.1"]
+            before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+            async with udp(place) as client:
+                for number in range(2000):
+                    start = QUERY[: random.randrange(len(QUERY))] if number % 2 else b""
+                    client.send(start + random.randbytes(random.randrange(600)))
+                    if not number % 100:
+                        assert addresses(await ask_udp(place, QUERY)) == ["192.0.2.1"]
+            for _ in range(50):
+                _, writer = await asyncio.open_connection(*place)
+                writer.write(random.randbytes(2000))
+                writer.close()
+            await until(lambda: len(proxy._clients) == 0)
+            assert addresses(await ask_udp(place, QUERY)) == ["192.0.2.1"]
+            await until(lambda: proxy._forwarder.waiting == 0)
+            if before is not None:
+                await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
     run(main)

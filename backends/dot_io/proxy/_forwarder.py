@@ -114,7 +114,8 @@ class Forwarder:
                 self._answer(answer, query.response(kept))
                 return
             self._counters.cache_misses += 1
-        if not self._in_flight.takes(query.question):
+        question = query.question.lower()
+        if not self._in_flight.takes(question):
             self._drop(answer, DropReason.EQUAL)
             return
         try:
@@ -122,7 +123,7 @@ class Forwarder:
         except LocalProtocolError:  # the engine reads messages as strictly as a server does
             self._answer(answer, query.error(FORMERR))
             return
-        self._in_flight.add(handle, (query, answer, key, monotonic()), query.question, len(message))
+        self._in_flight.add(handle, (query, answer, key, monotonic()), question, len(message))
         while (oldest := self._in_flight.surplus()) is not None:
             self._resolver.abandon(oldest)
             found = self._in_flight.remove(oldest)

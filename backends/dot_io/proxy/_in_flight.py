@@ -26,13 +26,12 @@ class InFlight(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def takes(self, question: bytes) -> bool:
-        """Whether one more query with this question may wait: name, type and class, whatever the case of letters."""
-        return self._equal.get(question.lower(), 0) < self._configuration.max_equal
+    def takes(self, key: bytes) -> bool:
+        """Whether one more query with this question may wait: name, type and class, in lower case."""
+        return self._equal.get(key, 0) < self._configuration.max_equal
 
-    def add(self, handle: int, query: T, question: bytes, octets: int) -> None:
+    def add(self, handle: int, query: T, key: bytes, octets: int) -> None:
         """A query waits, which has ``octets`` octets; see :meth:`surplus` then."""
-        key = question.lower()
         self._equal[key] = self._equal.get(key, 0) + 1
         self._octets += octets
         self._waiting[handle] = query, key, octets

@@ -32,7 +32,7 @@ from dot_proto._removal import without
 from dot_proto.query import TYPES
 
 from ._names import local_answer, record
-from ._responses import OPTION_EDE, ClientQuery, opt_record, option
+from ._responses import EVERYBODYS, ClientQuery, opt_record, option
 from .configuration import MIN_UDP_SIZE, REFUSED, AnyQueries, ClientSubnet, ProxyConfiguration, SpecialNames
 
 _TRANSFERS: Final = frozenset({251, TYPES["AXFR"]})
@@ -48,9 +48,6 @@ _HINFO_TTL: Final = 3600
 
 _NO_SUBNET: Final = option(OPTION_ECS, bytes([0, 1, 0, 0]))
 "The prefix of length 0 (RFC 7871, section 7.1.2), said of IPv4."
-
-_EVERYBODYS: Final = frozenset({OPTION_EDE})
-"Options of an upstream's response that every client with OPT gets."
 
 
 class DropReason(enum.Enum):
@@ -126,7 +123,7 @@ class Policy:
         end = plain_question_end(message)
         if end and len(message) <= end + OPT_FIXED and not message[2] & 0x78:
             # As nearly all queries are: a question alone, or OPT without options behind it.
-            query = self._client_query(message, end, message[end:], (), over_udp=over_udp)
+            query = self._client_query(message, end, message[end:], over_udp=over_udp)
             if query.has_opt and message[end + 6]:
                 return Reply(query.error(BADVERS), query)
             return self._local(query, over_udp=over_udp) or Forward(self._asked(message[:end], query, ()), query, True)
@@ -136,7 +133,8 @@ class Policy:
         """A message with options, with other records, or with something wrong."""
         layout = walk(message)
         opt = b"" if layout.opt is None else message[layout.opt[0] : layout.opt[1]]
-        query = self._client_query(message, layout.question_end, opt, layout.options, over_udp=over_udp)
+        query = self._client_query(message, layout.question_end, opt, over_udp=over_udp)
+        query.passing, query.options = self._options(layout.options, over_udp=over_udp)
         if opcode_of(message) != QUERY:
             return Reply(query.error(NOTIMP), query)
         if layout.problem is not None or not query.question:
@@ -154,24 +152,31 @@ class Policy:
         passing = self._passing(layout.options)
         return Forward(self._asked(bare, query, passing), query, not passing and len(bare) == layout.question_end)
 
-    def _client_query(
-        self, message: bytes, end: int, opt: bytes, options: Sequence[tuple[int, bytes]], *, over_udp: bool
-    ) -> ClientQuery:
-        """``opt`` is the OPT record of the message, or nothing; ``options`` are those in it."""
-        payload = max(opt[3] << 8 | opt[4], MIN_UDP_SIZE) if opt else MIN_UDP_SIZE
-        codes = [code for code, _ in options]
+    def _client_query(self, message: bytes, end: int, opt: bytes, *, over_udp: bool) -> ClientQuery:
+        """A query without options; ``opt`` is the OPT record of the message, or nothing."""
+        if not over_udp:
+            limit = MAX_MESSAGE
+        elif not opt:
+            limit = MIN_UDP_SIZE
+        else:
+            limit = min(max(opt[3] << 8 | opt[4], MIN_UDP_SIZE), self._configuration.max_udp_size)
+        is_dnssec_ok = bool(opt) and opt[7] >= 0x80
         return ClientQuery(
             message,
             end,
             over_udp=over_udp,
-            limit=min(payload, self._configuration.max_udp_size) if over_udp else MAX_MESSAGE,
+            limit=limit,
             has_opt=bool(opt),
-            is_dnssec_ok=bool(opt) and opt[7] >= 0x80,
-            passing=_EVERYBODYS.union([code for code, _ in self._passing(options)]) if codes else _EVERYBODYS,
-            # The option is of TCP alone (RFC 7828, section 3.2.1).
-            options=self._keepalive if OPTION_KEEPALIVE in codes and not over_udp else b"",
+            is_dnssec_ok=is_dnssec_ok,
             clears_ad=self._clears_ad,
         )
+
+    def _options(self, options: Sequence[tuple[int, bytes]], *, over_udp: bool) -> tuple[frozenset[int], bytes]:
+        """What the client's options make of its response: options of the upstream's that it gets, and those of ours."""
+        codes = [code for code, _ in options]
+        # Keepalive is of TCP alone (RFC 7828, section 3.2.1).
+        own = self._keepalive if OPTION_KEEPALIVE in codes and not over_udp else b""
+        return EVERYBODYS.union([code for code, _ in self._passing(options)]), own
 
     def _local(self, query: ClientQuery, *, over_udp: bool) -> Reply | None:
         """The answer to what is not for upstreams; ``None``: an upstream is to be asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from dot_proto import MessageError
@@ -20,6 +21,9 @@ NO_REACHABLE_AUTHORITY: Final = 22
 "EDE (RFC 8914, section 4.23)."
 NETWORK_ERROR: Final = 23
 "EDE (RFC 8914, section 4.24)."
+
+EVERYBODYS: Final = frozenset({OPTION_EDE})
+"Options of an upstream's response that every client with OPT gets."
 
 AA: Final = 0x0400
 TC: Final = 0x0200
@@ -43,8 +47,9 @@ def option(code: int, data: bytes) -> bytes:
     return _OPTION.pack(code, len(data)) + data
 
 
+@lru_cache(maxsize=64)
 def opt_record(extended_rcode: int, flags: int, options: bytes) -> bytes:
-    """An OPT record of ours."""
+    """An OPT record of ours; few different ones occur."""
     return _OPT.pack(0, 41, UDP_PAYLOAD_SIZE, extended_rcode, 0, flags, len(options)) + options
 
 
@@ -56,11 +61,11 @@ class ClientQuery:
         "_flags",
         "_limit",
         "_message_id",
-        "_options",
         "_over_udp",
-        "_passing",
         "has_opt",
         "opt_flags",
+        "options",
+        "passing",
         "question",
     )
 
@@ -73,17 +78,17 @@ class ClientQuery:
         limit: int,
         has_opt: bool,
         is_dnssec_ok: bool,
-        passing: frozenset[int],
-        options: bytes,
         clears_ad: bool,
     ) -> None:
         self._message_id = message[:2]
         self._flags = message[2] << 8 | message[3]
         self._over_udp = over_udp
         self._limit = limit  # octets of the response at the most
-        self._passing = passing  # codes of the options of an upstream's response that this client gets
-        self._options = options  # those that it gets in any case, on the wire
         self._clears_ad = clears_ad
+        self.passing = EVERYBODYS
+        "Codes of the options of an upstream's response that this client gets."
+        self.options = b""
+        "Options that it gets from us, on the wire."
         self.has_opt: Final = has_opt
         "Whether the client speaks EDNS."
         self.opt_flags: Final = DO if is_dnssec_ok else 0
@@ -141,7 +146,7 @@ class ClientQuery:
     # Private methods.
 
     def _made(self, flags: int, rcode: int, answer: bytes = b"", authority: bytes = b"", options: bytes = b"") -> bytes:
-        opt = opt_record(rcode >> 4, self.opt_flags, self._options + options) if self.has_opt else b""
+        opt = opt_record(rcode >> 4, self.opt_flags, self.options + options) if self.has_opt else b""
         flags |= QR | self._flags & _REPEATED | rcode & 15
         counts = bool(self.question), bool(answer), bool(authority), bool(opt)
         return self._message_id + HEADER.pack(0, flags, *counts)[2:] + self.question + answer + authority + opt
@@ -153,7 +158,7 @@ class ClientQuery:
             flags &= ~AD
         opt = b""
         if self.has_opt:
-            opt = opt_record(extended_rcode, self.opt_flags, self._options + (self._kept(data) if data else b""))
+            opt = opt_record(extended_rcode, self.opt_flags, self.options + (self._kept(data) if data else b""))
         elif extended_rcode:
             flags = flags & ~15 | SERVFAIL  # it has no place but in OPT (RFC 6891, section 6.1.3)
         if len(body) + len(opt) > self._limit:
@@ -163,9 +168,10 @@ class ClientQuery:
         counts = questions, answers, authorities, additionals - had_opt + bool(opt)
         header = self._message_id + HEADER.pack(0, flags, *counts)[2:]
         end = 12 + len(self.question)
-        if body[12:end].lower() == self.question.lower():
+        asked = body[12:end]
+        if asked != self.question and asked.lower() == self.question.lower():
             return header + self.question + body[end:] + opt  # in the client's own letters
-        return header + body[12:] + opt  # an error without a question
+        return header + body[12:] + opt
 
     def _signed(self, message: bytes) -> bytes:
         """A response that is signed: no octet but the id may change (RFC 8945, section 5.5)."""
@@ -185,6 +191,6 @@ class ClientQuery:
         while offset + _OPTION.size <= end:
             code, length = _OPTION.unpack_from(data, offset)
             start, offset = offset, offset + _OPTION.size + length
-            if code in self._passing and offset <= end:
+            if code in self.passing and offset <= end:
                 kept += data[start:offset]
         return kept
