@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import dns.rcode
 import pytest
 
 from cli.conftest import Run
+from dot_io.cli.proxy_line import parse_proxy
 from dot_io.proxy import _proxy
 from dot_io.proxy.settings import COMMENTS, load
 from dot_io.testing import Authority, LoopbackServer
@@ -301,3 +303,36 @@ def test_a_port_that_cannot_be_had(run: Run, monkeypatch: pytest.MonkeyPatch, er
     assert err.startswith("dot-proto: cannot listen on 127.0.0.1 port 53: ")
     assert err.count("\n") == lines
     assert ("give another one, as --listen 127.0.0.1:5353" in err) == (lines == 2)
+
+
+def test_the_watchdog_is_told(server: LoopbackServer, tmp_path: Path) -> None:
+    """P27: at half of the period, from the loop itself."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE)
+        settings = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        with running("--config", file_for(server, tmp_path), **settings) as proxy:
+            assert systemd.recv(99) == b"READY=1"
+            before = time.monotonic()
+            assert [systemd.recv(99) for _ in range(4)] == [b"WATCHDOG=1"] * 4
+            assert time.monotonic() - before >= 0.25
+            assert proxy.end() == 0
+
+
+UNIT = Path(__file__).parents[2] / "examples" / "systemd" / "dot-proto-proxy.service"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze on this machine")
+def test_the_unit(tmp_path: Path) -> None:
+    """P28: systemd understands all of it, and takes it for exposed by less than 2.0 of 10."""
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/usr/bin/dot-proto ", f"{sys.executable} -m dot_io.cli "))
+    for words in (["verify"], ["security", "--offline=1", "--threshold=20", "--no-pager"]):
+        ended = subprocess.run(["systemd-analyze", *words, str(unit)], capture_output=True, text=True, timeout=PATIENCE)
+        assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+
+
+def test_the_unit_starts_what_there_is() -> None:
+    """Its command line is read by the command."""
+    [line] = re.findall(r"^ExecStart=/usr/bin/dot-proto proxy (.*)$", UNIT.read_text(), re.MULTILINE)
+    assert parse_proxy(line.split()).file == "/etc/dot-proto/proxy.toml"

@@ -350,7 +350,7 @@ def test_a_machine_without_ipv6(setting: Setting, monkeypatch: pytest.MonkeyPatc
 
 
 def test_random_octets_harm_nobody(setting: Setting) -> None:
-    """P31: 2,000 datagrams and 50 connections of octets from a fixed seed; descriptors and waiting queries as before."""
+    """P31: 2,000 datagrams and 50 connections, of octets from a fixed seed; descriptors stay as they were."""
     random = Random(31)
 
     async def main() -> None:

@@ -14,6 +14,10 @@ class Notifier:
 
     def __init__(self) -> None:
         self._address: Final = os.environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+        period = os.environ.get("WATCHDOG_USEC", "")
+        is_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_period: Final = int(period) / 2_000_000 if period.isdecimal() and is_for_us else None
+        "Seconds between two calls of :meth:`alive`, half of what systemd waits (sd_watchdog_enabled(3)); ``None``: none."
 
     def ready(self) -> None:
         """It serves, for the first time or again."""
@@ -22,6 +26,10 @@ class Notifier:
     def reloading(self) -> None:
         """It reads its configuration anew; :meth:`ready` follows."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def alive(self) -> None:
+        """It still does its work; systemd ends who does not say so."""
+        self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
         """It ends."""

@@ -90,11 +90,14 @@ async def _serve(arguments: ProxyArguments, settings: ProxySettings) -> ExitCode
             loop.add_signal_handler(signal.SIGUSR1, proxy.clear_cache)
             _tell_ready(proxy)
             notifier.ready()
-            reloading = loop.create_task(_reload_when_told(arguments, proxy, notifier, has_changed))
+            tasks = [loop.create_task(_reload_when_told(arguments, proxy, notifier, has_changed))]
+            if notifier.watchdog_period is not None:
+                tasks.append(loop.create_task(_stay_alive(notifier, notifier.watchdog_period)))
             await is_ending.wait()
             notifier.stopping()
-            reloading.cancel()
-            await asyncio.wait([reloading])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
     except PermissionError as error:
         complain(str(error.strerror), PRIVILEGED)
         return ExitCode.USAGE
@@ -121,6 +124,13 @@ async def _reload_when_told(
         else:
             _tell_ready(proxy)
         notifier.ready()
+
+
+async def _stay_alive(notifier: Notifier, period: float) -> None:
+    """Tell the watchdog, from the loop that answers: where that hangs, nobody tells."""
+    while True:
+        notifier.alive()
+        await asyncio.sleep(period)
 
 
 def _tell_ready(proxy: Proxy) -> None:
