@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import dns.flags
@@ -12,6 +13,7 @@ import dns.rcode
 import pytest
 
 from dot_io.asyncio import Peer, serve
+from dot_io.proxy import Proxy
 from dot_io.proxy._policy import DropReason
 from dot_io.testing import Authority, LoopbackServer
 from dot_io.tls import ServerContext
@@ -262,6 +264,32 @@ def test_a_reload_that_cannot_be_changes_nothing(setting: Setting) -> None:
             assert ending(await ask_udp(proxy.addresses[0], QUERY))[0] == dns.rcode.NOERROR
 
     run(main)
+
+
+def test_who_asks_while_it_closes(setting: Setting) -> None:
+    """SERVFAIL, which says that another try may do, and not that the query is wrong."""
+
+    async def main() -> None:
+        async with setting.proxy() as proxy:
+            await proxy._forwarder.abort()
+            [response] = await ask_tcp(proxy.addresses[0], QUERY)
+            assert ending(response) == (dns.rcode.SERVFAIL, [b"\0\0dot-proto: cannot be asked now"])
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda setting: Proxy("quad9"), "upstreams must be a list of Upstream objects"),
+        (lambda setting: Proxy(["quad9"]), "upstreams must be a list of Upstream objects, but number 1"),
+        (lambda setting: Proxy(setting.upstream), "give \\[upstream\\]"),
+        (lambda setting: Proxy([setting.upstream], "fast"), "configuration must be a ProxyConfiguration"),
+    ],
+)
+def test_wrong_arguments(setting: Setting, call: Callable[[Setting], Proxy], told: str) -> None:
+    with pytest.raises(LocalProtocolError, match=told):
+        call(setting)
 
 
 def test_it_stays_in_its_process(setting: Setting, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class Notifier:
         period = os.environ.get("WATCHDOG_USEC", "")
         is_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog_period: Final = int(period) / 2_000_000 if period.isdecimal() and is_for_us else None
-        "Seconds between two calls of :meth:`alive`, half of what systemd waits (sd_watchdog_enabled(3)); ``None``: none."
+        "Seconds between two calls of :meth:`alive`, half of what systemd waits; ``None``: it waits for none."
 
     def ready(self) -> None:
         """It serves, for the first time or again."""

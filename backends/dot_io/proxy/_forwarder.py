@@ -8,7 +8,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Final
 
-from dot_proto import LocalProtocolError, Upstream
+from dot_proto import LocalProtocolError, MessageError, Upstream
 from dot_proto._message import FORMERR
 from dot_proto.resolver.events import FailureReason, Phase, QueryAnswered, QueryFailed, UpstreamStatistics
 
@@ -120,8 +120,11 @@ class Forwarder:
             return
         try:
             handle = self._resolver.ask(message, self._end)
-        except LocalProtocolError:  # the engine reads messages as strictly as a server does
+        except MessageError:  # the engine reads messages as strictly as a server does
             self._answer(answer, query.error(FORMERR))
+            return
+        except LocalProtocolError:  # it is being closed, or the id that a signature covers is in use
+            self._answer(answer, query.failure(OTHER_ERROR, "dot-proto: cannot be asked now"))
             return
         self._in_flight.add(handle, (query, answer, key, monotonic()), question, len(message))
         while (oldest := self._in_flight.surplus()) is not None:
