@@ -10,7 +10,8 @@
 from ._proxy import Proxy as Proxy
 from .configuration import AnyQueries as AnyQueries
 from .configuration import ClientSubnet as ClientSubnet
+from .configuration import PrivateAnswers as PrivateAnswers
 from .configuration import ProxyConfiguration as ProxyConfiguration
 from .configuration import SpecialNames as SpecialNames
 
-__all__ = ["AnyQueries", "ClientSubnet", "Proxy", "ProxyConfiguration", "SpecialNames"]
+__all__ = ["AnyQueries", "ClientSubnet", "PrivateAnswers", "Proxy", "ProxyConfiguration", "SpecialNames"]

@@ -29,11 +29,20 @@ from dot_proto._message import (
 )
 from dot_proto._plain import OPT_FIXED, plain_question_end
 from dot_proto._removal import without
-from dot_proto.query import TYPES
+from dot_proto.query import TYPES, encode_name
 
 from ._names import local_answer, record
+from ._private import is_under
 from ._responses import EVERYBODYS, ClientQuery, opt_record, option
-from .configuration import MIN_UDP_SIZE, REFUSED, AnyQueries, ClientSubnet, ProxyConfiguration, SpecialNames
+from .configuration import (
+    MIN_UDP_SIZE,
+    REFUSED,
+    AnyQueries,
+    ClientSubnet,
+    PrivateAnswers,
+    ProxyConfiguration,
+    SpecialNames,
+)
 
 _TRANSFERS: Final = frozenset({251, TYPES["AXFR"]})
 "IXFR and AXFR: answered by several messages, and by servers that know the client."
@@ -112,6 +121,8 @@ class Policy:
         self._configuration = configuration
         self._clears_ad = clears_ad or not configuration.trust_ad
         self._is_local = configuration.special_names is SpecialNames.LOCAL
+        self._strips_private = configuration.private_answers is PrivateAnswers.STRIP
+        self._private_names = frozenset(encode_name(name).lower() for name in configuration.private_names)
         self._keepalive = option(OPTION_KEEPALIVE, encode_keepalive(configuration.tcp_idle_timeout))
 
     def receive(self, message: bytes, *, over_udp: bool) -> Decision:
@@ -190,6 +201,8 @@ class Policy:
                 return Reply(query.error(REFUSED), query)
             if any_queries is AnyQueries.HINFO and over_udp:
                 return Reply(query.local(NOERROR, answer=record(_HINFO, query.rdclass, _HINFO_TTL, _HINFO_DATA)), query)
+        if self._strips_private and not is_under(query.question, self._private_names):
+            query.strips_private = True
         return None
 
     def _asked(self, bare: bytes, query: ClientQuery, passing: Sequence[tuple[int, bytes]]) -> bytes:

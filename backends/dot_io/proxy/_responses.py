@@ -12,6 +12,8 @@ from dot_proto._message import HEADER, QR, SERVFAIL, walk
 from dot_proto._plain import OPT_FIXED, opt_offset
 from dot_proto._removal import without
 
+from ._private import without_private
+
 OPTION_EDE: Final = 15
 "EDNS option Extended DNS Error (RFC 8914, section 2)."
 
@@ -67,6 +69,7 @@ class ClientQuery:
         "options",
         "passing",
         "question",
+        "strips_private",
     )
 
     def __init__(
@@ -89,6 +92,8 @@ class ClientQuery:
         "Codes of the options of an upstream's response that this client gets."
         self.options = b""
         "Options that it gets from us, on the wire."
+        self.strips_private = False
+        "Whether private addresses are taken out of the answer."
         self.has_opt: Final = has_opt
         "Whether the client speaks EDNS."
         self.opt_flags: Final = DO if is_dnssec_ok else 0
@@ -120,6 +125,8 @@ class ClientQuery:
 
     def response(self, message: bytes) -> bytes:
         """An upstream's response, as this client gets it."""
+        if self.strips_private:
+            message = without_private(message)
         end, data = len(message), b""
         start = opt_offset(message)
         extended_rcode = had_opt = 0

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dot_proto import LocalProtocolError, ResolverConfiguration
+from dot_proto import LocalProtocolError, MessageError, ResolverConfiguration
 from dot_proto._edns import KEEPALIVE_UNIT, MAX_KEEPALIVE
 from dot_proto.arguments import check_flag, check_instance, collected, shown
 from dot_proto.configuration import at_least, between
+from dot_proto.query import encode_name
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -45,6 +46,15 @@ class AnyQueries(enum.Enum):
     "They are refused, over UDP and TCP."
 
 
+class PrivateAnswers(enum.Enum):
+    """What becomes of private addresses in answers, by which somebody else's name leads into this network."""
+
+    ALLOW = "allow"
+    "They pass: home routers and media servers have names with such addresses."
+    STRIP = "strip"
+    "They are taken out of the answer."
+
+
 class ClientSubnet(enum.Enum):
     """What an upstream is told of a client's network (RFC 7871).  A prefix of length 0, which tells nothing, passes."""
 
@@ -75,6 +85,12 @@ class ProxyConfiguration:
 
     client_subnet: ClientSubnet = ClientSubnet.DROP
     "What an upstream is told of a client's network."
+
+    private_answers: PrivateAnswers = PrivateAnswers.ALLOW
+    "What becomes of private addresses in answers (DNS rebinding)."
+
+    private_names: tuple[str, ...] = ()
+    "Names that may have private addresses all the same, and all names below them."
 
     nsid: bool = True
     "Whether a client may ask for the upstream's identifier (RFC 5001)."
@@ -133,6 +149,8 @@ class ProxyConfiguration:
         check_instance("special_names", self.special_names, SpecialNames, "SpecialNames.LOCAL is one")
         check_instance("any", self.any, AnyQueries, "AnyQueries.HINFO is one")
         check_instance("client_subnet", self.client_subnet, ClientSubnet, "ClientSubnet.DROP is one")
+        check_instance("private_answers", self.private_answers, PrivateAnswers, "PrivateAnswers.ALLOW is one")
+        object.__setattr__(self, "private_names", _names(self.private_names))
         check_flag("nsid", self.nsid)
         check_flag("trust_ad", self.trust_ad)
         between(MIN_UDP_SIZE, 65_535, max_udp_size=self.max_udp_size)
@@ -172,6 +190,16 @@ def _places(name: str, given: Iterable[Any]) -> tuple[tuple[str, int], ...]:
     if not places:
         raise LocalProtocolError(f"{name}: the list is empty, so that nobody could ask")
     return tuple(places)
+
+
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    names = collected("private_names", given, str, "a list of domain names")
+    for name in names:
+        try:
+            encode_name(name)
+        except MessageError as error:
+            raise LocalProtocolError(f"private_names: {error}") from None
+    return names
 
 
 def _network(given: object) -> Network:

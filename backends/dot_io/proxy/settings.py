@@ -21,7 +21,7 @@ from dot_proto.resolver._advice import unknown
 from dot_proto.resolver.settings import Settings
 
 from ._access import faults
-from .configuration import AnyQueries, ClientSubnet, ProxyConfiguration, SpecialNames
+from .configuration import AnyQueries, ClientSubnet, PrivateAnswers, ProxyConfiguration, SpecialNames
 
 COMMENTS: Final = {
     "listen": "addresses and ports, each for UDP and TCP",
@@ -31,6 +31,8 @@ COMMENTS: Final = {
     "special_names": "localhost, invalid, onion, private reverse zones and the like: local or forward",
     "any": "queries for the type ANY: hinfo (RFC 8482, over UDP), forward or refuse",
     "client_subnet": "what an upstream is told of a client's network (RFC 7871): drop, zero or forward",
+    "private_answers": "private addresses in answers, by which a foreign name leads into this network: allow or strip",
+    "private_names": "names that may have private addresses all the same, with all below them",
     "nsid": "whether a client may ask for the upstream's identifier (RFC 5001)",
     "trust_ad": "whether AD of an upstream reaches the client; never from opportunistic ones",
     "max_udp_size": "octets of an answer over UDP",
@@ -65,6 +67,7 @@ _ENUMS: Final[Mapping[str, type[enum.Enum]]] = {
     "special_names": SpecialNames,
     "any": AnyQueries,
     "client_subnet": ClientSubnet,
+    "private_answers": PrivateAnswers,
     "strategy": Strategy,
 }
 
@@ -129,6 +132,8 @@ class ProxySettings:
         if key == "strategy":
             return configuration.resolver.strategy.value
         value = getattr(configuration, key)
+        if isinstance(value, tuple):
+            return list(value)
         return value.value if isinstance(value, enum.Enum) else value
 
 
