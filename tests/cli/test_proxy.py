@@ -319,6 +319,37 @@ def test_the_watchdog_is_told(server: LoopbackServer, tmp_path: Path) -> None:
             assert proxy.end() == 0
 
 
+def test_sockets_of_systemd(server: LoopbackServer, tmp_path: Path) -> None:
+    """P27: LISTEN_FDS, by type; they stand in the place of ``listen``, at a reload too."""
+    udp = socket.socket(type=socket.SOCK_DGRAM)
+    udp.bind(("127.0.0.1", 0))
+    tcp = socket.create_server(udp.getsockname())
+    program = (
+        "import fcntl, os, sys\n"
+        f"numbers = [fcntl.fcntl(number, fcntl.F_DUPFD, 50) for number in ({udp.fileno()}, {tcp.fileno()})]\n"
+        "for at, number in enumerate(numbers): os.dup2(number, 3 + at)\n"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'dot_io.cli', 'proxy', *sys.argv[1:]])"
+    )
+    command = [sys.executable, "-c", program, "--config", str(file_for(server, tmp_path))]
+    descriptors = [udp.fileno(), tcp.fileno()]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, pass_fds=descriptors)
+    try:
+        with udp, tcp:
+            place = udp.getsockname()
+        proxy = Running(process)
+        assert proxy.place == place
+        assert proxy.ask() == "192.0.2.1"
+        assert proxy.ask(over=dns.query.tcp) == "192.0.2.1"
+        process.send_signal(signal.SIGHUP)
+        assert proxy.next_place() == place
+        assert proxy.ask(over=dns.query.tcp) == "192.0.2.1"
+        assert proxy.end() == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 UNIT = Path(__file__).parents[2] / "examples" / "systemd" / "dot-proto-proxy.service"
 
 
@@ -326,6 +357,8 @@ UNIT = Path(__file__).parents[2] / "examples" / "systemd" / "dot-proto-proxy.ser
 def test_the_unit(tmp_path: Path) -> None:
     """P28: systemd understands all of it, and takes it for exposed by less than 2.0 of 10."""
     unit = tmp_path / UNIT.name
+    listening = UNIT.with_suffix(".socket")
+    (tmp_path / listening.name).write_text(listening.read_text())
     unit.write_text(UNIT.read_text().replace("/usr/bin/dot-proto ", f"{sys.executable} -m dot_io.cli "))
     for words in (["verify"], ["security", "--offline=1", "--threshold=20", "--no-pager"]):
         ended = subprocess.run(["systemd-analyze", *words, str(unit)], capture_output=True, text=True, timeout=PATIENCE)

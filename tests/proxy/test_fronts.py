@@ -375,3 +375,28 @@ def test_random_octets_harm_nobody(setting: Setting) -> None:
                 await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
     run(main)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_sockets_that_are_given(setting: Setting, kind: socket.SocketKind) -> None:
+    """P27: in the place of ``listen``; and P9: others must be allowed there too."""
+
+    async def main() -> None:
+        given = socket.socket(type=kind)
+        given.bind(("127.0.0.1", 0))
+        if kind is socket.SOCK_STREAM:
+            given.listen()
+        async with Proxy([setting.upstream], setting.configuration, sockets=[given]) as proxy:
+            [place] = proxy.addresses
+            assert place == given.getsockname()
+            [answer] = await ask_tcp(place, QUERY) if kind is socket.SOCK_STREAM else [await ask_udp(place, QUERY)]
+            assert addresses(answer) == ["192.0.2.1"]
+            await proxy.reload([setting.upstream], setting.configuration)
+            assert proxy.addresses == (place,)
+        assert given.fileno() == -1
+        with socket.socket(type=kind) as foreign:
+            foreign.bind(("0.0.0.0", 0))
+            with pytest.raises(LocalProtocolError, match=r"0\.0\.0\.0 can be reached by other machines"):
+                Proxy([setting.upstream], setting.configuration, sockets=[foreign])
+
+    run(main)

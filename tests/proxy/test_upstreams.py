@@ -284,6 +284,7 @@ def test_who_asks_while_it_closes(setting: Setting) -> None:
         (lambda setting: Proxy("quad9"), "upstreams must be a list of Upstream objects"),
         (lambda setting: Proxy(["quad9"]), "upstreams must be a list of Upstream objects, but number 1"),
         (lambda setting: Proxy(setting.upstream), "give \\[upstream\\]"),
+        (lambda setting: Proxy([setting.upstream], sockets=[53]), "sockets must be a list of sockets that are bound"),
         (lambda setting: Proxy([setting.upstream], "fast"), "configuration must be a ProxyConfiguration"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What systemd is told of a service of type notify (sd_notify(3)); nothing where it does not ask."""
+"""What systemd hands to a service, and is told of one of type notify (sd_notify(3)); nothing where it does not ask."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ import os
 import socket
 import time
 from typing import Final
+
+FIRST_DESCRIPTOR: Final = 3
+"Of those that systemd hands over (sd_listen_fds(3))."
+
+
+def listening_sockets() -> list[socket.socket]:
+    """The sockets that systemd has opened for this process (systemd.socket(5)), if it has."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    count = os.environ.pop("LISTEN_FDS", "")
+    return [socket.socket(fileno=FIRST_DESCRIPTOR + number) for number in range(int(count) if count.isdecimal() else 0)]
 
 
 class Notifier:

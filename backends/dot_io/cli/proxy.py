@@ -15,7 +15,7 @@ from dot_proto import DoTError, UpstreamError
 from ..proxy import Proxy
 from ..proxy.settings import ProxySettings, load, written_place
 from ._errors import complain, printable
-from ._systemd import Notifier
+from ._systemd import Notifier, listening_sockets
 from .exit_codes import ExitCode
 from .proxy_line import ProxyArguments
 
@@ -86,7 +86,7 @@ async def _serve(arguments: ProxyArguments, settings: ProxySettings) -> ExitCode
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, is_ending.set)
     try:
-        async with Proxy(settings.upstreams, settings.configuration) as proxy:
+        async with Proxy(settings.upstreams, settings.configuration, sockets=listening_sockets()) as proxy:
             loop.add_signal_handler(signal.SIGUSR1, proxy.clear_cache)
             _tell_ready(proxy)
             notifier.ready()

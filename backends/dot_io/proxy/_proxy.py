@@ -8,10 +8,11 @@ import importlib.metadata
 import os
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, Self
 
 from dot_proto import LocalProtocolError, Upstream
-from dot_proto.arguments import check_instance, check_seconds
+from dot_proto.arguments import check_instance, check_seconds, collected
 from dot_proto.resolver.events import UpstreamStatistics
 
 from .._stays import StaysInProcess
@@ -43,12 +44,22 @@ class Proxy(StaysInProcess):
 
     It connects to an upstream when the first query comes, so that it may start before the network is there.
 
+    ``sockets`` are bound already, and listening if they are TCP's, as systemd hands them over; they stand in the place
+    of the configuration's ``listen``, whatever that says later, and are the proxy's to close.
+
     Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together, for one that is this proxy
     itself, and for a listening address that others reach, where no others are allowed; and, when it is entered,
     :class:`OSError` for an address that cannot be had.
     """
 
-    def __init__(self, upstreams: Iterable[Upstream], configuration: ProxyConfiguration | None = None) -> None:
+    def __init__(
+        self,
+        upstreams: Iterable[Upstream],
+        configuration: ProxyConfiguration | None = None,
+        *,
+        sockets: Iterable[socket.socket] = (),
+    ) -> None:
+        self._given = _listeners_of(sockets)
         self._counters = Counters()
         self._forwarder, self._access = self._made(upstreams, configuration, None)
         self._listeners: dict[Place, _Listener] = {}
@@ -153,6 +164,8 @@ class Proxy(StaysInProcess):
         if configuration is None:
             configuration = ProxyConfiguration()
         check_instance("configuration", configuration, ProxyConfiguration)
+        if self._given:
+            configuration = replace(configuration, listen=tuple(self._given))
         size = configuration.cache_size, configuration.cache_octets
         if cache is None or cache.size != size:
             cache = Cache(*size) if configuration.cache_size else None
@@ -171,9 +184,11 @@ class Proxy(StaysInProcess):
             if wanted is not None and (shown is None or shown[0] != wanted):
                 page = _open_page(*wanted)
             for place in self.configuration.listen:
-                if place not in self._listeners and (
-                    sockets := _open(*place, may_lack=len(self.configuration.listen) > 1)
-                ):
+                if place in self._listeners:
+                    continue
+                if place in self._given:
+                    opened[place] = self._given[place]
+                elif sockets := _open(*place, may_lack=len(self.configuration.listen) > 1):
                     opened[place] = _Listener(*sockets)
         except BaseException:
             for listener in opened.values():
@@ -182,9 +197,12 @@ class Proxy(StaysInProcess):
                 page.close()
             raise
         for listener in opened.values():
-            udp = UDPListener(loop, listener.udp_socket, lambda: self._access, self._receive_udp, self._counters)
-            tcp = await loop.create_server(self._new_connection, sock=listener.tcp_socket)
-            listener.start(udp, tcp)
+            if listener.udp_socket is not None:
+                listener.udp = UDPListener(
+                    loop, listener.udp_socket, lambda: self._access, self._receive_udp, self._counters
+                )
+            if listener.tcp_socket is not None:
+                listener.tcp = await loop.create_server(self._new_connection, sock=listener.tcp_socket)
         self._listeners |= opened
         if shown is not None and shown[0] != wanted:
             shown[1].close()
@@ -212,31 +230,51 @@ class Proxy(StaysInProcess):
 
 
 class _Listener:
-    """The sockets of one address and port."""
+    """The sockets of one address and port, for UDP, for TCP, or for both."""
 
-    def __init__(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
-        self.udp_socket: Final = udp_socket
-        self.tcp_socket: Final = tcp_socket
-        self.place: Final[Place] = udp_socket.getsockname()[:2]
-        "Where it listens."
-        self._udp: UDPListener | None = None
-        self._tcp: asyncio.Server | None = None
+    def __init__(self, udp_socket: socket.socket | None, tcp_socket: socket.socket | None) -> None:
+        self.udp_socket = udp_socket
+        self.tcp_socket = tcp_socket
+        self.udp: UDPListener | None = None
+        "What reads the one."
+        self.tcp: asyncio.Server | None = None
+        "What accepts from the other."
 
-    def start(self, udp: UDPListener, tcp: asyncio.Server) -> None:
-        """From now on these read the sockets."""
-        self._udp, self._tcp = udp, tcp
+    @property
+    def place(self) -> Place:
+        """Where it listens."""
+        sock = self.udp_socket or self.tcp_socket
+        assert sock is not None
+        host, port = sock.getsockname()[:2]
+        return host, port
 
     def stop(self) -> None:
         """Take no more queries and no more connections; what was asked is still answered."""
-        if self._udp is not None:
-            self._udp.stop()
-        if self._tcp is not None:
-            self._tcp.close()
+        if self.udp is not None:
+            self.udp.stop()
+        if self.tcp is not None:
+            self.tcp.close()
 
     def close(self) -> None:
         """Close the sockets; connections of clients stay."""
-        self.udp_socket.close()
-        self.tcp_socket.close()
+        for sock in (self.udp_socket, self.tcp_socket):
+            if sock is not None:
+                sock.close()
+
+
+def _listeners_of(sockets: Iterable[socket.socket]) -> dict[Place, _Listener]:
+    """Sockets that are bound already, by where; raises :class:`~dot_proto.LocalProtocolError` for other ones."""
+    found: dict[Place, _Listener] = {}
+    for sock in collected("sockets", sockets, socket.socket, "a list of sockets that are bound"):
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            raise LocalProtocolError(f"sockets: one of the family {sock.family!r} carries no DNS")
+        place: Place = sock.getsockname()[:2]
+        listener = found.setdefault(place, _Listener(None, None))
+        if sock.type == socket.SOCK_DGRAM:
+            listener.udp_socket = sock
+        else:
+            listener.tcp_socket = sock
+    return found
 
 
 async def _leave(forwarder: Forwarder, listeners: list[_Listener]) -> None:

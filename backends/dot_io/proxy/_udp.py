@@ -60,19 +60,23 @@ def open_udp(host: str, port: int) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        if _LINUX:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(*_MTU_DISCOVER[socket.AddressFamily(family)], _PROBE)
-        if is_wildcard(host):
-            _ask_for_addresses(sock)
         sock.bind(address)
-        sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _prepare(sock: socket.socket, *, has_many_addresses: bool) -> None:
+    """Make ready a socket that is bound, by whomever."""
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    if _LINUX:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(*_MTU_DISCOVER[socket.AddressFamily(sock.family)], _PROBE)
+    if has_many_addresses:
+        _ask_for_addresses(sock)
 
 
 def _ask_for_addresses(sock: socket.socket) -> None:
@@ -102,6 +106,7 @@ class UDPListener:
         self._counters = counters
         host, self._port = sock.getsockname()[:2]
         self._has_many_addresses = is_wildcard(host)
+        _prepare(sock, has_many_addresses=self._has_many_addresses)
         self._has_stopped = False
         loop.add_reader(sock, self._read)
 
