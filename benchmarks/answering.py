@@ -1,7 +1,8 @@
 """A server in its own process, which prints its port and answers until it is stopped.
 
-    python answering.py {asyncio,asyncio-shared,blocking,trio,asyncio-tls} CHAIN.pem
+    python answering.py {asyncio,asyncio-shared,blocking,trio,asyncio-tls} CHAIN.pem [OPTIONS]
 
+OPTIONS is a JSON object of what ``serve`` is told beside, or instead of, what is told here.
 The handler returns ready octets, so that a client is measured and not a resolver.  ``asyncio-shared`` lets responses
 share TLS records.  ``asyncio-tls`` is what one writes without this package: a protocol on the loop's own TLS, with
 the engine's framer for the answers' sake.
@@ -10,8 +11,11 @@ the engine's framer for the answers' sake.
 from __future__ import annotations
 
 import asyncio as _asyncio
+import json
 import ssl
 import sys
+from functools import partial
+from typing import Any
 
 import trio as _trio
 
@@ -37,10 +41,16 @@ HEADER = b"\x81\x80\0\1\0\1\0\0\0\1"
 ANSWER = b"\xc0\x0c\0\1\0\1\0\0\x01\x2c\0\4\xc0\0\2\1" + b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
 "192.0.2.1 for 300 seconds, and an OPT record, which the engine takes away where the query had none."
 
-MAX_CONNECTIONS = 50_000
+MANY = 50_000
+"Connections: no limit of ours is reached."
 
-CONFIGURATION = ServerConfiguration(idle_timeout=600.0)
-"Seconds: no idle connection is closed while its memory is measured."
+OPTIONS: dict[str, Any] = {
+    "port": 0,
+    # Seconds: no idle connection is closed while its memory is measured.
+    "configuration": ServerConfiguration(idle_timeout=600.0),
+    "max_connections": MANY,
+    "max_connections_per_host": MANY,
+}
 
 
 def answer(message: bytes, _: object = None) -> bytes:
@@ -48,42 +58,20 @@ def answer(message: bytes, _: object = None) -> bytes:
     return message[:2] + HEADER + message[QUESTION] + ANSWER
 
 
-def blocking(context: ServerContext) -> None:
-    with dot_io.blocking.serve(
-        answer,
-        context,
-        port=0,
-        configuration=CONFIGURATION,
-        max_connections=MAX_CONNECTIONS,
-        max_connections_per_host=MAX_CONNECTIONS,
-    ) as server:
+def blocking(context: ServerContext, **options: Any) -> None:
+    with dot_io.blocking.serve(answer, context, **OPTIONS | options) as server:
         print(server.port, flush=True)
         server.serve_forever()
 
 
-async def asyncio(context: ServerContext, *, share_records: bool = False) -> None:
-    async with dot_io.asyncio.serve(
-        answer,
-        context,
-        port=0,
-        configuration=CONFIGURATION,
-        max_connections=MAX_CONNECTIONS,
-        max_connections_per_host=MAX_CONNECTIONS,
-        share_records=share_records,
-    ) as server:
+async def asyncio(context: ServerContext, **options: Any) -> None:
+    async with dot_io.asyncio.serve(answer, context, **OPTIONS | options) as server:
         print(server.port, flush=True)
         await server.serve_forever()
 
 
-async def trio(context: ServerContext) -> None:
-    async with dot_io.trio.serve(
-        answer,
-        context,
-        port=0,
-        configuration=CONFIGURATION,
-        max_connections=MAX_CONNECTIONS,
-        max_connections_per_host=MAX_CONNECTIONS,
-    ) as server:
+async def trio(context: ServerContext, **options: Any) -> None:
+    async with dot_io.trio.serve(answer, context, **OPTIONS | options) as server:
         print(server.port, flush=True)
         await server.serve_forever()
 
@@ -111,13 +99,14 @@ async def native(chain: str) -> None:
 
 
 def main() -> None:
-    kind, chain = sys.argv[1:]
+    kind, chain, *more = sys.argv[1:]
+    options = json.loads(more[0]) if more else {}
     if kind == "blocking":
-        blocking(ServerContext(chain))
+        blocking(ServerContext(chain), **options)
     elif kind in ("asyncio", "asyncio-shared"):
-        _asyncio.run(asyncio(ServerContext(chain), share_records=kind == "asyncio-shared"))
+        _asyncio.run(asyncio(ServerContext(chain), share_records=kind == "asyncio-shared", **options))
     elif kind == "trio":
-        _trio.run(trio, ServerContext(chain))
+        _trio.run(partial(trio, ServerContext(chain), **options))
     elif kind == "asyncio-tls":
         _asyncio.run(native(chain))
     else:

@@ -77,8 +77,7 @@ class Site:
 
     def unbound(self) -> int:
         """Start unbound with local data for the zone; returns its port."""
-        with socket.create_server((HOST, 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         config = self.folder / "unbound.conf"
         config.write_text(
             f"""server:
@@ -117,6 +116,12 @@ remote-control:
 
 def unbound_path() -> str:
     return shutil.which("unbound", path=f"{os.environ['PATH']}:/usr/sbin") or ""
+
+
+def free_port() -> int:
+    """A port that nobody uses just now."""
+    with socket.create_server((HOST, 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
 """asking.py and answering.py with messages as dnsperf has them, without EDNS; and our server on uvloop.
 
     python plain.py asking CA.pem < requests
-    python plain.py answering {asyncio,asyncio-shared,uvloop,blocking,trio} CHAIN.pem
+    python plain.py answering {asyncio,asyncio-shared,uvloop,blocking,trio} CHAIN.pem OPTIONS
 
 A request is a line of JSON, ``[drive, port, whether with EDNS, jobs]``; each is done in a process forked for it, so
 that modules are imported once, and is answered by a line of costs.
@@ -83,7 +83,7 @@ def main() -> None:
     if sys.argv[1] == "uvloop":
         import uvloop
 
-        uvloop.run(answering.asyncio(ServerContext(sys.argv[2])))
+        uvloop.run(answering.asyncio(ServerContext(sys.argv[2]), **json.loads(sys.argv[3])))
     else:
         answering.main()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,9 +15,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from answering import HOST, NAMES, ZONE
-from loopback import HERE, Site, stop
+from loopback import HERE, Site, free_port, stop
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"])
 "Debian keeps servers where a user's PATH does not look."
@@ -113,8 +115,7 @@ class Server:
 
 def start(site: Site, stack: ExitStack, name: str) -> Server:
     """Start somebody's server, to be ended with the stack."""
-    with socket.create_server((HOST, 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     home = site.folder / name
     home.mkdir()
     hosts = "".join(f"{one}. A 192.0.2.1\n" for one in NAMES)
@@ -138,9 +139,9 @@ def start(site: Site, stack: ExitStack, name: str) -> Server:
             return Server(name, port, process.pid)
 
 
-def start_ours(site: Site, stack: ExitStack, kind: str) -> Server:
-    """Start one of ours."""
-    command = [sys.executable, str(HERE / "plain.py"), "answering", kind, str(site.chain)]
+def start_ours(site: Site, stack: ExitStack, kind: str, **options: Any) -> Server:
+    """Start one of ours; ``options`` are of ``serve``, beside those of answering.py."""
+    command = [sys.executable, str(HERE / "plain.py"), "answering", kind, str(site.chain), json.dumps(options)]
     with site.on_core(1):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -19,8 +19,8 @@ is our authority alone.
 ``getaddrinfo``: the function of the standard library, in wall time: over the hook for the whole process, and as glibc
 has it, over UDP to the same unbound.  It needs root, since glibc asks port 53 of what /etc/resolv.conf names.
 ``idle``: voluntary context switches of a program that has a resolver and does nothing: what wakes up has to sleep
-again.  With a connection open the timers of the last query are left to ring, one for its server's silence and one for
-its deadline: to move a timer for each query would cost more.  Then there is nothing until the connection has idled.
+again.  With a connection open the last query's timer for its server's silence is left to ring, once: to move a timer
+for each query would cost more.  Then there is nothing until the connection has idled.
 
 Where the figures mislead.  dnspython parses what it gets where ours hands out octets; for a resolver of its own over
 UDP, without any TLS, it needs what the row says.  Other load on the two cores shows in everything.
@@ -66,7 +66,7 @@ SMOKE = Budget(1, 64, 2, 4, 1.0)
 STORE = Path("/etc/ssl/certs/ca-certificates.crt")
 "Debian's."
 
-LAST_TIMERS = 2
+LAST_TIMERS = 1
 "That ring after the last query; see above."
 
 STUB_ADDRESS = "127.0.0.77"
@@ -190,7 +190,7 @@ def beside_glibc(place: Place, budget: Budget) -> None:
 
 def resting(place: Place, budget: Budget) -> None:
     print(
-        f"\nAt rest for {budget.rest:g} s: times that the program woke up; with a connection {LAST_TIMERS} are allowed"
+        f"\nAt rest for {budget.rest:g} s: times that the program woke up; with a connection {LAST_TIMERS} is allowed"
     )
     for backend in BACKENDS:
         closed, opened = wake_ups(backend, place.port, place.site.ca, budget.rest)

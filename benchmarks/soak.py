@@ -4,6 +4,7 @@
     python benchmarks/soak.py                        # each backend in both roles, 20,000 connections each
     python benchmarks/soak.py --quick --backend trio # 400 of them, seconds
     python benchmarks/soak.py --role client --connections 100000
+    python benchmarks/soak.py --role server --minutes 30
 
 Each role of each backend is watched in a process of its own (soaking.py), which other processes keep busy.  Of a
 client's connections a third is opened, asked and closed, with and without sessions to resume, by address and by name;
@@ -70,6 +71,10 @@ OBJECTS = 200
 
 PATIENCE = 10.0
 "Seconds that a peer waits."
+
+WAIT, LONG_WAIT = 1.0, 4.0
+"""Seconds that a server waits for a client's handshake, and for a query: longer than a loaded machine needs for one,
+and than it needs at its worst moment in a long run."""
 
 NO_HOARDS = "glibc.malloc.tcache_count=0"
 "Each thread keeps up to 230 KiB of what was freed for itself, and mallinfo2() takes that for memory in use."
@@ -333,28 +338,41 @@ Run = tuple[int, Holding, Holding]
 "How many connections came between the two."
 
 
-def soak_client(site: Site, backend: str, connections: int) -> Run:
-    rounds = -(-connections // len(ROUND))
+def portions(kinds: int, connections: int, seconds: float) -> Iterator[int]:
+    """Rounds of so many kinds: those that the connections need, and the same again until the time is over."""
+    until = time.monotonic() + seconds
+    yield -(-connections // kinds)
+    while time.monotonic() < until:
+        yield -(-connections // kinds)
+
+
+def soak_client(site: Site, backend: str, connections: int, seconds: float) -> Run:
     with peers(site) as ports, ExitStack() as stack:
         watched = Watched("client", backend, site.ca, json.dumps(ports))
         stack.callback(watched.close)
         watched.ask("warm")
-        before = watched.ask("3")
-        return rounds * len(ROUND), before, watched.ask(str(rounds))
+        before = after = watched.ask("3")
+        done = 0
+        for rounds in portions(len(ROUND), connections, seconds):
+            after = watched.ask(str(rounds))
+            done += rounds * len(ROUND)
+        return done, before, after
 
 
-def soak_server(site: Site, backend: str, connections: int) -> Run:
-    rounds = -(-connections // len(Crowd.KINDS))
+def soak_server(site: Site, backend: str, connections: int, seconds: float) -> Run:
     with ExitStack() as stack:
-        watched = Watched("server", backend, site.chain)
+        watched = Watched("server", backend, site.chain, str(LONG_WAIT if seconds else WAIT))
         stack.callback(watched.close)
         crowd = Crowd(int(watched.line()), site.ca)
         stack.callback(crowd.close)
         watched.ask("look")
         crowd.come(5)
         before = watched.ask("look")
-        crowd.come(rounds)
-        return rounds * len(Crowd.KINDS), before, watched.ask("look")
+        done = 0
+        for rounds in portions(len(Crowd.KINDS), connections, seconds):
+            crowd.come(rounds)
+            done += rounds * len(Crowd.KINDS)
+        return done, before, watched.ask("look")
 
 
 def faults(connections: int, before: Holding, after: Holding) -> list[str]:
@@ -389,11 +407,15 @@ HEAD = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--connections", type=int, default=20_000, help="for each backend and role (default 20000)")
+    parser.add_argument("--minutes", type=float, help="for so long instead, each backend and role")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} connections")
     parser.add_argument("--backend", choices=BACKENDS, action="append", help="only this one; may be given again")
     parser.add_argument("--role", choices=ROLES, action="append", help="only this one")
     chosen = parser.parse_args()
-    connections = QUICK if chosen.quick else chosen.connections
+    connections = QUICK if chosen.quick or chosen.minutes is not None else chosen.connections
+    seconds = 0.0 if chosen.minutes is None else chosen.minutes * 60.0
+    if not seconds >= 0:
+        parser.error(f"--minutes is {chosen.minutes}; it must be a number from 0 on")
     if connections < 1:
         parser.error(f"--connections is {connections}; it must be at least 1")
     machine()
@@ -404,7 +426,7 @@ def main() -> None:
             with ExitStack() as stack:
                 site = Site(Path(stack.enter_context(tempfile.TemporaryDirectory())), stack)
                 began = time.monotonic()
-                run = (soak_client if role == "client" else soak_server)(site, backend, connections)
+                run = (soak_client if role == "client" else soak_server)(site, backend, connections, seconds)
                 print(f"{row(backend, role, *run)}  ({time.monotonic() - began:.0f} s)", flush=True)
                 grown |= bool(faults(*run))
     if grown:

@@ -1,7 +1,7 @@
 """The process that soak.py watches: a client, or a server, of one backend, which tells what it holds.
 
     python soaking.py client {blocking,asyncio,uvloop,trio} ANCHOR.pem PORTS
-    python soaking.py server {blocking,asyncio,uvloop,trio} CHAIN.pem
+    python soaking.py server {blocking,asyncio,uvloop,trio} CHAIN.pem SECONDS
 
 A line on standard input is a command: so many rounds for a client (``warm`` for those that fill its bounds), ``look``
 for a server.  The answer is one line of JSON, a :class:`Holding`; a server's first line is its port.
@@ -41,13 +41,10 @@ BACKENDS = ("blocking", "asyncio", "uvloop", "trio")
 SHORT = 0.05
 "Seconds, where a deadline is to pass."
 
-HANDSHAKE = 1.0
-"Seconds that a server waits for a client's handshake, and for a query: longer than a loaded machine needs for one."
-
 LONG = 30.0
 "Seconds, where none should."
 
-SETTLE = 3.0
+SETTLE = 6.0
 "Seconds that the last connections of a round may take to go."
 
 KEPT = 320
@@ -304,14 +301,15 @@ def client_on_threads(guests: Guests) -> None:
 
 # Servers.
 
-CONFIGURATION = ServerConfiguration(idle_timeout=HANDSHAKE / 2, idle_grace=HANDSHAKE / 2)
 
-OPTIONS: dict[str, Any] = {
-    "port": 0,
-    "configuration": CONFIGURATION,
-    "handshake_timeout": HANDSHAKE,
-    "max_connections_per_host": 1000,
-}
+def options(wait: float) -> dict[str, Any]:
+    """Of a server that waits so many seconds for a client's handshake, and for a query."""
+    return {
+        "port": 0,
+        "configuration": ServerConfiguration(idle_timeout=wait / 2, idle_grace=wait / 2),
+        "handshake_timeout": wait,
+        "max_connections_per_host": 1000,
+    }
 
 
 def handle(query: bytes, _: object) -> bytes:
@@ -329,23 +327,23 @@ async def obey_server(watch: Watch, server: Any, line: Callable[[], Awaitable[st
         say(asdict(watch.look()))
 
 
-async def server_on_asyncio(context: ServerContext) -> None:
-    async with dot_io.asyncio.serve(handle, context, **OPTIONS) as server:
+async def server_on_asyncio(context: ServerContext, wait: float) -> None:
+    async with dot_io.asyncio.serve(handle, context, **options(wait)) as server:
         watch = Watch(lambda: len(asyncio.all_tasks()))
         await obey_server(watch, server, partial(asyncio.to_thread, sys.stdin.readline), asyncio.sleep)
 
 
-async def server_on_trio(context: ServerContext) -> None:
-    async with dot_io.trio.serve(handle, context, **OPTIONS) as server:
+async def server_on_trio(context: ServerContext, wait: float) -> None:
+    async with dot_io.trio.serve(handle, context, **options(wait)) as server:
         watch = Watch(lambda: trio.lowlevel.current_statistics().tasks_living)
         await obey_server(watch, server, partial(trio.to_thread.run_sync, sys.stdin.readline), rest_on_trio)
 
 
-def server_on_threads(context: ServerContext) -> None:
+def server_on_threads(context: ServerContext, wait: float) -> None:
     async def line() -> str:
         return sys.stdin.readline()
 
-    with dot_io.blocking.serve(handle, context, **OPTIONS) as server:
+    with dot_io.blocking.serve(handle, context, **options(wait)) as server:
         run_now(obey_server(Watch(), server, line, rest_on_threads))
 
 
@@ -375,13 +373,13 @@ def run() -> None:
         else:
             run_loop(kind, client_on_asyncio(guests))
     else:
-        context = ServerContext(file)
+        context, wait = ServerContext(file), float(more[0])
         if kind == "blocking":
-            server_on_threads(context)
+            server_on_threads(context, wait)
         elif kind == "trio":
-            trio.run(server_on_trio, context)
+            trio.run(server_on_trio, context, wait)
         else:
-            run_loop(kind, server_on_asyncio(context))
+            run_loop(kind, server_on_asyncio(context, wait))
 
 
 if __name__ == "__main__":

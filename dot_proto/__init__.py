@@ -4,7 +4,8 @@ Start with :class:`ClientConnection` or :class:`ServerConnection`; :func:`make_q
 :class:`AuthenticationPolicy` says whom to trust, and :class:`Upstream` whom to ask and where.  The backends in
 ``dot_io`` show how to drive it.
 
-What an attribute means, with its unit, stands under it in the source: ``help()`` does not show that.
+What an attribute means, with its unit, stands under it in the source and in the reference of the documentation:
+``help()`` does not show that.
 """
 
 from importlib import import_module
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     from .resolver.configuration import Strategy as Strategy
     from .resolver.machine import StubResolver as StubResolver
     from .resolver.upstream import Upstream as Upstream
+
+    __version__: str
+    "The version that is installed, as PEP 440 has it."
 
 __all__ = [
     "MAX_MESSAGE",
@@ -129,7 +133,9 @@ _OF_RESOLVER = {
 
 
 def __getattr__(name: str) -> object:
-    """What one connection has no need of is imported when it is asked for."""
+    """What one connection has no need of is imported when it is asked for, and so is what reads the version."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("dot-proto")
     if name not in _OF_RESOLVER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found: object = getattr(import_module(f".resolver.{_OF_RESOLVER[name]}", __name__), name)

@@ -155,7 +155,10 @@ class ClientConnection(Connection):
             raise TooManyQueriesError(
                 f"{configuration.max_in_flight} queries are outstanding (max_in_flight): wait for one to end"
             )
-        timeout = configuration.query_timeout if timeout is None else check_seconds("timeout", timeout)
+        if timeout is None:
+            timeout = configuration.query_timeout
+        elif type(timeout) is not float or not timeout >= 0.0:  # else check_seconds, which would be 3 % of this
+            check_seconds("timeout", timeout)
         if not isinstance(message, bytes):
             raise LocalProtocolError(not_octets(message))
         if not MIN_MESSAGE <= len(message) <= MAX_MESSAGE:

@@ -117,6 +117,8 @@ class ServerConnection(Connection):
         self._octets = 0  # of the messages in _queries
         self._next_handle = 0
         self._outgoing: list[bytes] = []
+        self.octets_to_send: int = 0
+        "Octets of responses that :meth:`data_to_send` has not handed out yet; not to be set.  (As a property: 1 %.)"
         self._unsolicited = 0
         self._client_has_finished = False
         if now is not None:
@@ -289,6 +291,7 @@ class ServerConnection(Connection):
         """TLS or the transport has failed, and the client is gone: nothing is sent any more."""
         if not self._has_ended():
             self._outgoing.clear()  # RFC 7766, section 6.2.4
+            self.octets_to_send = 0
         return super().fail(error, now=now)
 
     def data_to_send(self) -> list[bytes]:
@@ -296,6 +299,7 @@ class ServerConnection(Connection):
         chunks = self._outgoing
         if chunks:
             self._outgoing = []
+            self.octets_to_send = 0
         return chunks
 
     # Private methods.
@@ -354,7 +358,9 @@ class ServerConnection(Connection):
                 behind_id = message[2:]
         if behind_id is None:
             behind_id = _rewritten(query, message, self._added[kind])
-        self._outgoing.append(_PREFIX.pack(len(behind_id) + 2) + query.message[:2] + behind_id)
+        length = len(behind_id) + 2
+        self._outgoing.append(_PREFIX.pack(length) + query.message[:2] + behind_id)
+        self.octets_to_send += length + 2
 
     def _state_what_is_left(self, now: float) -> None:
         """From here on keepalive says when ``max_duration`` ends the connection, by tenths of a second."""

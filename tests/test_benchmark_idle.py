@@ -14,7 +14,7 @@ def test_all_are_held_and_answered() -> None:
     """On each loop; it would end with an error otherwise."""
     done = subprocess.run([sys.executable, IDLE, "--smoke"], capture_output=True, text=True, timeout=60, check=True)
     said = re.findall(r"^(\w+) +20 connections .* 0 lost in 0 s of rest; 20 answered in", done.stdout, re.MULTILINE)
-    assert (said, done.stderr) == (["asyncio", "trio"], "")
+    assert (said, done.stderr) == (["asyncio", "trio", "blocking"], "")
 
 
 def test_too_few_for_a_slope() -> None:

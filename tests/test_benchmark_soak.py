@@ -77,3 +77,17 @@ def test_no_connections() -> None:
         2,
         "soak.py: error: --connections is 0; it must be at least 1",
     )
+
+
+def test_it_goes_on_for_the_minutes_that_it_is_told() -> None:
+    """Portions of connections, until the time is over."""
+    done = soak("--minutes", "0.02", "--role", "server", "--backend", "asyncio")
+    assert done.returncode == 0, done.stdout
+    connections = int(done.stdout.splitlines()[-1].split()[2].replace(",", ""))
+    assert connections >= 400
+    assert connections % 400 == 0
+    wrong = soak("--minutes", "-1")
+    assert (wrong.returncode, wrong.stderr.splitlines()[-1]) == (
+        2,
+        "soak.py: error: --minutes is -1.0; it must be a number from 0 on",
+    )

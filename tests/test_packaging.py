@@ -8,16 +8,22 @@ import email
 import importlib.metadata
 import importlib.util
 import json
+import modulefinder
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from email.message import Message
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from hatchling import build
+
+import dot_io.cli
+import dot_proto.client
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dot_proto", "dot_io")
@@ -92,9 +98,44 @@ def test_base_needs_nothing(metadata: Message) -> None:
     assert [text for text in requirements if "extra ==" not in text] == []
 
 
+def test_the_demonstration_needs_one_extra_alone(metadata: Message) -> None:
+    """FR-85: ``[demo]`` alone could not run, because it asks as the command does."""
+    extras = {
+        extra: {
+            text.partition(";")[0].strip()
+            for text in metadata.get_all("Requires-Dist", [])
+            if f"extra == '{extra}'" in text
+        }
+        for extra in ("cli", "demo")
+    }
+    assert extras["cli"] < extras["demo"]
+
+
+def test_what_uv_leaves_is_no_change() -> None:
+    """FR-85: the README names ``uv run``, which writes a lock file into the checkout."""
+    assert "/uv.lock" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+
+
+def test_a_static_walk_finds_every_module_of_the_command(tmp_path: Path) -> None:
+    """FR-77: PyInstaller and its like follow statements of import, inside functions too, and no strings."""
+    script = tmp_path / "command.py"
+    script.write_text("from dot_io.cli import process\nprocess()\n", encoding="utf-8")
+    folder = Path(dot_io.cli.__file__).parents[1]
+    finder = modulefinder.ModuleFinder([str(folder.parent), str(Path(dot_proto.__path__[0]).parent)])
+    finder.run_script(str(script))
+    modules = {f"dot_io.cli.{file.stem}" for file in folder.glob("cli/[a-z_]*.py") if not file.stem.startswith("__")}
+    assert modules - set(finder.modules) == set()
+
+
+def test_the_changelog_has_the_version(metadata: Message) -> None:
+    """The newest dated section is that of the version that would be built."""
+    dated = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert dated[0] == metadata["Version"]
+
+
 def test_extras(metadata: Message) -> None:
     hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
-    extras = {"cli", "demo", "hypothesis", "pytest", "stubby", "test", "fuzz", "lint"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "stubby", "test", "fuzz", "lint", "docs", "release"}
     assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 
@@ -104,12 +145,17 @@ def test_extras(metadata: Message) -> None:
         "README.md",
         "LICENSE",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "RELEASING.md",
+        "SECURITY.md",
+        "docs/conf.py",
         "pyproject.toml",
         "hatch_build.py",
         "dot_proto/py.typed",
         "backends/dot_io/py.typed",
         "tests/test_packaging.py",
         ".ci/run",
+        ".github/workflows/release.yml",
     ],
 )
 def test_sdist_holds(sdist: set[str], path: str) -> None:
@@ -119,6 +165,23 @@ def test_sdist_holds(sdist: set[str], path: str) -> None:
 def test_sdist_holds_every_test(sdist: set[str]) -> None:
     """Whoever packages this for a distribution can run the suite."""
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")} <= sdist
+
+
+def test_a_build_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sdist builds itself and its wheel anew, octet for octet: whoever doubts what was published can compare."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    built: list[list[bytes]] = []
+    source = ROOT
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with contextlib.chdir(source):
+            names = build.build_sdist(str(folder)), build.build_wheel(str(folder))
+        built.append([sha256((folder / name).read_bytes()).digest() for name in names])
+        with tarfile.open(folder / names[0]) as archive:
+            archive.extractall(folder, filter="data")
+        source = folder / names[0].removesuffix(".tar.gz")
+    assert built[0] == built[1]
 
 
 def test_bare_interpreter_imports_the_engine_without_io() -> None:
@@ -160,6 +223,13 @@ def test_an_editable_install_is_never_compiled(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_CUSTOM", "1")
     with contextlib.chdir(ROOT), pytest.raises(ValueError, match="install without -e"):
         build.build_editable(str(tmp_path))
+
+
+def test_the_command_says_whether_the_engine_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    """The installer chooses between a pure wheel and a compiled one: ``--version`` tells which it was."""
+    assert dot_io.cli.main(["--version"]) == 0
+    form = "no" if Path(dot_proto.client.__file__).suffix == ".py" else "yes"
+    assert capsys.readouterr().out == f"dot-proto {dot_proto.__version__} (compiled: {form})\n"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -43,9 +43,8 @@ NOT_OURS: Final = ("UnknownArgumentType", "UnknownMemberType", "UnknownVariableT
 
 def documents() -> list[Path]:
     """All Markdown that is ours."""
-    return sorted(
-        [*HOME.glob("*.md"), *HOME.glob("docs/*.md"), *HOME.glob("examples/*.md"), *HOME.glob("benchmarks/*.md")]
-    )
+    folders = ("docs", "docs/[a-z]*", "examples", "benchmarks")
+    return sorted(document for folder in ("", *folders) for document in HOME.glob(f"{folder}/*.md".lstrip("/")))
 
 
 def blocks(document: Path) -> Iterator[tuple[int, str]]:

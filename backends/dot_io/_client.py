@@ -102,6 +102,10 @@ class Plan:
     "Seconds for the name's lookup, TCP, TLS and the first query's answer together."
     deadline: float = math.inf
     "On the backend's clock, in seconds; known once it is begun."
+    family: int = socket.AF_UNSPEC
+    "Of the addresses to connect to; any by default."
+    source: tuple[str, int] | None = None
+    "Our own address and port; the system's choice by default."
 
     @classmethod
     def of(
@@ -179,7 +183,7 @@ class ClientBase(StaysInProcess):
         "The TLS session's facts."
         self.connect_time: Final = connect_time
         "Seconds that name lookup and TCP took."
-        self.handshake_time = 0.0
+        self.handshake_time: float = 0.0
         "Seconds that TLS took."
         forgets_after_fork(self)
 

@@ -25,6 +25,7 @@ from dot_proto import (
     LocalProtocolError,
     PeerAuthenticated,
     QueryLost,
+    ResponseReceived,
     UpstreamError,
 )
 from dot_proto.arguments import check_flag, check_seconds
@@ -81,6 +82,9 @@ HANDSHAKE_GRACE: Final = 1.0
 class ResolverBase(StaysInProcess, ABC):
     """The part of a resolver that does not wait."""
 
+    _now: Callable[[], float]
+    "Seconds on the clock that the machine is given; a backend has its clock itself here, since it is asked often."
+
     def __init__(
         self,
         upstreams: Iterable[Upstream],
@@ -110,6 +114,8 @@ class ResolverBase(StaysInProcess, ABC):
         self._has_closed = False
         self._network = NetworkWatch()
         self._asked_at = -math.inf
+        self._timer_at = math.inf
+        "When the timer rings.  It may be early: to move it to a later time for each query would cost more."
         forgets_after_fork(self)
 
     @property
@@ -148,12 +154,9 @@ class ResolverBase(StaysInProcess, ABC):
         self._bootstraps.clear()
         self._lookup_counts.clear()
         self._network = NetworkWatch()
+        self._timer_at = math.inf
 
     # For the backends.
-
-    @abstractmethod
-    def _now(self) -> float:
-        """Seconds on the clock that the machine is given."""
 
     @abstractmethod
     def _open(self, action: OpenConnection) -> None:
@@ -172,8 +175,8 @@ class ResolverBase(StaysInProcess, ABC):
         """Have sent what a connection has to send."""
 
     @abstractmethod
-    def _keep_timer(self, due: float | None) -> None:
-        """Call :meth:`_ring` at this time."""
+    def _set_timer(self, due: float) -> None:
+        """Call :meth:`_ring` at this time, which is earlier than what was set before."""
 
     def _bootstrap_of(self, upstream: Upstream) -> Self:
         """The resolver that looks the upstream's own name up; it is closed with this one."""
@@ -256,6 +259,8 @@ class ResolverBase(StaysInProcess, ABC):
         """What a verb of a session has returned."""
         where, machine = (action.upstream, action.address), self._machine
         for event in events:
+            if isinstance(event, ResponseReceived):  # as nearly all are
+                continue
             if isinstance(event, PeerAuthenticated):
                 self._note(logging.DEBUG, "upstream %s: connection %d is open", action.upstream, action.connection)
                 # Where a name was tried in vain, it is tried again next time.
@@ -293,6 +298,7 @@ class ResolverBase(StaysInProcess, ABC):
         return True
 
     def _ask(self, message: bytes, timeout: float | None, waiter: Waiter) -> int:
+        """Ask for a caller, one or several times; then call :meth:`_do`."""
         if timeout is not None:
             check_seconds("timeout", timeout)
         if not isinstance(message, bytes):
@@ -305,7 +311,6 @@ class ResolverBase(StaysInProcess, ABC):
         self._asked_at = now
         handle = self._machine.send_query(message, now=now, timeout=timeout)
         self._waiters[handle] = waiter
-        self._do()
         return handle
 
     def _cancel(self, handle: int) -> None:
@@ -316,6 +321,7 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _ring(self) -> None:
         """A deadline of the machine's has come: it may be a server's that is silent, since we are elsewhere."""
+        self._timer_at = math.inf
         now = self._now()
         if self._network.has_slept() or self._network.has_moved():
             self._start_anew(now)
@@ -355,12 +361,14 @@ class ResolverBase(StaysInProcess, ABC):
 
     def _do(self) -> None:
         """The duties of a driver: actions, octets, the timer."""
-        machine = self._machine
-        for action in machine.actions():
+        actions, unflushed, due = self._machine.duties()
+        if due is not None and due < self._timer_at:
+            self._timer_at = due
+            self._set_timer(due)
+        for action in actions:
             self._carry_out(action)
-        for number in machine.unflushed():
+        for number in unflushed:
             self._flush(number)
-        self._keep_timer(machine.next_timeout())
 
     def _carry_out(self, action: Action) -> None:
         match action:

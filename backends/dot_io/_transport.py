@@ -12,6 +12,11 @@ from typing import Any, Final, Protocol
 RECEIVE_SIZE: Final = 65_536
 "Octets read at a time: four TLS records; larger reads gain nothing (benchmarks/backends.py)."
 
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""TCP keepalive of a server's connections (RFC 1122, section 4.2.3.6): after 60 seconds of silence a probe each 15
+seconds, and the end after the fourth without an answer.  So a client that has vanished holds its place for two minutes.
+macOS calls the first number TCP_KEEPALIVE."""
+
 FLUSH_TIMEOUT: Final = 1.0
 "Seconds without progress after which the last octets of a session that has ended are given up."
 
@@ -67,14 +72,19 @@ class SendTimeout:
         return self.deadline <= now
 
 
-def start_connecting(family: int, kind: int, protocol: int, address: Any) -> tuple[socket.socket, bool]:
+def start_connecting(
+    family: int, kind: int, protocol: int, address: Any, *, source: tuple[str, int] | None = None
+) -> tuple[socket.socket, bool]:
     """A socket that does not block, and whether it is connected already; the attempt ends when it can be written to.
 
-    Raises :class:`OSError`, as for a family that this kernel does not have.
+    ``source`` is the address and port of ours to connect from.  Raises :class:`OSError`, as for a family that this
+    kernel does not have.
     """
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
+        if source is not None:
+            sock.bind(source)
         sock.connect(address)
     except (BlockingIOError, InterruptedError):  # either way the kernel goes on with it
         return sock, False
@@ -103,6 +113,15 @@ def close(sock: socket.socket) -> None:
         sock.close()
 
 
+def turn_away(sock: socket.socket) -> None:
+    """Close a connection that is not to be served, in order: to close with octets unread would reset TCP."""
+    with contextlib.suppress(Exception):
+        sock.setblocking(False)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(RECEIVE_SIZE)
+    close(sock)
+
+
 class _HasOptions(Protocol):
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
 
@@ -127,6 +146,17 @@ def acknowledge_at_once(sock: _HasOptions) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         except OSError:
             return
+
+
+def notice_vanished(sock: _HasOptions) -> None:
+    """Let TCP fail where the peer has gone without a word, also while nothing is sent: see :data:`KEEPALIVE`."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def give_up_unacknowledged(sock: _HasOptions, seconds: float) -> None:

@@ -31,6 +31,8 @@ class Failure(enum.Enum):
     "The peer's certificate was refused: see the verdict."
     LOCAL = "local"
     "This side has raised inside the handshake, as a callback of the context given may: see the error's ``__cause__``."
+    PROXY = "proxy"
+    "A load balancer, which is to send a header of the PROXY protocol before TLS, has sent something else."
     OTHER = "other"
     "Whatever else the TLS library objects to."
 

@@ -23,7 +23,7 @@ _ACCOUNT: Final = re.compile(
 
 
 def masked(text: str) -> str:
-    """A name, or a text with names in it, for logs: without what tells an operator's customers apart (RES-6)."""
+    """A name, or a text with names in it, for logs: without what tells an operator's customers apart."""
     return _ACCOUNT.sub(r"***.\1", text)
 
 

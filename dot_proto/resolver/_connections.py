@@ -101,8 +101,9 @@ class Connections:
         connection.engine = engine
         engine.takes_parts = False  # one message of a zone transfer would be taken for the zone
 
-    def authenticated(self, connection: UpstreamConnection, *, now: float) -> None:
+    def authenticated(self, connection: UpstreamConnection, verdict: Verdict, *, now: float) -> None:
         """A server has been accepted: its address has won."""
+        connection.verdict = verdict
         record = connection.record
         record.opened += 1
         record.last_good = connection.address

@@ -32,11 +32,6 @@ class Fates:
         self.is_closing = False
         "Whether the resolver was closed: then it asks nobody again."
 
-    def taken(self) -> list[Event]:
-        """The events, each told once."""
-        events, self.untold = self.untold, []
-        return events
-
     def answer(self, query: ResolverQuery, answered: QueryAnswered) -> None:
         """A response has come that is the query's."""
         del self.open[query.handle]
@@ -56,8 +51,7 @@ def answer_of(
     query: ResolverQuery, connection: UpstreamConnection, message: bytes, before: int, *, now: float
 ) -> QueryAnswered:
     """A response, and how it came about; ``before`` is how many answers the connection had given."""
-    assert connection.engine is not None, "a connection that answers has an engine"
-    assert connection.engine.verdict is not None, "and a verdict"
+    assert connection.verdict is not None, "the server was authenticated before it was asked"
     facts = AnswerFacts(
         connection.record.upstream,
         connection.address,
@@ -67,7 +61,7 @@ def answer_of(
         query.placed_at - query.asked_at,
         now - query.asked_at,
         now - connection.opened_at,
-        connection.engine.verdict,
+        connection.verdict,
     )
     return QueryAnswered(query.handle, message, facts)
 

@@ -22,7 +22,7 @@ _ANY_POLICY: Final = AuthenticationPolicy.opportunistic()
 class Placing:
     """Hands queries to connections."""
 
-    __slots__ = ("_configuration", "_connections", "_fates", "_selection", "_waiting")
+    __slots__ = ("_configuration", "_connections", "_fates", "_least_patience", "_selection", "_waiting")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Placing:
         fates: Fates,
     ) -> None:
         self._configuration = configuration
+        self._least_patience = configuration.least_patience
         self._connections = connections
         self._selection = selection
         self._waiting = waiting
@@ -42,7 +43,7 @@ class Placing:
         """Ask on a connection that has a place, with all the time that is left."""
         engine = connection.engine
         assert engine is not None, "only a connection with an engine takes queries"
-        handle = engine.send_query(query.message, now=now, timeout=max(query.deadline - now, 0.0))
+        handle = engine.send_query(query.message, now=now, timeout=query.deadline - now)
         connection.placed[handle] = query
         query.connection = connection, handle
         query.placed_at = now
@@ -50,9 +51,9 @@ class Placing:
         connection.record.resent += query.sends > 0
         query.sends += 1
         self._connections.unflushed.add(connection.number)
-        if connection.unheard_since == math.inf and connection.is_authenticated:
+        if connection.unheard_since == math.inf and connection.verdict is not None:
             connection.unheard_since = now
-            self._connections.ring_at(now + self._configuration.least_patience)
+            self._connections.ring_at(now + self._least_patience)
 
     def place_waiting(self, now: float) -> None:
         """Ask what waits, as far as there are places; what no upstream can be asked in its time fails."""

@@ -52,7 +52,7 @@ class Receiving:
             elif isinstance(event, QueryTimedOut):
                 self._timed_out(connection, event)
             elif isinstance(event, PeerAuthenticated):
-                self._connections.authenticated(connection, now=now)
+                self._connections.authenticated(connection, event.verdict, now=now)
             elif isinstance(event, PeerRefused):
                 self._connections.refused(connection, event.verdict, now=now)
             elif isinstance(event, ConnectionClosed):
@@ -90,7 +90,7 @@ class Receiving:
         if query is None:
             return  # it was a probe that the server has dropped, on a connection that lives by other answers
         connection.record.timed_out += 1
-        if connection.is_authenticated:  # else it has never left
+        if connection.verdict is not None:  # else it has never left
             note_attempt(query, connection, f"no answer within {event.elapsed:.1f} s")
         self._fates.fail(query, FailureReason.TIMED_OUT)
 
@@ -126,7 +126,7 @@ class Receiving:
         if connection.number not in self._connections.by_number:
             return  # refused: that has been dealt with
         text = words_of(event)
-        if not connection.is_authenticated:
+        if connection.verdict is None:
             self._connections.failed(connection, UpstreamFailure(Phase.TLS, connection.address, text), now=now)
             return
         self._connections.drop(connection)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from ..authentication import Verdict
 from ..client import ClientConnection
 from ._health import UpstreamHealth
 from ._race import Race
@@ -72,6 +73,7 @@ class UpstreamConnection:
         "record",
         "suspect_until",
         "unheard_since",
+        "verdict",
     )
 
     def __init__(self, number: int, record: UpstreamRecord, address: str, *, now: float) -> None:
@@ -81,6 +83,8 @@ class UpstreamConnection:
         self.opened_at = now
         self.engine: ClientConnection | None = None
         "There is one once TCP is up."
+        self.verdict: Verdict | None = None
+        "How the server was authenticated; there is one once it was accepted."
         self.placed: dict[int, ResolverQuery] = {}
         "Queries handed to the engine, by the engine's handle."
         self.answers = 0
@@ -91,12 +95,6 @@ class UpstreamConnection:
         "When the connection is given up; infinity: it is not suspected."
         self.is_left = False
         "Whether the network has changed since: then its end says nothing of the upstream."
-
-    @property
-    def is_authenticated(self) -> bool:
-        """Whether the server has been judged and accepted."""
-        verdict = None if self.engine is None else self.engine.verdict
-        return verdict is not None and verdict.accepted
 
     @property
     def counts(self) -> bool:

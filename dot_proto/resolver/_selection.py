@@ -23,6 +23,7 @@ class Selection:
     ) -> None:
         self._records = records
         self._rotations = tuple(records[first:] + records[:first] for first in range(len(records)))
+        self._is_ordered = configuration.strategy is Strategy.ORDERED or len(records) == 1
         self._turn = 0
         self._configuration = configuration
         self._connections = connections
@@ -30,9 +31,9 @@ class Selection:
 
     def order(self, now: float) -> tuple[UpstreamRecord, ...]:
         """The upstreams as the strategy has them for the next query."""
-        rotations, strategy = self._rotations, self._configuration.strategy
-        if strategy is Strategy.ORDERED or len(rotations) == 1:
+        if self._is_ordered:
             return self._records
+        rotations, strategy = self._rotations, self._configuration.strategy
         if strategy is Strategy.FASTEST:
             return tuple(sorted(self._records, key=lambda record: record.expected_time(now=now)))
         if strategy is Strategy.RANDOM:

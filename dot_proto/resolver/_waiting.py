@@ -26,7 +26,7 @@ class Waiting:
 
     def has_line(self, query: ResolverQuery) -> bool:
         """Whether others with the same wish wait already."""
-        return bool(self.lines) and (query.order, query.avoided) in self.lines
+        return (query.order, query.avoided) in self.lines
 
     def add(self, query: ResolverQuery) -> None:
         """A query joins its line at the end."""

@@ -15,7 +15,8 @@ A name is shown to a second upstream only when the first cannot be asked, or has
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Final, NoReturn
 
 from ..arguments import (
@@ -53,6 +54,9 @@ from .events import (
 )
 from .upstream import Upstream
 
+_DEFAULT: Final = ResolverConfiguration()
+"Made once, since its checks take as long as the rest of a resolver's beginning."
+
 
 class StubResolver:
     """A stub resolver over one or more upstreams, without I/O.
@@ -60,9 +64,8 @@ class StubResolver:
     ``entropy`` returns that many octets of cryptographic randomness (``os.urandom`` will do): for the delay until a
     failed upstream is tried again, and for the choice of :attr:`Strategy.RANDOM`.
 
-    After every call: carry out what :meth:`actions` returns, send what the connections in :meth:`unflushed` and those
-    that were fed have to send, then wait for octets, for a connection's own deadline, or for :meth:`next_timeout`.
-    Tell a connection's events in their order.
+    After every call: do what :meth:`duties` returns, send what connections that were fed have to send, then wait for
+    octets, for a connection's own deadline, or for :meth:`next_timeout`.  Tell a connection's events in their order.
 
     Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
@@ -76,11 +79,11 @@ class StubResolver:
     ) -> None:
         if configuration is not None:
             check_instance("configuration", configuration, ResolverConfiguration)
-        self.configuration: Final = configuration or ResolverConfiguration()
+        self.configuration: Final = configuration or _DEFAULT
         self.upstreams: Final = checked_upstreams(upstreams, self.configuration)
         check_function("entropy", entropy, "a function that returns so many octets", "os.urandom is one")
-        self._entropy = entropy
-        self._records = tuple(UpstreamRecord(one, self.configuration, self._jitter) for one in self.upstreams)
+        jitter = partial(_jitter, entropy)  # no method: what is dropped is to go at once, without the garbage collector
+        self._records = tuple(UpstreamRecord(one, self.configuration, jitter) for one in self.upstreams)
         self._connections = Connections(self.configuration)
         self._selection = Selection(self._records, self.configuration, self._connections, entropy)
         self._fates = Fates(self._records)
@@ -129,7 +132,8 @@ class StubResolver:
         order = self._selection.order(now)
         query = ResolverQuery(self._handles, message, order, now, now + timeout)
         first = order[0]
-        connection = first.takes() if first.health.is_up and not self._waiting.has_line(query) else None
+        has_line = self._waiting.lines and self._waiting.has_line(query)
+        connection = first.takes() if first.health.is_up and not has_line else None
         if connection is not None:
             self._placing.place(query, connection, now)
         else:
@@ -231,7 +235,7 @@ class StubResolver:
         check_flag("may_retry", may_retry)
         found = self._known(connection, now)
         if found is not None:
-            if found.is_authenticated:
+            if found.verdict is not None:
                 raise LocalProtocolError(f"connection {connection} has been opened: its events tell how it ends")
             phase = Phase.TCP if found.engine is None else Phase.TLS
             failure = UpstreamFailure(phase, found.address, explanation)
@@ -267,15 +271,20 @@ class StubResolver:
         due = self._untold_since if self._fates.untold else self._connections.due
         return None if due == math.inf else due
 
-    def actions(self) -> list[Action]:
-        """What the driver is to do now; each is told once."""
-        actions, self._connections.actions = self._connections.actions, []
-        return actions
+    def duties(self) -> tuple[Sequence[Action], Collection[int], float | None]:
+        """What the driver is to do now, and what time to wait for; one call, since each query needs it twice.
 
-    def unflushed(self) -> set[int]:
-        """The connections in which the resolver has asked, or closed, since the last call."""
-        numbers, self._connections.unflushed = self._connections.unflushed, set()
-        return numbers
+        Actions to carry out, each told once; the numbers of the connections in which the resolver has asked, or which
+        it has closed, since the last call, and whose octets are to be sent; and :meth:`next_timeout`.
+        """
+        connections = self._connections
+        actions, unflushed = connections.actions, connections.unflushed
+        if actions:
+            connections.actions = []
+        if unflushed:
+            connections.unflushed = set()
+        due = self._untold_since if self._fates.untold else connections.due
+        return actions, unflushed, None if due == math.inf else due
 
     def statistics(self) -> tuple[UpstreamStatistics, ...]:
         """The counters of each upstream."""
@@ -294,9 +303,6 @@ class StubResolver:
         if found is None:
             check_whole("connection", connection, "number, as OpenConnection has it")
         return found
-
-    def _jitter(self) -> float:
-        return 0.5 + int.from_bytes(self._entropy(2)) / 65_536
 
     def _settle(self, now: float) -> None:
         """After every change: queries whose connection was abandoned wait again, and whoever can be placed is."""
@@ -324,4 +330,9 @@ class StubResolver:
 
     def _settled(self, now: float) -> list[Event]:
         self._settle(now)
-        return self._fates.taken()
+        events, self._fates.untold = self._fates.untold, []
+        return events
+
+
+def _jitter(entropy: Callable[[int], bytes]) -> float:
+    return 0.5 + int.from_bytes(entropy(2)) / 65_536

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
 from ..authentication import AuthenticationPolicy
@@ -75,6 +75,9 @@ class Upstream:
     """Whom to ask for the addresses of ``name``, where none are given: upstreams that have addresses and are strict, or
     the system's resolver, which asks in the clear; empty: nobody.  Whatever the answer, the name is authenticated."""
 
+    _policy: AuthenticationPolicy = field(init=False, compare=False)
+    "Of the first address, and of all others unless the address is what is authenticated."
+
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         if self.name is not None:
@@ -86,11 +89,12 @@ class Upstream:
         set_field(self, "bootstrap", _bootstrap(self.bootstrap))
         self._refuse_the_unreachable()
         try:
-            policy = self.policy_for(self.addresses[0] if self.addresses else "")
+            policy = self._policy_of(self.addresses[0] if self.addresses else "")
         except LocalProtocolError as error:
             raise UpstreamError(str(error)) from None
         for name in ("pins", "issuer_pins", "trust_anchors"):
             set_field(self, name, getattr(policy, name))
+        set_field(self, "_policy", policy)
 
     def _refuse_the_unreachable(self) -> None:
         if self.addresses:
@@ -163,8 +167,14 @@ class Upstream:
 
         The address matters only where neither a name nor a pin is given.
         """
-        by_address = self.name is None and not self.pins and not self.is_opportunistic
-        name = normalize_address(address).partition("%")[0] if by_address else self.name
+        return self._policy_of(address) if self._is_known_by_address else self._policy
+
+    @property
+    def _is_known_by_address(self) -> bool:
+        return self.name is None and not self.pins and not self.is_opportunistic
+
+    def _policy_of(self, address: str) -> AuthenticationPolicy:
+        name = normalize_address(address).partition("%")[0] if self._is_known_by_address else self.name
         return AuthenticationPolicy(name, self.pins, self.trust_anchors, self.issuer_pins, self.is_opportunistic)
 
     @property
@@ -258,7 +268,7 @@ def read_bootstrap(texts: Iterable[str]) -> tuple[Upstream, ...] | Literal["syst
 def checked(key: str, read: Callable[[V], V], value: V) -> V:
     """What is read, with the key in the error.
 
-    The first error is left out of tracebacks: it says the same, with names that are kept from logs (RES-6).
+    The first error is left out of tracebacks: it says the same, with names that are kept from logs.
     """
     try:
         return read(value)

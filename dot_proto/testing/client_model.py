@@ -176,7 +176,7 @@ class ClientModel(Model):
     def ask(self, query: Query) -> None:
         """It is accepted, under the handle it has."""
         self.pending[query.handle] = query
-        self.idle_at = math.inf
+        self.idle_at: float = math.inf
         self.count += 1
         if self.state is State.OPEN:
             self._leave_after_the_last()
@@ -191,9 +191,9 @@ class ClientModel(Model):
             if self.cancelled_since <= self.heard_at:
                 self.cancelled_since = query.asked_at
             if now - self.cancelled_since >= self.configuration.longest_silence:
-                self.waiting += self.end(Cause.PEER_SILENT)
+                self.waiting.extend(self.end(Cause.PEER_SILENT))
                 return True
-        self.waiting += self._restart_idle_timer(now)
+        self.waiting.extend(self._restart_idle_timer(now))
         return True
 
     def end_exchange(self, query: Query, now: float) -> bool:
@@ -201,16 +201,16 @@ class ClientModel(Model):
         if query.handle not in self.pending or not query.begun:
             return False
         del self.pending[query.handle]
-        self.waiting += self._restart_idle_timer(now)
+        self.waiting.extend(self._restart_idle_timer(now))
         return True
 
     def close(self, timeout: float | None, now: float) -> None:
         """What was not sent will not be answered; for the rest there is some time."""
         if self.state is State.UNVERIFIED:
-            self.waiting += self.end(Cause.LOCAL_CLOSE)
+            self.waiting.extend(self.end(Cause.LOCAL_CLOSE))
         elif not self.has_ended:
             self.drain(Cause.LOCAL_CLOSE, now + (self.configuration.close_timeout if timeout is None else timeout))
-            self.waiting += self.drained()
+            self.waiting.extend(self.drained())
 
     # Verbs
 

@@ -139,15 +139,15 @@ class Endpoint:
         self.session = session
         self.exchange = exchange
         self.other: Endpoint
-        self.incoming = b""
+        self.incoming: bytes = b""
         "Octets on their way to it."
         self.tcp_end = ""
         "The verb by which it is to hear of TCP's end, once what is on its way has arrived; empty: TCP goes on."
         self.is_damaged = False
         "Whether the next octet that arrives is another than was sent."
-        self.is_gone = False
+        self.is_gone: bool = False
         "Whether TCP has ended, for this side's reading at least."
-        self.is_closed = False
+        self.is_closed: bool = False
         "Whether the driver has stopped, and has closed TCP."
         self.events: list[Event] = []
         self.pending: set[int] = set()
@@ -276,13 +276,14 @@ class Exchange:
 
     def __init__(self, pair: Pair, plan: Plan) -> None:
         self.plan = plan
-        self.now = START
-        self.turn = 0
+        self.now: float = START
+        self.turn: int = 0
         self.is_silent = False
         "Whether TCP delivers nothing any more, and does not say so."
         self.trace: list[str] = []
         "Every call, for whoever looks for the reason."
-        self.client, self.server = Endpoint("client", pair[0], self), Endpoint("server", pair[1], self)
+        self.client: Endpoint = Endpoint("client", pair[0], self)
+        self.server: Endpoint = Endpoint("server", pair[1], self)
         self.client.other, self.server.other = self.server, self.client
         self._actions = sorted(plan.actions, key=lambda action: (action.turn, action.octets))
         self._to_answer = plan.answered

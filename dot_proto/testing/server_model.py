@@ -114,13 +114,13 @@ class ServerModel(Model):
         del self.outstanding[handle]
         if not self.outstanding:
             self._restart_idle_timer(now)
-            self.waiting += self.drained()
+            self.waiting.extend(self.drained())
 
     def close(self, timeout: float | None, now: float) -> None:
         """No more queries; those received are answered."""
         if not self.has_ended:
             self.drain(Cause.LOCAL_CLOSE, now + (self.configuration.close_timeout if timeout is None else timeout))
-            self.waiting += self.drained()
+            self.waiting.extend(self.drained())
 
     # Verbs
 
@@ -144,7 +144,7 @@ class ServerModel(Model):
             return [QueryRejected(message=query.octets, rcode=rcode, explanation="foretold"), *self.drained()]
         handle = next(handles, -1)
         self.outstanding[handle] = query
-        self.idle_at = math.inf
+        self.idle_at: float = math.inf
         return [QueryReceived(query=handle, message=query.octets)]
 
     def leave(self) -> list[bytes]:
@@ -201,7 +201,8 @@ class ServerModel(Model):
     def _finish(self, cause: Cause, fault: Fault | None, now: float) -> list[Event]:
         """The end, for this cause where nothing is owed."""
         if self.outstanding:
-            self.client_has_finished, self.fault = True, fault
+            self.client_has_finished = True
+            self.fault: Fault | None = fault
             self.drain(Cause.PEER_FINISHED, now + self.configuration.close_timeout)
             return []
         return self.end(cause, fault)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import dot_io._accepting
 import dot_io._server
 import dot_io._transport
 import dot_io.blocking.server
@@ -22,7 +23,7 @@ from dot_io.blocking import Client, Peer, Server, connect, serve
 from dot_io.blocking.driver import Driver
 from dot_io.errors import ConnectionLostError, Failure, HandshakeError, QueryTimeoutError
 from dot_io.tls import TLSServer
-from dot_proto import Cause, Event, LocalProtocolError, ResponseReceived, ServerConfiguration, make_query
+from dot_proto import Cause, Event, LocalProtocolError, ResponseReceived, ServerConfiguration, State, make_query
 from support.credentials import NAME, Credentials
 from support.messages import KEEPALIVE, opt, option, query_of_length, record, response_to, stream_of
 from support.peers import GIVE_UP, RESET, RawClient, answer, happens, name_in
@@ -308,7 +309,7 @@ def test_want_of_file_descriptors_is_waited_out(
         return real(self)
 
     monkeypatch.setattr(socket.socket, "accept", accept)
-    monkeypatch.setattr(dot_io.blocking.server, "ACCEPT_PAUSE", 0.01)
+    monkeypatch.setattr(dot_io._accepting, "ACCEPT_PAUSE", 0.01)
     with serve(answer, credentials.context, port=0) as server:
         assert is_alive(server, credentials)
     assert [one.levelname for one in caplog.records] == ["WARNING"] * 2
@@ -342,6 +343,8 @@ def test_more_clients_than_places(credentials: Credentials) -> None:
     """SRV-12: the third waits in the system's queue until one of two has gone."""
     with serve(answer, credentials.context, port=0, max_connections=2) as server:
         with client_of(server, credentials) as first, client_of(server, credentials) as second:
+            assert first.query(make_query(NAME))  # so that the server, too, has seen the handshakes' end
+            assert second.query(make_query(NAME))
             with pytest.raises(HandshakeError) as failure:
                 client_of(server, credentials, timeout=SHORT)
             assert failure.value.failure is Failure.TIMED_OUT
@@ -468,11 +471,18 @@ def test_an_idle_client_is_sent_close_notify(credentials: Credentials) -> None:
 
 @contextmanager
 def closing(server: Server, **options: Any) -> Iterator[Any]:
-    """While another thread closes the server."""
+    """While another thread closes the server, and every connection has been told."""
     with ThreadPoolExecutor(1) as pool:
         closed = pool.submit(server.close, **options)
         server.serve_forever()  # returns once closing has begun
+        while not _are_all_closing(server):
+            time.sleep(0.001)
         yield closed
+
+
+def _are_all_closing(server: Server) -> bool:
+    with server._changed:
+        return all(connection._engine.state is not State.OPEN for connection in server._connections)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -493,7 +503,7 @@ def test_a_server_that_closes_answers_what_it_was_asked(
         client.send(make_query("slow-1.example"), make_query("slow-2.example"))
         happens(held.is_asked)
         with closing(server) as closed:
-            assert idle.ends_in_order()  # and so the other connection, which came first, is closing too
+            assert idle.ends_in_order()
             assert idle.finish() == b""
             held.release.set()
             for _ in range(2):
@@ -554,7 +564,11 @@ def test_a_client_reads_earlier_answers_though_it_asked_once_more(credentials: C
 def test_closing_does_not_wait_for_a_place(credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
     """All places are taken, so that nobody accepts; closing is as quick as ever."""
     monkeypatch.setattr(TLSServer, "_linger_timeout", SHORT)
-    with serve(answer, credentials.context, port=0, max_connections=1) as server, client_of(server, credentials):
+    with (
+        serve(answer, credentials.context, port=0, max_connections=1) as server,
+        client_of(server, credentials) as client,
+    ):
+        assert client.query(make_query(NAME))
         with pytest.raises(HandshakeError):
             client_of(server, credentials, timeout=SHORT)
         with within(SOON):
@@ -581,25 +595,6 @@ def test_closing_is_bounded_where_a_client_stays(credentials: Credentials) -> No
         with within(SOON):
             server.close(timeout=SHORT)
         assert client.ends_in_order()
-
-
-def test_closing_wakes_the_thread_that_accepts_on_every_system(credentials: Credentials) -> None:
-    """Where a listening socket cannot be shut down, a connection does it."""
-
-    class Listener:
-        def __init__(self, real: socket.socket) -> None:
-            self.accept, self.close = real.accept, real.close
-
-        def shutdown(self, how: int) -> None:
-            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
-
-    server = serve(answer, credentials.context, port=0)
-    real = server._listener
-    server._listener = Listener(real)  # type: ignore[assignment]
-    assert is_alive(server, credentials)
-    assert is_alive(server, credentials)  # by now the thread waits at our listener
-    with within(SOON):
-        server.close()
 
 
 def test_closing_twice_does_no_harm(credentials: Credentials) -> None:

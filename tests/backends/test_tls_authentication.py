@@ -7,12 +7,14 @@ import ssl
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from dot_io.errors import TLSLibraryError
 from dot_io.tls import ClientContext
 from dot_proto import AuthenticationPolicy, CertificateFacts, Pin, Reason
 from support.pki import NAME, Identity, Pki, issue
@@ -66,6 +68,17 @@ def test_the_systems_trust_store(pki: Pki, version: ssl.TLSVersion, monkeypatch:
     accepted(meet(pki, policy, pki.honest, version))
     monkeypatch.setenv("SSL_CERT_FILE", str(pki.file(pki.other_root)))
     assert refused(meet(pki, policy, pki.honest, version)).reason is Reason.UNTRUSTED
+
+
+@pytest.mark.parametrize("named", ["", "nothing.pem", "."])
+def test_a_trust_store_that_is_not_there(named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """FR-85: OpenSSL says nothing where SSL_CERT_FILE names no file; who brings anchors or pins needs none."""
+    file = str(tmp_path / named) if named else ""
+    monkeypatch.setenv("SSL_CERT_FILE", file)
+    with pytest.raises(TLSLibraryError, match=re.escape(f"SSL_CERT_FILE={file} names no file")):
+        ClientContext(AuthenticationPolicy.strict(NAME))
+    ClientContext(AuthenticationPolicy.opportunistic())
+    ClientContext(AuthenticationPolicy.strict(pins=[Pin(bytes(32))]))
 
 
 @both_versions

@@ -6,26 +6,23 @@ import errno
 import math
 import random
 from collections import deque
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dot_io._limits import ConnectionLimits
+from dot_io._peer import Peer, peer_of
 from dot_io._queue import QueryQueue, Ticket
-from dot_io._server import Arrival, ConnectionLimits, Peer, Service
 from dot_io._transport import FLUSH_TIMEOUT, SendTimeout, give_up_unacknowledged
-from dot_io.tls import ClientContext, TLSClient
 from dot_proto import (
     AuthenticationPolicy,
     ClientConfiguration,
     ClientConnection,
-    ConnectionClosed,
     LocalProtocolError,
-    QueryReceived,
     make_query,
 )
-from support.credentials import Credentials
-from support.peers import answer
 from support.scenes import counting
 
 QUERY = make_query("example.com")
@@ -181,35 +178,42 @@ def test_turns_are_fair_and_none_is_lost(seed: int, capacity: int) -> None:
         assert callers.called == [name for name in came if name in callers.called]
 
 
-def test_a_client_is_who_its_arrival_says(credentials: Credentials) -> None:
-    """The seam for what stands before TLS: the true peer, and octets that were read too far."""
-    client = TLSClient(
-        ClientContext(AuthenticationPolicy.opportunistic()),
-        server=("127.0.0.1", 853),
-        entropy=counting(),
-        now=0.0,
-    )
-    hello = b"".join(client.data_to_send())
-    service = Service(answer, credentials.context, None, 5.0, False)
-    plain, nothing = service.new_session(Arrival(Peer("192.0.2.1", 4711)), now=0.0)
-    assert (plain.data_to_send(), nothing) == ([], [])
-    session, events = service.new_session(Arrival(Peer("192.0.2.1", 4711), hello), now=0.0)
-    assert events == []
-    client.receive_data(b"".join(session.data_to_send()), now=0.0)
-    client.connection.send_query(QUERY, now=0.0)
-    events = session.receive_data(b"".join(client.data_to_send()), now=0.0)
-    assert any(isinstance(event, QueryReceived) for event in events)
-    _, [closed] = service.new_session(Arrival(Peer("192.0.2.1", 4711), b"GET / HTTP/1.1\r\n"), now=0.0)
-    assert isinstance(closed, ConnectionClosed)
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        (("192.0.2.1", 4711), "192.0.2.1"),
+        (("2001:db8::1", 4711, 0, 0), "2001:db8::1"),
+        (("::ffff:192.0.2.1", 4711, 0, 0), "192.0.2.1"),
+        (("::ffff:0:1", 4711, 0, 0), "::ffff:0:1"),
+        (("fe80::1%eth0", 4711, 0, 2), "fe80::1%eth0"),
+    ],
+)
+def test_a_client_is_who_its_socket_says(address: tuple[Any, ...], host: str) -> None:
+    """FR-33: one of IPv4 is that also on a socket of both families."""
+    assert peer_of(address) == Peer(host, 4711)
 
 
-def test_limits_count_the_peer_of_the_arrival() -> None:
+def test_limits_count_the_client() -> None:
     limits = ConnectionLimits(maximum=2, per_host=1)
-    arrival = Arrival.of(("192.0.2.1", 4711))
-    assert limits.take(arrival.peer)
-    assert not limits.take(Arrival.of(("192.0.2.1", 4712)).peer)
-    assert limits.take(Arrival.of(("2001:db8::1", 4713, 0, 0)).peer)
+    assert limits.take(Peer("192.0.2.1", 4711))
+    assert not limits.take(Peer("192.0.2.1", 4712))
+    assert limits.take(Peer("2001:db8::1", 4713))
     assert limits.are_reached
+
+
+def test_limits_do_not_count_a_load_balancer_as_one_client() -> None:
+    """FR-34: as long as it has not said whose connection it is."""
+    limits = ConnectionLimits(maximum=3, per_host=1)
+    peer = Peer("192.0.2.1", 4711)
+    assert limits.take(peer, is_proxy=True)
+    assert limits.take(peer, is_proxy=True)
+    assert not limits.take(peer)
+    assert not limits.are_reached
+    assert limits.take(Peer("192.0.2.2", 4711))
+    assert limits.are_reached
+    limits.give_back(peer)
+    limits.give_back(peer)
+    assert limits.take(peer)
 
 
 def test_a_connection_that_takes_no_more_queries_says_so() -> None:

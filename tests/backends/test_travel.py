@@ -22,8 +22,10 @@ import dot_io.testing
 import dot_io.tls
 import dot_io.trio
 import dot_proto
+from dot_io._connections import ConnectionTable
+from dot_io._limits import ConnectionLimits
 from dot_io._stays import StaysInProcess
-from dot_io.blocking import Peer
+from dot_io.blocking import ConnectionEnd, ConnectionPhase, Peer
 from dot_io.errors import (
     AuthenticationError,
     ConnectError,
@@ -58,6 +60,7 @@ REPORT = UpstreamReport(
 )
 VERDICT = judge(AuthenticationPolicy.strict("dot.test"), Evidence())
 FAULTY = RemoteProtocolError("the peer reset the connection", Fault.RESET)
+STATISTICS = ConnectionTable(ConnectionLimits(1, 1), clock=lambda: 0.0).statistics()
 LOST = ConnectionLostError("it was reset", cause=Cause.TRANSPORT_FAILED, error=FAULTY, safe_to_resend=False)
 
 
@@ -89,6 +92,7 @@ TRAVELS: dict[str, list[object]] = {
     "AuthenticationError": [AuthenticationError(VERDICT)],
     "ConnectError": [ConnectError("refused"), ConnectError(111, "refused")],
     "ConnectTimeoutError": [ConnectTimeoutError("too late")],
+    "ConnectionEnd": [ConnectionEnd(Peer("192.0.2.1", 853), ConnectionPhase.OPEN, "reset", FAULTY, 3, 1.5)],
     "ConnectionLostError": [LOST, ConnectionLostError("idle", cause=Cause.IDLE)],
     "HandshakeCompleted": [HandshakeCompleted("TLSv1.3", "TLS_AES_128_GCM_SHA256", "dot", False, None, None, b"leaf")],
     "HandshakeError": [offered(), HandshakeError("too late", Failure.TIMED_OUT)],
@@ -98,12 +102,14 @@ TRAVELS: dict[str, list[object]] = {
     "TLSLibraryError": [TLSLibraryError("no ciphers")],
     "ReceivedQuery": [ReceivedQuery("a.test", "A", bytes(12), 1)],
     "Answers": [known()],
+    "ServerStatistics": [STATISTICS],
     "SettingError": [SettingError("no such fault")],
 }
 "These arrive with all that they hold; so do ``Peer`` and ``Identity``, which need a certificate."
 
 BY_NAME = {
     "HANDSHAKE_TIMEOUT",
+    "ConnectionPhase",
     "Failure",
     "Handler",
     "HandshakeFault",

@@ -15,8 +15,8 @@ import pytest
 from cli.conftest import Run
 from dot_io.blocking import Peer
 from dot_io.cli import demo, query
-from dot_io.cli.arguments import QueryArguments
 from dot_io.cli.exit_codes import ExitCode
+from dot_io.cli.query_arguments import QueryArguments
 from support.ipv6 import take_ipv4_away
 
 PEER = Peer("127.0.0.1", 1)
@@ -51,17 +51,18 @@ def test_command_lines_are_those_that_were_run(run: Run, monkeypatch: pytest.Mon
     seen: list[QueryArguments] = []
     real = query.run
 
-    def recording(arguments: QueryArguments) -> int:
-        seen.append(arguments)
-        return real(arguments)
+    def recording(queries: list[QueryArguments]) -> int:
+        seen.extend(queries)
+        return real(queries)
 
     monkeypatch.setattr(query, "run", recording)
     shown = re.findall(r"^\$ dot-proto (query .*)$", run("demo").out, re.MULTILINE)
     assert len(shown) == len(seen) == 2
     for line, arguments in zip(shown, seen, strict=True):
-        assert f"@{arguments.server} -p {arguments.port} +tls-ca={arguments.ca_file} " in line
+        [server] = arguments.servers
+        assert f"@{server.host} -p {server.port} +tls-ca={arguments.session.ca_file} " in line
         assert shlex.split(line)[-1] == "example.com"
-    assert seen[0].pins != seen[1].pins
+    assert seen[0].session.pins != seen[1].session.pins
 
 
 def test_private_key_is_readable_for_its_owner_and_then_gone(
@@ -71,10 +72,10 @@ def test_private_key_is_readable_for_its_owner_and_then_gone(
     modes: list[int] = []
     real = query.run
 
-    def looking(arguments: QueryArguments) -> int:
+    def looking(queries: list[QueryArguments]) -> int:
         [folder] = tmp_path.iterdir()
         modes.extend(stat.S_IMODE(os.stat(one).st_mode) for one in (folder, folder / "server-1.pem"))
-        return real(arguments)
+        return real(queries)
 
     monkeypatch.setattr(query, "run", looking)
     run("demo")
@@ -84,7 +85,7 @@ def test_private_key_is_readable_for_its_owner_and_then_gone(
 
 def test_demonstration_that_does_not_go_as_promised_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exit code is evidence too: here the wrong pin is accepted."""
-    monkeypatch.setattr(query, "run", lambda arguments: ExitCode.ANSWER)
+    monkeypatch.setattr(query, "run", lambda queries: ExitCode.ANSWER)
     code, out, _ = run("demo")
     assert code == ExitCode.INTERNAL
     assert "The server received 0 queries in all" in out

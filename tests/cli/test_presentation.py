@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from dot_io.cli import certificates, json_form, presentation
+from dot_io.cli import answers, certificates, json_form, presentation
 from dot_io.cli.presentation import SessionFacts, Times
+from dot_io.cli.servers import Server
 from dot_proto.authentication import (
     AuthenticationPolicy,
     CertificateFacts,
@@ -143,8 +144,8 @@ def test_seed_transcript() -> None:
         *presentation.judgement(seed_verdict()),
         *presentation.handshake_details(FACTS),
         *presentation.session(FACTS),
-        *presentation.answer(ANSWER)[0],
-        *presentation.footer(ANSWER, WHEN, "1.1.1.1", 853, TIMES),
+        *answers.answer(ANSWER)[0],
+        *answers.footer(ANSWER, WHEN, Server("1.1.1.1", 853, None), TIMES),
     ]
     at = transcript.index(";; DEBUG: TLS, validated certificate chain:")
     ours = transcript[at : at + 6]
@@ -301,14 +302,14 @@ def test_session_without_alpn_and_resumed() -> None:
         (dns.edns.GenericOption(11, b""), ";; KEEPALIVE: no timeout stated"),
         (dns.edns.GenericOption(11, b"\x00"), ";; OPTION 11: 00"),
         (dns.edns.GenericOption(3, b"lab\x1b"), r';; NSID: 6C61621B "lab\x1b"'),
-        (dns.edns.EDEOption(22, "no\x1breply"), ";; EDE: 22 (No Reachable Authority): no\\027reply"),
+        (dns.edns.EDEOption(22, "no\x1breply"), ";; EDE: 22 (No Reachable Authority): no\\x1breply"),
         (dns.edns.CookieOption(b"client's", b"server's"), ";; COOKIE: 636c69656e742773736572766572277" + "3"),
-        (dns.edns.ECSOption("192.0.2.0", 24), ";; ECS: 192.0.2.0/24 scope/0"),
+        (dns.edns.ECSOption("192.0.2.0", 24), ";; CLIENT-SUBNET: 192.0.2.0/24/0"),
         (dns.edns.GenericOption(65001, b"\x01\xff"), ";; OPTION 65001: 01FF"),
     ],
 )
 def test_edns_option(option: dns.edns.Option, line: str) -> None:
-    lines, _ = presentation.answer(response(options=[option]))
+    lines, _ = answers.answer(response(options=[option]))
     assert lines[lines.index(";; EDNS PSEUDOSECTION:") + 2] == line
 
 
@@ -317,7 +318,7 @@ def test_extended_rcode_and_do_bit() -> None:
     message = dns.message.make_query("example.com", "A", want_dnssec=True, id=1)
     message.flags |= dns.flags.QR
     message.set_rcode(16)
-    lines, _ = presentation.answer(message.to_wire())
+    lines, _ = answers.answer(message.to_wire())
     assert lines[0] == ";; ->>HEADER<<- opcode: QUERY; status: BADVERS; id: 1"
     assert lines[4].startswith(";; Version: 0; flags: do; UDP size: ")
     assert lines[4].endswith("; ext-rcode: BADVERS")
@@ -331,14 +332,14 @@ def test_records_keep_order_and_repetition() -> None:
         dns.rrset.from_text("example.com.", 60, "IN", "A", "192.0.2.1"),
         dns.rrset.from_text("example.com.", 60, "IN", "A", "192.0.2.2"),
     ]
-    assert presentation.short(response(*records)) == (["192.0.2.2", '"x"', "192.0.2.1", "192.0.2.2"], [], None)
+    assert answers.short(response(*records)) == (["192.0.2.2", '"x"', "192.0.2.1", "192.0.2.2"], [], None)
 
 
 def test_authority_and_additional_sections() -> None:
     message = dns.message.from_wire(response())
     message.authority.append(dns.rrset.from_text("example.com.", 60, "IN", "NS", "ns.example.com."))
     message.additional.append(dns.rrset.from_text("ns.example.com.", 60, "IN", "AAAA", "2001:db8::1"))
-    assert presentation.answer(message.to_wire())[0][-5:] == [
+    assert answers.answer(message.to_wire())[0][-5:] == [
         ";; AUTHORITY SECTION:",
         "example.com.        \t60\tIN\tNS\tns.example.com.",
         "",
@@ -352,7 +353,7 @@ UNREADABLE = response(RECORD)[:-15]
 
 
 def test_unreadable_answer_is_what_was_read_and_a_dump() -> None:
-    lines, problem = presentation.answer(UNREADABLE)
+    lines, problem = answers.answer(UNREADABLE)
     assert lines[:5] == [
         ";; ->>HEADER<<- opcode: QUERY; status: NOERROR; id: 58548",
         ";; Flags: qr rd ra; QUERY: 1; ANSWER: 1; AUTHORITY: 0; ADDITIONAL: 1",
@@ -363,11 +364,11 @@ def test_unreadable_answer_is_what_was_read_and_a_dump() -> None:
     assert lines[6] == ";; WARNING: the rest of this message cannot be read; the octets of all of it:"
     assert bytes.fromhex("".join(line[8:] for line in lines[7:])) == UNREADABLE
     assert problem == "record 1 of the ANSWER section, at octet 29: the message ends inside it"
-    assert presentation.short(UNREADABLE) == ([], [], problem)
+    assert answers.short(UNREADABLE) == ([], [], problem)
 
 
 def test_long_dump_is_cut() -> None:
-    lines, _ = presentation.answer(bytes(12) + b"\xff" * 65_000)
+    lines, _ = answers.answer(bytes(12) + b"\xff" * 65_000)
     assert lines[-1] == ";; and 64500 octets more"
 
 
@@ -389,6 +390,7 @@ def test_json_of_the_answer() -> None:
         "AD": 0,
         "CD": 0,
         "RCODE": 0,
+        "RCODEname": "NOERROR",
         "QDCOUNT": 1,
         "ANCOUNT": 1,
         "NSCOUNT": 0,

@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.conftest import Run
-from dot_io.cli import certificates, json_form, presentation
+from dot_io.cli import answers, certificates, json_form, presentation
 from dot_io.cli.exit_codes import ExitCode
+from dot_io.cli.query_arguments import Display
 from dot_proto import AuthenticationPolicy, CertificateError, CertificateFacts, Evidence, PresentedChain, judge
 from dot_proto.query import make_query
 
@@ -63,11 +64,11 @@ TYPES = sorted(int(kind) for kind in dns.rdatatype.RdataType if int(kind) != dns
 def test_record_of_any_type_takes_nothing_from_the_address_beside_it(rdtype: int, rdata: bytes) -> None:
     """FR-38: data of a bad form are shown as those of an unknown type (RFC 3597, section 5), and which they are."""
     octets = message(record(rdtype, rdata), ADDRESS)
-    lines, problem = presentation.answer(octets)
+    lines, problem = answers.answer(octets)
     assert problem is None
     assert SHOWN in lines
     assert is_harmless(lines)
-    texts, warnings, _ = presentation.short(octets)
+    texts, warnings, _ = answers.short(octets)
     assert texts[1] == "93.184.216.34"
     assert len(warnings) <= 1
     if warnings:
@@ -85,17 +86,17 @@ def test_record_of_any_type_takes_nothing_from_the_address_beside_it(rdtype: int
 def test_options_are_opaque(code: int, data: bytes) -> None:
     """FR-38 (RFC 6891, section 6.1.2): an option of a bad form takes nothing from the message."""
     octets = message(ADDRESS, options=option(code, data))
-    lines, problem = presentation.answer(octets)
+    lines, problem = answers.answer(octets)
     assert problem is None
     assert SHOWN in lines
     assert is_harmless(lines)
-    assert presentation.short(octets) == (["93.184.216.34"], [], None)
+    assert answers.short(octets) == (["93.184.216.34"], [], None)
     assert json_form.message(octets)[1] is None
 
 
 def test_extended_error_that_is_not_utf8_still_has_its_code() -> None:
     """FR-38: RFC 8914, section 2."""
-    lines, _ = presentation.answer(message(ADDRESS, options=option(15, b"\0\x16no \xff") + option(15, b"\xff\xff\xff")))
+    lines, _ = answers.answer(message(ADDRESS, options=option(15, b"\0\x16no \xff") + option(15, b"\xff\xff\xff")))
     at = lines.index(";; EDNS PSEUDOSECTION:")
     assert lines[at + 2 : at + 4] == [r";; EDE: 22 (No Reachable Authority): no \xff", r";; EDE: 65535: \xff"]
 
@@ -103,7 +104,7 @@ def test_extended_error_that_is_not_utf8_still_has_its_code() -> None:
 @pytest.mark.parametrize("rest", [b"\0", b"\0\x0c\0", b"\0\x0c\0\x05abcd"])
 def test_options_that_run_past_their_end(rest: bytes) -> None:
     """FR-38: those before are shown."""
-    lines, problem = presentation.answer(message(ADDRESS, options=option(65001, b"x") + rest))
+    lines, problem = answers.answer(message(ADDRESS, options=option(65001, b"x") + rest))
     assert problem is None
     at = lines.index(";; OPTION 65001: 78")
     assert lines[at + 1] == f";; no whole option: {rest.hex().upper()}"
@@ -115,17 +116,17 @@ def test_two_opt_records_and_octets_at_the_end() -> None:
     opt = bytes.fromhex("00 0029 0600 00000000 0000")
     octets = bytearray(message(ADDRESS, options=b"") + opt)
     octets[11] = 2
-    lines, problem = presentation.answer(bytes(octets))
+    lines, problem = answers.answer(bytes(octets))
     assert (problem, SHOWN in lines) == (None, True)
     assert lines[-1] == ";; WARNING: 2 OPT records, where there may be one (RFC 6891, section 6.1.1)"
-    lines, problem = presentation.answer(message(ADDRESS) + b"junk")
+    lines, problem = answers.answer(message(ADDRESS) + b"junk")
     assert (problem, SHOWN in lines) == ("4 octets follow the last record", True)
 
 
 @pytest.mark.parametrize("end", range(len(message()) + 1, len(message(ADDRESS, ADDRESS))))
 def test_answer_cut_off_anywhere_shows_what_came_whole(end: int) -> None:
     """FR-38: and says where it ends."""
-    lines, problem = presentation.answer(message(ADDRESS, ADDRESS)[:end])
+    lines, problem = answers.answer(message(ADDRESS, ADDRESS)[:end])
     whole = (end - len(message())) // len(ADDRESS)
     assert lines.count(SHOWN) == whole
     where = f"record {whole + 1} of the ANSWER section, at octet {29 + whole * 16}"
@@ -147,16 +148,51 @@ MESSAGES = (
 @given(MESSAGES)
 def test_no_message_raises_or_drives_a_terminal(octets: bytes) -> None:
     """FR-38: whatever came in 12 octets or more is shown, on lines that hold nothing but characters and tabs."""
-    lines, problem = presentation.answer(octets)
-    texts, warnings, same = presentation.short(octets)
+    lines, problem = answers.answer(octets)
+    texts, warnings, same = answers.short(octets)
     assert is_harmless([*lines, *texts, *warnings, problem or ""])
     members, again = json_form.message(octets)
     assert is_harmless(json.dumps(members, indent=2).splitlines())
     assert problem == same == again
 
 
+SWITCHES = [
+    *("header", "comments", "question", "answer", "authority", "additional", "opt", "tsig", "stats"),
+    *("rrclass", "ttl", "ttlunits", "multiline", "crypto", "generic", "idn"),
+]
+
+
+def records_of(rdtype: int, data: bytes) -> bytes:
+    """An answer of one record with these data."""
+    return message(b"\xc0\x0c" + struct.pack("!HHIH", rdtype, 1, 0x7FFFFFFF, len(data)) + data)
+
+
+@given(
+    MESSAGES
+    | st.builds(
+        records_of, st.sampled_from([2, 5, 6, 15, 24, 25, 43, 44, 46, 47, 48, 50, 52, 60, 250]), st.binary(max_size=60)
+    ),
+    st.fixed_dictionaries({name: st.booleans() for name in SWITCHES}),
+)
+def test_no_display_raises_or_drives_a_terminal(octets: bytes, switches: dict[str, bool]) -> None:
+    """Q16: with every combination of flags."""
+    display = Display(**switches)
+    lines, _ = answers.answer(octets, display)
+    texts, _, _ = answers.short(octets, display)
+    assert is_harmless([part for line in [*lines, *texts] for part in line.split("\n")])
+
+
+@pytest.mark.parametrize("rdtype", ["SOA", "DNSKEY", "CDNSKEY", "KEY", "RRSIG", "SIG", "DS", "TLSA", "CERT", "SSHFP"])
+@pytest.mark.parametrize("switch", ["multiline", "crypto", "generic"])
+def test_data_that_cannot_be_read_by_their_type(rdtype: str, switch: str) -> None:
+    """RFC 3597, section 5, whatever the flags."""
+    octets = records_of(dns.rdatatype.from_text(rdtype), b"\1")
+    lines, _ = answers.short(octets, Display(**{switch: switch != "crypto"}))[:2]
+    assert lines == ["\\# 1 01"] or rdtype in ("CERT", "KEY")
+
+
 def test_every_query_of_ours_reads_well() -> None:
-    lines, problem = presentation.answer(make_query("example.com", "HTTPS"))
+    lines, problem = answers.answer(make_query("example.com", "HTTPS"))
     assert problem is None
     assert not [line for line in lines if "WARNING" in line]
 

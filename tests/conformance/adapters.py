@@ -59,6 +59,8 @@ class Running:
     def __init__(self, server: Any, close: Callable[..., None]) -> None:
         self.host: str = server.host
         self.port: int = server.port
+        self.addresses: tuple[tuple[str, int], ...] = server.addresses
+        self.statistics: Callable[[], Any] = server.statistics
         self._close = close
         self._is_closed = False
 

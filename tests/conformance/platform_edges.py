@@ -20,6 +20,8 @@ PROCESSES = "conformance/test_processes.py"
 CALLS = "conformance/test_system_calls.py"
 FLOODS = "backends/test_tls_floods.py"
 STREAMS = "cli/test_streams.py"
+LAST = "conformance/test_servers_last.py"
+CLOSE = "conformance/test_servers_close.py"
 
 MODULES = (INTERRUPTIONS, PROCESSES, DIALLING, CALLS, FLOODS, STREAMS)
 "Each test of these stands in a row, or in :data:`ELSEWHERE`."
@@ -252,6 +254,56 @@ EDGES = (
                 "the_longest_record_may_come_in_single_octets",
             )
         },
+    ),
+    Edge(
+        "A server's `accept()` fails (EMFILE, ENOMEM), gives no address (macOS), or cannot be waited for",
+        "what is one client's costs that one alone; otherwise the server waits 0.1 s, says so in the log, and goes on",
+        {LAST: ("accept_may_raise_whatever_it_likes", "a_loop_that_cannot_watch_is_asked_again")},
+    ),
+    Edge(
+        "Any other step fails by which a server takes in a client: socket options, the TLS session, a thread, a task",
+        "that client sees the end of TCP, one line of the log says why, and its place is free",
+        {LAST: ("each_step_of_taking_in_a_client_may_fail",)},
+    ),
+    Edge(
+        "A handler raises, be it `SystemExit` or `CancelledError`",
+        {
+            "blocking": "SERVFAIL to that query, and an error in the log",
+            "asyncio uvloop trio": "the same; but `KeyboardInterrupt` in the main thread is Ctrl-C, and goes on up",
+        },
+        {
+            LAST: (
+                "a_handler_may_raise_anything",
+                "a_handler_in_its_connections_thread_may_raise_anything",
+                "a_handler_that_is_awaited_may_raise_anything",
+                "no_thread_for_a_worker",
+            )
+        },
+    ),
+    Edge(
+        "A handler never returns, and the server is closed, by a signal's handler too, or the process ends",
+        {
+            "blocking": "it ends in time: every thread is a daemon",
+            "asyncio uvloop": "the handler is cancelled; one that ignores it is left behind a second later",
+            "trio": "the handler is cancelled; one that shields itself is waited for",
+        },
+        {
+            CLOSE: (
+                "a_handler_that_never_returns_keeps_no_process",
+                "a_handler_that_ignores_its_cancellation",
+                "max_duration_ends_a_connection_whose_handler_does_not",
+            )
+        },
+    ),
+    Edge(
+        "A server's client vanishes without a word",
+        "TCP keepalive ends the connection after two minutes, also while a handler works",
+        {LAST: ("a_client_that_vanishes_is_noticed",)},
+    ),
+    Edge(
+        "Clients connect to a server and say nothing, more of them than it has places",
+        "the oldest unfinished handshake makes room for each newcomer",
+        {LAST: ("the_oldest_unfinished_handshake_makes_room", "no_newcomer_is_lost_in_a_crowd")},
     ),
     Edge(
         "The command: a full disk, closed streams, a reader that has gone, Ctrl-C",

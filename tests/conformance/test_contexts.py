@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from conformance.adapters import Backend
-from conformance.identities import NAME, Identities
+from conformance.identities import NAME, Identities, make_identities
+from conformance.test_servers import is_served
 from dot_io.errors import Failure, HandshakeError
 from dot_io.tls import ClientContext, ServerContext
-from dot_proto import AuthenticationPolicy, DoTError, LocalProtocolError, make_query
-from support.peers import answer
+from dot_proto import AuthenticationPolicy, CertificateError, DoTError, LocalProtocolError, make_query
+from support.peers import RawClient, answer
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -123,3 +125,25 @@ def test_of_the_server(api: Backend, identities: Identities, change: str, caplog
     assert ("renegotiation" if spoil is renegotiating else "Fault: of a callback") in said
     if spoil is calling_back:
         assert any(record.exc_info and isinstance(record.exc_info[1], Fault) for record in caplog.records)
+
+
+def test_a_server_that_runs_takes_a_renewed_certificate(api: Backend, identities: Identities, tmp_path: Path) -> None:
+    """FR-30: newcomers see it, whoever is there stays, and what is wrong changes nothing."""
+    renewed = make_identities(tmp_path, trustme).certificate_file.read_bytes()
+    file = tmp_path / "chain.pem"
+    file.write_bytes(identities.certificate_file.read_bytes())
+    context = ServerContext(file)
+    with api.serving(answer, context) as server, RawClient(server.port) as first:
+        assert is_served(first)
+        file.write_bytes(renewed)
+        context.reload()
+        with RawClient(server.port) as second:
+            assert is_served(second)
+            assert second.tls.getpeercert(True) != first.tls.getpeercert(True)
+        file.write_bytes(b"")
+        with pytest.raises(CertificateError, match="it is empty"):
+            context.reload()
+        with RawClient(server.port) as third:
+            assert is_served(third)
+            assert third.tls.getpeercert(True) == second.tls.getpeercert(True)
+        assert is_served(first)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from support.doors import (
     NO_COUNT,
     NO_FLAG,
     NO_FUNCTION,
+    NO_NETWORKS,
     NO_OBJECT,
     NO_OCTETS,
     NO_SECONDS,
@@ -94,6 +96,10 @@ async def handler_that_yields(query: bytes, peer: object) -> AsyncIterator[bytes
     yield answer(query)
 
 
+async def report_later(end: object) -> None:
+    """What nobody awaits."""
+
+
 class Handler:
     """The class, where an object of it is due."""
 
@@ -120,13 +126,32 @@ SERVE: dict[str, list[object]] = {
         Miss(handler_that_yields, "handler must be .* that returns octets, not one that yields"),
     ],
     "context": [None, ServerContext, Path("server.pem"), *NO_OBJECT],
-    "host": [None, *NO_HOST],
+    "host": [
+        *[each for each in NO_HOST if each not in (None, ["a"], ["127.0.0.1"])],
+        {"127.0.0.1": 853}, [None], [b"a"], [["::1"]],
+        Miss([], "host is an empty list: give None for every address of the machine"),
+        Miss(["127.0.0.1", "::1", "127.0.0.1"], "host holds '127.0.0.1' twice"), Miss(["::1", "[::1]"], "'::1' twice"),
+        Miss(["127.0.0.1:853"], "'127.0.0.1:853' names a port"),
+        Miss(("127.0.0.1", 853), "number 2 in it is 853: give the port apart, as port="),
+    ],
     "port": NO_PORT,
+    "sock": [
+        5, "127.0.0.1", {}, [None], [5], ["127.0.0.1"], socket.socket, *ANYTHING[:-1],
+        Miss([], "sock is an empty list: give a listening socket, or host and port instead"),
+    ],
+    "reuse_port": NO_FLAG,
+    "proxy_from": NO_NETWORKS,
     "configuration": [ClientConfiguration(), ServerConfiguration, *NO_OBJECT],
     "max_connections": [*NO_COUNT, None, 0],
     "max_connections_per_host": [*NO_COUNT, None, 0],
     "handshake_timeout": [*NO_SECONDS, None],
     "share_records": NO_FLAG,
+    "on_end": [
+        *[one for one in NO_FUNCTION if one is not None], Handler, Fresh(a_coroutine),
+        Miss(answer_later, "on_end must be .* at once: nobody would await it"),
+        Miss(report_later, "on_end must be .* at once: nobody would await it"),
+        Miss(lambda: None, "on_end must be a function of a ConnectionEnd, .*too many positional"),
+    ],
 }  # fmt: skip
 ON_BLOCKING: dict[str, list[object]] = {
     "workers": [*NO_COUNT, None, 10**9],
@@ -255,7 +280,7 @@ def test_of_connect(api: Backend, identities: Identities, argument: str, monkeyp
 
 @pytest.mark.parametrize("argument", SERVE)
 def test_of_serve(api: Backend, identities: Identities, argument: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FR-45, FR-56: before a port is taken; a handler that could answer nobody is refused before anybody asks."""
+    """FR-21, FR-45, FR-56: before a port is taken; a handler that could answer nobody is refused at once."""
     check_serve(api, identities, "serve", argument, SERVE[argument], monkeypatch)
 
 

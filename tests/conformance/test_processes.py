@@ -71,16 +71,12 @@ def test_a_process_that_was_stopped_amid_its_handshake(identities: Identities) -
             Caller(wrapped).rest()
 
     with scripted(script, None) as server:
-        programs = [
-            subprocess.Popen(
-                [sys.executable, "-c", STOPPED, str(server.port), flavour], stdout=subprocess.PIPE, text=True
-            )
-            for flavour in FLAVOURS
-        ]
-        for _ in programs:
+        programs = list[subprocess.Popen[str]]()
+        for flavour in FLAVOURS:
+            command = [sys.executable, "-c", STOPPED, str(server.port), flavour]
+            programs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             assert hellos.acquire(timeout=GIVE_UP)
-        for program in programs:
-            program.send_signal(signal.SIGSTOP)
+            programs[-1].send_signal(signal.SIGSTOP)  # at once: it has 0.4 s from the start of its dialling
         go_on.set()
         time.sleep(0.6)  # past the deadline of 0.4 s
         for program in programs:

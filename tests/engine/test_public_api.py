@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import enum
 import importlib
+import importlib.metadata
 import inspect
 import subprocess
 import sys
@@ -81,7 +82,9 @@ def test_all_is_what_is_exported():
                 exported.append(name)
             case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
                 assert ast.literal_eval(value) == dot_proto.__all__
-            case ast.Expr(value=ast.Constant(value=str())):
+            case (
+                ast.Expr(value=ast.Constant(value=str())) | ast.AnnAssign(target=ast.Name(id="__version__"), value=None)
+            ):
                 pass
             case ast.ImportFrom(module="typing", names=[ast.alias(name="TYPE_CHECKING", asname=None)], level=0):
                 pass
@@ -218,3 +221,15 @@ def test_events_are_small(name):
 def test_types_are_shipped():
     """PEP 561."""
     assert (HOME / "py.typed").is_file()
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert dot_proto.__version__ == importlib.metadata.version("dot-proto")
+
+
+def test_the_version_costs_nothing_until_it_is_asked_for():
+    """What reads metadata imports ``email`` and more, in vain for a program that never asks."""
+    code = f"import sys; sys.path.append({str(HOME.parent)!r}); import dot_proto; print('email' in sys.modules)"
+    # -S: no site-packages, some of which are imported when Python starts.
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

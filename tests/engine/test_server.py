@@ -14,11 +14,13 @@ from dot_proto import (
     ConnectionClosed,
     DiscardReason,
     Event,
+    Fault,
     LocalProtocolError,
     MessageDiscarded,
     MessageError,
     QueryReceived,
     QueryRejected,
+    RemoteProtocolError,
     ServerConfiguration,
     ServerConnection,
     State,
@@ -456,3 +458,19 @@ def test_whatever_happens(steps, configuration):
 def test_without_a_configuration():
     """The defaults."""
     assert ServerConnection(now=NOW).configuration == ServerConfiguration()
+
+
+def test_octets_that_wait_to_be_sent_are_counted() -> None:
+    """FR-29: with their length prefixes, until they are handed out, or dropped because the client is gone."""
+    server = Server()
+    assert server.engine.octets_to_send == 0
+    for handle in server.ask(BARE, PADDED):
+        server.answer(handle, RESPONSE)
+    waiting = server.engine.octets_to_send
+    assert waiting == sum(map(len, server.engine.data_to_send())) > 468
+    assert server.engine.octets_to_send == 0
+    server.ask(BARE)
+    server.engine.send_error(2, now=server.clock.now)
+    assert server.engine.octets_to_send
+    server.engine.fail(RemoteProtocolError("TLS failed", Fault.TLS), now=server.clock.now)
+    assert (server.engine.octets_to_send, server.engine.data_to_send()) == (0, [])

@@ -728,7 +728,7 @@ def test_bugs_of_servers_are_found(server: Callable[[], Any]):
 
 
 def test_the_reader_of_messages():
-    """Whatever the octets are, it reports and does not raise (MSG-1 to MSG-8)."""
+    """Whatever the octets are, it reports and does not raise."""
     check_message_reader(walk, ())
 
 

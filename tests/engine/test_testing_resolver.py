@@ -203,12 +203,13 @@ def blames_upstreams_for_another_network(patch):
 
 def keeps_sessions(patch):
     """RES-41: sessions are offered in another network."""
-    plain = machine.StubResolver.actions
-    patch.setattr(
-        machine.StubResolver,
-        "actions",
-        lambda self: [action for action in plain(self) if not isinstance(action, ForgetSessions)],
-    )
+    plain = machine.StubResolver.duties
+
+    def duties(self):
+        actions, unflushed, due = plain(self)
+        return [action for action in actions if not isinstance(action, ForgetSessions)], unflushed, due
+
+    patch.setattr(machine.StubResolver, "duties", duties)
 
 
 def never_gives_up_what_is_silent(patch):
@@ -227,7 +228,7 @@ def opens_without_need(patch):
 
     def drop(self, connection):
         plain(self, connection)
-        if connection.record.race is None and connection.is_authenticated:
+        if connection.record.race is None and connection.verdict is not None:
             self.begin(connection.record, now=connection.opened_at)
 
     patch.setattr(_connections.Connections, "drop", drop)

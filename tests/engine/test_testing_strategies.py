@@ -44,7 +44,7 @@ def simplest(strategy: st.SearchStrategy[Drawn], having: Any = lambda drawn: Tru
 
 @given(strategies.names())
 def test_names_are_names(name: str):
-    """Each can be asked for, and comes back from dnspython as it was (MSG-1)."""
+    """Each can be asked for, and comes back from dnspython as it was."""
     assert dns.name.from_wire(encode_name(name), 0)[0].to_text() == name
 
 

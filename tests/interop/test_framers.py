@@ -164,5 +164,5 @@ def test_dnspython_parses_what_it_frames() -> None:
 
 
 def test_dnspython_reads_messages_by_the_law() -> None:
-    """All that is well formed, and for other octets it raises its own errors alone (MSG-1)."""
+    """All that is well formed, and for other octets it raises its own errors alone."""
     settings(SEARCH, max_examples=500)(message_reader_law(dns.message.from_wire, dns.exception.DNSException))()

@@ -96,6 +96,21 @@ NO_OBJECT: Final[list[object]] = ["dns.example", "", b"", 5, 0, False, True, [],
 "Wrong for whatever must be of one class."
 NO_FUNCTION: Final[list[object]] = [None, "f", b"f", 5, [], *ANYTHING[2:3], *ANYTHING[4:]]
 
+NO_NETWORKS: Final[list[object]] = [
+    None, 5, b"10.0.0.0/8", {}, [5], [b"10.0.0.0/8"], [None], *ANYTHING[:-1],
+    Miss("10.0.0.0/8", r"must be a list of networks, .* not '10.0.0.0/8': give \['10.0.0.0/8'\]"),
+    Miss(["10.0.0.1/8"], "holds '10.0.0.1/8', an address inside a network: give '10.0.0.0/8'"),
+    Miss(["2001:db8::1/32"], "an address inside a network: give '2001:db8::/32'"),
+    Miss(["10.0.0.0/33"], "holds '10.0.0.0/33', which is no network"),
+    Miss(["10.0.0.0/8", "lb.example"], "holds 'lb.example', which is no network"),
+    Miss(["10.0.0.0/8\n"], r"holds '10.0.0.0/8\\n', which is no network"),
+    Miss(["0.0.0.0/0"], "holds '0.0.0.0/0', so that everybody could say to be anybody"),
+    Miss(["::/0"], "holds '::/0', so that everybody could say to be anybody"),
+    Miss([""], "holds '', which is no network"),
+    Miss(["::ffff:10.0.0.0/104"], "holds '::ffff:10.0.0.0/104', which is of IPv4: give the network of IPv4"),
+]  # fmt: skip
+"Wrong for ``proxy_from``."
+
 
 def without_none(values: list[object]) -> list[object]:
     """For what is optional."""

@@ -190,21 +190,40 @@ def unanswering() -> Iterator[int]:
 class RawClient:
     """A TLS client that does what it likes with TCP, and tells close_notify from the end of TCP alone."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None, **settings: Any) -> None:
-        """``settings`` are attributes of :class:`ssl.SSLContext`; ``receive_buffer`` is in octets."""
+    def __init__(
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        first_octets: bytes = b"",
+        receive_buffer: int | None = None,
+        **settings: Any,
+    ) -> None:
+        """``settings`` are attributes of :class:`ssl.SSLContext`; ``receive_buffer`` is in octets.
+
+        ``first_octets`` go before TLS.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         for name, value in settings.items():
             setattr(context, name, value)
-        self.socket = socket.socket()
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.socket.settimeout(GIVE_UP)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect(("127.0.0.1", port))
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing)
         self._received = b""
+        try:
+            self.socket.connect((host, port))
+            self.socket.sendall(first_octets)
+            self._shake_hands()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _shake_hands(self) -> None:
         while True:
             try:
                 self.tls.do_handshake()

@@ -147,8 +147,10 @@ class ResolverScene:
         self.drain()
 
     def drain(self) -> None:
-        self.actions += self.resolver.actions()
-        for number in self.resolver.unflushed():
+        actions, unflushed, due = self.resolver.duties()
+        assert due == self.resolver.next_timeout()
+        self.actions += actions
+        for number in unflushed:
             self.flush(number)
 
     def flush(self, number: int) -> None:

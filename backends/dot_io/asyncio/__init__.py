@@ -8,7 +8,10 @@
 """
 
 from .._client import Outcome as Outcome
-from .._server import Peer as Peer
+from .._peer import Peer as Peer
+from .._reports import ConnectionEnd as ConnectionEnd
+from .._reports import ConnectionPhase as ConnectionPhase
+from .._reports import ServerStatistics as ServerStatistics
 from .client import Client as Client
 from .client import connect as connect
 from .resolver import Resolver as Resolver
@@ -16,4 +19,16 @@ from .server import Handler as Handler
 from .server import Server as Server
 from .server import serve as serve
 
-__all__ = ["Client", "Handler", "Outcome", "Peer", "Resolver", "Server", "connect", "serve"]
+__all__ = [
+    "Client",
+    "ConnectionEnd",
+    "ConnectionPhase",
+    "Handler",
+    "Outcome",
+    "Peer",
+    "Resolver",
+    "Server",
+    "ServerStatistics",
+    "connect",
+    "serve",
+]

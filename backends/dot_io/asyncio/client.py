@@ -259,7 +259,7 @@ class Client(ClientBase):
                 self._first = self._loop.create_future()
                 self._ask_first(plan, self._first.set_result, now=started)
             await self._is_judged
-            self.handshake_time = self._loop.time() - started
+            self.handshake_time: float = self._loop.time() - started
             if self._end is not None:
                 self._driver.flush()  # the alert that says why
                 await asyncio.wait([self._driver.ended])

@@ -64,10 +64,15 @@ class Driver(asyncio.BufferedProtocol):
         self._timer_at = math.inf
         self._will_flush = False
         self._is_reading_wanted = True
-        self.is_write_paused = False
+        self.is_write_paused: bool = False
         "Whether the peer reads too slowly for more to be sent."
         self.ended: Final[asyncio.Future[None]] = loop.create_future()
         "Done when the transport is gone."
+
+    @property
+    def unsent(self) -> int:
+        """Octets that the kernel has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def start_flush(self) -> None:
         """Flush at the end of this turn of the loop: what several tasks ask leaves together."""
@@ -98,6 +103,11 @@ class Driver(asyncio.BufferedProtocol):
         self._process_events(self._session.abort(now=self._loop.time()))
         self._cut_off()
 
+    def give_up(self, explanation: str) -> None:
+        """The peer does not do its part: close at once, whatever is still to be sent."""
+        self._process_events(self._session.fail(explanation, now=self._loop.time()))
+        self._cut_off()
+
     def abandon(self) -> None:
         """Whoever opened the transport was interrupted: uvloop then closes it beneath us, and does not say so."""
         self._transport = None
@@ -118,6 +128,12 @@ class Driver(asyncio.BufferedProtocol):
         """Take octets from the peer, or stop, so that TCP slows the peer down."""
         self._is_reading_wanted = wanted
         self._keep_reading()
+
+    def renew_timer(self) -> None:
+        """Move the timer to the next deadline, be it a later one: then nothing wakes up for what is over."""
+        if self._transport is not None:
+            self._stop_timer()
+            self._keep_timer()
 
     # What the transport calls.
 
@@ -230,8 +246,7 @@ class Driver(asyncio.BufferedProtocol):
         if self._send_timeout.is_over(now=now):
             self._watch_sending()
             if self._send_timeout.is_over(now=now):  # no octet was taken meanwhile
-                self._process_events(self._session.fail(SendTimeout.EXPLANATION, now=now))
-                self._cut_off()
+                self.give_up(SendTimeout.EXPLANATION)
                 return
         due = self._session.next_timeout()
         if due is not None and due <= now:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from functools import partial
@@ -45,7 +44,6 @@ class Resolver(AwaitedResolver):
         self._lookups: set[asyncio.Task[None]] = set()
         self._drivers: dict[int, Driver] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
 
     async def query(self, message: bytes, *, timeout: float | None = None) -> bytes:
         """Ask, and wait for the response, which comes back under the query's own id.
@@ -59,10 +57,13 @@ class Resolver(AwaitedResolver):
         """
         future: asyncio.Future[Fate] = self._running_loop().create_future()
         handle = self._ask(message, timeout, partial(_resolve, future))
+        self._do()
         try:
-            return response(await future)
-        finally:
+            fate = await future
+        except BaseException:
             self._cancel(handle)
+            raise
+        return response(fate)
 
     async def query_many(
         self, messages: Iterable[bytes], *, timeout: float | None = None, max_in_flight: int = MAX_IN_FLIGHT
@@ -89,6 +90,7 @@ class Resolver(AwaitedResolver):
             while True:
                 for position, message in islice(source, max_in_flight - len(positions)):
                     positions[self._ask(message, timeout, collect)] = position
+                self._do()
                 if not positions:
                     return
                 if not fates:
@@ -146,7 +148,7 @@ class Resolver(AwaitedResolver):
         """In a forked child: begin anew, on a loop of its own."""
         for driver in self._drivers.values():
             driver.forget_parents()
-        self._loop, self._timer, self._timer_at = None, None, math.inf
+        self._loop, self._timer = None, None
         self._tasks, self._lookups, self._drivers = {}, set(), {}
         super().forget_parents()
 
@@ -155,14 +157,10 @@ class Resolver(AwaitedResolver):
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = loop
+            self._loop, self._now = loop, loop.time
         if self._loop is not loop:
             raise another_loop()
         return loop
-
-    def _now(self) -> float:
-        assert self._loop is not None, "every door looks for the loop"
-        return self._loop.time()
 
     def _open(self, action: OpenConnection) -> None:
         assert self._loop is not None
@@ -219,22 +217,21 @@ class Resolver(AwaitedResolver):
     def _flush(self, number: int) -> None:
         self._drivers[number].start_flush()
 
-    def _keep_timer(self, due: float | None) -> None:
-        """One timer.  It may ring early, and is moved only to an earlier time."""
-        if due is not None and due < self._timer_at:
-            assert self._loop is not None
-            self._stop_timer()
-            self._timer_at = due
-            self._timer = self._loop.call_at(due, self._wake)
+    def _set_timer(self, due: float) -> None:
+        assert self._loop is not None
+        self._stop_timer()
+        self._timer = self._loop.call_at(due, self._wake)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._timer_at = None, math.inf
+        self._timer = None
 
     def _wake(self) -> None:
-        self._timer, self._timer_at = None, math.inf
+        self._timer = None
         self._ring()
+        for driver in self._drivers.values():
+            driver.renew_timer()
 
 
 def _resolve(future: asyncio.Future[Fate], fate: Fate) -> None:

@@ -13,13 +13,28 @@ from .client import Client as Client
 from .client import connect as connect
 
 if TYPE_CHECKING:
-    from .._server import Peer as Peer
+    from .._peer import Peer as Peer
+    from .._reports import ConnectionEnd as ConnectionEnd
+    from .._reports import ConnectionPhase as ConnectionPhase
+    from .._reports import ServerStatistics as ServerStatistics
     from .resolver import Resolver as Resolver
     from .server import Handler as Handler
     from .server import Server as Server
     from .server import serve as serve
 
-__all__ = ["Client", "Handler", "Outcome", "Peer", "Resolver", "Server", "connect", "serve"]
+__all__ = [
+    "Client",
+    "ConnectionEnd",
+    "ConnectionPhase",
+    "Handler",
+    "Outcome",
+    "Peer",
+    "Resolver",
+    "Server",
+    "ServerStatistics",
+    "connect",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -64,7 +64,13 @@ def connect(
         context=context,
         share_records=share_records,
         first_query=first_query,
-    ).begun(monotonic())
+    )
+    return connect_by(plan)
+
+
+def connect_by(plan: Plan) -> Client:
+    """:func:`connect` by a plan, which may say more than its arguments."""
+    plan = plan.begun(monotonic())
     while True:
         try:
             return _connect(plan)
@@ -74,7 +80,7 @@ def connect(
 
 def _connect(plan: Plan) -> Client:
     started = monotonic()
-    sock = dial(plan.host, plan.port, plan.deadline)
+    sock = dial(plan.host, plan.port, plan.deadline, family=plan.family, source=plan.source)
     try:
         now = monotonic()
         client = Client(plan, sock, plan.new_session(sock, now=now), connect_time=now - started)
@@ -216,7 +222,7 @@ class Client(ClientBase, SharedByThreads[Wait, bool]):
         except BaseException:
             self._driver.close()
             raise
-        self.handshake_time = monotonic() - started
+        self.handshake_time: float = monotonic() - started
         if self._end is not None:
             self._driver.close()
             raise self._failure()

@@ -15,18 +15,23 @@ from .._transport import close, failure_of_connecting, start_connecting
 from ..errors import ConnectError
 
 
-def dial(host: str, port: int, deadline: float) -> socket.socket:
+def dial(
+    host: str, port: int, deadline: float, *, family: int = socket.AF_UNSPEC, source: tuple[str, int] | None = None
+) -> socket.socket:
     """A connected socket that does not block; ``deadline`` is on the monotonic clock, in seconds.
 
+    ``family`` leaves out the addresses of others; ``source`` is the address and port of ours to connect from.
     Raises :class:`~dot_io.errors.ConnectError`.
     """
-    dialling = Dialling(host, port, _look_up(host, port, deadline), deadline=deadline)
+    found = _look_up(host, port, deadline)
+    wanted = [one for one in found if family in (socket.AF_UNSPEC, one[0])]
+    dialling = Dialling(host, port, wanted, deadline=deadline)
     attempts: dict[socket.socket, Address] = {}
     try:
         while True:
             while (address := dialling.next_attempt(now=monotonic())) is not None:
                 try:
-                    sock, is_connected = start_connecting(*address)
+                    sock, is_connected = start_connecting(*address, source=source)
                 except FAILURES as error:
                     dialling.failed(address, error)
                 else:

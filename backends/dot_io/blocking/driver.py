@@ -73,6 +73,11 @@ class SocketDriver:
         return bool(self._unsent) and not self._is_broken
 
     @property
+    def unsent(self) -> int:
+        """Octets that the kernel has not taken yet."""
+        return len(self._unsent)
+
+    @property
     def is_finished(self) -> bool:
         """Whether the session has ended, and all its octets are sent or cannot be sent any more."""
         return self._session.is_finished and not self.is_write_paused
@@ -131,6 +136,12 @@ class SocketDriver:
         self.cut_off()
         return events
 
+    def give_up(self, explanation: str) -> list[Event]:
+        """The peer does not do its part: end TCP, whatever is still to be sent.  Call with the lock held."""
+        events = self._fail(explanation)
+        self._shut_down()
+        return events
+
     def cut_off(self) -> None:
         """Break TCP; no lock is needed, and whoever waits for the socket notices."""
         self._is_broken = True
@@ -160,7 +171,7 @@ class SocketDriver:
         if due is not None and due <= now:
             events += self._session.handle_timeout(now=now)
         if self._send_timeout.is_over(now=now):
-            events += self._break(SendTimeout.EXPLANATION)
+            events += self._fail(SendTimeout.EXPLANATION)
         return events
 
     def _send(self) -> list[Event]:
@@ -195,13 +206,17 @@ class SocketDriver:
 
     def _break(self, explanation: str) -> list[Event]:
         """TCP has failed.  What came before that still counts, also where it was sending that failed."""
-        self._is_broken = True
-        self._send_timeout.update(0, now=monotonic(), is_last=True)
         events: list[Event] = []
         with contextlib.suppress(OSError):
             while data := self._socket.recv(RECEIVE_SIZE):
                 events += self._session.receive_data(data, now=monotonic())
-        return events + self._session.fail(explanation, now=monotonic())
+        return events + self._fail(explanation)
+
+    def _fail(self, explanation: str) -> list[Event]:
+        """Read no more: a peer that does not read may go on to send for ever."""
+        self._is_broken = True
+        self._send_timeout.update(0, now=monotonic(), is_last=True)
+        return self._session.fail(explanation, now=monotonic())
 
 
 class Driver(SocketDriver):
@@ -216,7 +231,7 @@ class Driver(SocketDriver):
         send_timeout: float = math.inf,
     ) -> None:
         super().__init__(sock, session, quickack=quickack, send_timeout=send_timeout)
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._poller = Poller()
         self._poller.share()
 
@@ -239,7 +254,7 @@ class Driver(SocketDriver):
         try:
             self._poller.share()
         except OSError as error:
-            return self._break(error.strerror or str(error))
+            return self._fail(error.strerror or str(error))
         events = self.flush()
         if not events and self._may_read() and not self.is_finished:
             came = self._receive()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 from collections import deque
@@ -86,6 +85,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
     at the block's end.  Raises :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
 
+    _now = staticmethod(monotonic)
+
     def __init__(
         self,
         upstreams: Iterable[Upstream],
@@ -96,7 +97,6 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         ResolverBase.__init__(self, upstreams, configuration, share_records=share_records)
         SharedByThreads.__init__(self, threading.RLock())
         self._poller = Poller()
-        self._due = math.inf
         self._dials: dict[int, _Dial] = {}
         self._connections: dict[int, _Connection] = {}
         self._searches: dict[int, Search] = {}
@@ -128,7 +128,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             self._give_up(call)
             raise
         finally:
-            self._tell_log()
+            if self._notes:
+                self._tell_log()
         return response(call.fates[0])
 
     def query_many(
@@ -221,9 +222,6 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     # What the machine wants done.
 
-    def _now(self) -> float:
-        return monotonic()
-
     def _open(self, action: OpenConnection) -> None:
         try:
             sock = _start_dialling(action.address, action.upstream.port)
@@ -288,8 +286,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
     def _flush(self, number: int) -> None:
         self._unflushed.add(number)
 
-    def _keep_timer(self, due: float | None) -> None:
-        self._due = math.inf if due is None else due
+    def _set_timer(self, due: float) -> None:
+        """Whoever waits looks when it is."""
 
     def _note(self, level: int, text: str, *arguments: object) -> None:
         self._notes.append((level, text, arguments))
@@ -332,17 +330,20 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _act(self, brought: Ready) -> bool:
         has_happened = bool(brought)
-        for dial in [dial for dial in self._dials.values() if dial.sock in brought]:
-            self._dialled(dial)
+        for dial in list(self._dials.values()):
+            if dial.sock in brought:
+                self._dialled(dial)
         for connection in list(self._connections.values()):
             if events := connection.driver.act(brought.get(connection.sock, False)):
                 has_happened = True
                 self._process(connection.action, connection.session, events)
-            self._drop_finished(connection)
-        if self._due <= self._now():
+            if connection.driver.is_finished:
+                self._drop(connection)
+        if self._timer_at <= self._now():
             has_happened = True
             self._ring()
-        self._catch_up()
+        if self._untold or self._unflushed:
+            self._catch_up()
         return has_happened
 
     def _look(self) -> None:
@@ -381,6 +382,7 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             while waiting:
                 position, message = waiting.popleft()
                 call.positions[self._ask(message, timeout, call.fates.append)] = position
+            self._do()
 
     def _notice(self) -> None:
         """Take in what happened while nobody waited: a server may have closed an idle connection."""
@@ -388,8 +390,9 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
         for connection in list(self._connections.values()):
             if events := connection.driver.poll() if has_rested else connection.driver.take():
                 self._process(connection.action, connection.session, events)
-                self._drop_finished(connection)
-        if self._due <= self._now():
+                if connection.driver.is_finished:
+                    self._drop(connection)
+        if self._timer_at <= self._now():
             self._ring()
 
     def _give_up(self, call: _Call) -> None:
@@ -416,8 +419,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
 
     def _wanted(self) -> Wait:
         """What all that there is waits for."""
-        watched: list[Watched] = [(dial.sock, False, True) for dial in self._dials.values()]
-        until = self._due
+        watched: list[Watched] = [(dial.sock, False, True) for dial in self._dials.values()] if self._dials else []
+        until = self._timer_at
         for connection in self._connections.values():
             reading, writing, due = connection.driver.next_wait(until)
             watched.append((connection.sock, reading, writing))
@@ -453,11 +456,8 @@ class Resolver(ResolverBase, SharedByThreads[Wait, Ready]):
             if connection is not None:
                 if events := connection.driver.flush():
                     self._process(connection.action, connection.session, events)
-                self._drop_finished(connection)
-
-    def _drop_finished(self, connection: _Connection) -> None:
-        if connection.driver.is_finished:
-            self._drop(connection)
+                if connection.driver.is_finished:
+                    self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
         if self._connections.pop(connection.action.connection, None) is not None:

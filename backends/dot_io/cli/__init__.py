@@ -2,18 +2,19 @@
 
 Subcommands are imported when they are named, so that ``dot-proto --help`` works without any optional package,
 and a missing one costs a line that says what to install.  A subcommand ``x`` has a parser ``parse_x`` in
-:mod:`dot_io.cli.arguments`, or :mod:`dot_io.cli.proxy_line`, and a function ``run(parsed) -> int`` in ``dot_io.cli.x``.
+:mod:`dot_io.cli.arguments`, or in a module ``x_line`` of its own, and a function ``run(parsed) -> int`` in
+``dot_io.cli.x``.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
 from typing import Final, NoReturn
 
 from ._errors import UsageError, complain, discard, prepare_streams
+from ._version import is_compiled, version
 from .exit_codes import ExitCode
 
 INTERRUPTED: Final = 130
@@ -32,7 +33,7 @@ COMMANDS: Final = {
     "demo": "ask a server of our own on loopback, once rightly and once with a wrong pin",
 }
 
-EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "cli,demo", "yaml": "stubby"}
+EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "demo", "yaml": "stubby"}
 "The extra that brings each optional package."
 
 HELP: Final = "\n".join(
@@ -98,7 +99,7 @@ def _guarded(words: list[str]) -> int:
         code = _run(words)
         sys.stdout.flush()
     except UsageError as error:
-        return _end(str(error), ExitCode.USAGE)
+        return _end(str(error), error.code)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -110,6 +111,8 @@ def _guarded(words: list[str]) -> int:
     except OSError as error:  # files and networks have their own handling: this is about the output, or no space
         return _end(f"the system refuses: {error}", ExitCode.INTERNAL)
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # CPython 3.11 wraps what interrupts the making of a class
+            return INTERRUPTED
         return _internal(error)
     return code
 
@@ -118,24 +121,51 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
         return ExitCode.ANSWER if words else ExitCode.USAGE
-    if words[0] in ("-V", "--version"):
-        print("dot-proto", _version())
+    if words[0] in ("-V", "--version") or (words[0] == "query" and not {"-V", "--version"}.isdisjoint(words)):
+        print(f"dot-proto {version()} (compiled: {'yes' if is_compiled() else 'no'})")
         return ExitCode.ANSWER
     command = words[0]
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
-    arguments = importlib.import_module(".proxy_line" if command == "proxy" else ".arguments", __name__)
-    parsed = getattr(arguments, f"parse_{command}")(words[1:])
-    return int(importlib.import_module(f".{command}", __name__).run(parsed))
+    if command != "proxy" and not {"-h", "--help"}.isdisjoint(words):  # that one's parser shows its own
+        from .tables import TABLES
+
+        print(TABLES[command].help_screen())
+        return ExitCode.ANSWER
+    return _subcommand(command, words[1:])
 
 
-def _version() -> str:
-    import importlib.metadata
+def _subcommand(command: str, words: list[str]) -> int:
+    """Run it.  Statements import it, and no strings: whatever freezes programs finds the former alone."""
+    match command:
+        case "query":
+            from .query_line import parse_query
 
-    try:
-        return importlib.metadata.version("dot-proto")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed: run from its source)"
+            parsed_query = parse_query(words)
+            from .query import run as run_query
+
+            return run_query(parsed_query)
+        case "pin":
+            from .arguments import parse_pin
+
+            parsed_pin = parse_pin(words)
+            from .pin import run as run_pin
+
+            return run_pin(parsed_pin)
+        case "proxy":
+            from .proxy_line import parse_proxy
+
+            parsed_proxy = parse_proxy(words)
+            from .proxy import run as run_proxy
+
+            return run_proxy(parsed_proxy)
+        case _:
+            from .arguments import parse_demo
+
+            parsed_demo = parse_demo(words)
+            from .demo import run as run_demo
+
+            return run_demo(parsed_demo)
 
 
 def _advice(command: str) -> str:

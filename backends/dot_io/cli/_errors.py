@@ -6,11 +6,21 @@ import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+from typing import ClassVar, TextIO
+
+from .exit_codes import ExitCode
 
 
 class UsageError(Exception):
     """The command line says something that cannot be done; the message says what, where, and what to do."""
+
+    code: ClassVar[ExitCode] = ExitCode.USAGE
+
+
+class BatchFileError(UsageError):
+    """The file of ``-f`` cannot be read."""
+
+    code: ClassVar[ExitCode] = ExitCode.BATCH_FILE
 
 
 def complain(*lines: str) -> None:

@@ -32,13 +32,19 @@ _REFUSALS: Final = frozenset(
 )
 "Alerts by which servers refuse a client without a certificate (RFC 8446, section 6.2); under TLS 1.2 none says so."
 
+_OF_REASON: Final[dict[Reason | None, ExitCode]] = {
+    Reason.NO_CERTIFICATE: ExitCode.HANDSHAKE,
+    Reason.NAME: ExitCode.NAME,
+    Reason.PIN: ExitCode.PIN,
+}
+
 
 def explain(error: DoTError, server: str, port: int) -> tuple[ExitCode, list[str]]:
     """The exit code, and lines that say what happened and what did not."""
     match error:
         case AuthenticationError():
             lines = [f"{server}@{port}: {error}", *_names(error.verdict), "no query was sent"]
-            return ExitCode.of_refusal(error.verdict.reason), lines
+            return code_of_refusal(error.verdict.reason), lines
         case ConnectError():
             return ExitCode.NO_REPLY, [str(error)]
         case TLSLibraryError():
@@ -58,6 +64,11 @@ def explain(error: DoTError, server: str, port: int) -> tuple[ExitCode, list[str
         case _:
             code = ExitCode.NO_REPLY
     return code, [f"{server}@{port}: {error}"]
+
+
+def code_of_refusal(reason: Reason | None) -> ExitCode:
+    """The code for a refused peer; every reason without one of its own means an untrusted chain."""
+    return _OF_REASON.get(reason, ExitCode.UNTRUSTED)
 
 
 def _late_alert(error: RemoteProtocolError) -> str | None:

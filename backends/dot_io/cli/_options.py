@@ -1,16 +1,15 @@
-"""The options, as argparse sees them, and their help screens."""
+"""The words of a command line told apart: options by a table, as dig and kdig read theirs, and all others.
+
+Every ``+x`` may be written ``--x``, be cut to a prefix that no other option has, and be taken back by ``+nox``.
+"""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, ModuleType
+from typing import Any, Final, NamedTuple
 
 from ._errors import UsageError
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
 
 PADDING: Final = 128
 "Octets to whose multiples a query is padded (RFC 8467, section 4.1)."
@@ -18,111 +17,218 @@ PADDING: Final = 128
 TIMEOUT: Final = 5.0
 "Seconds for connect, handshake and answer together; dig's and kdig's value for one try."
 
+RANDOM_COOKIE: Final = b""
+"Stands for a client's part of a cookie that is drawn for each query (RFC 7873, section 4.1)."
 
-class Parser(argparse.ArgumentParser):
-    """argparse for options and help screens only; the other words are told apart by form, not by place."""
+MAX_CANDIDATES: Final = 8
+"Options that are listed where a prefix fits several."
 
-    def __init__(self, command: str, words: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(
-            prog=f"dot-proto {command}",
-            usage=f"dot-proto {command} {words}",
-            description=description,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        self.flags: list[str] = []
+HELP_COLUMN: Final = 26
+"Where the explanations of a help screen begin."
 
-    def option(self, *flags: str, **keywords: Any) -> None:
-        """Add an option; the keywords are those of ``add_argument``."""
-        self.flags.extend(flag.replace("--", "+") for flag in flags)
-        self.add_argument(*flags, **keywords)
-
-    def switch(self, flag: str, **keywords: Any) -> None:
-        """Add an option without a value."""
-        self.option(flag, action="store_true", **keywords)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise :class:`UsageError` where argparse would print and exit; the words are those of dig."""
-        text = message.removeprefix("argument ").replace("--", "+")
-        raise UsageError(text.replace(": ignored explicit argument", " takes no value, and is given"))
-
-    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Show the help screen; argparse ignores that it cannot be written, where this raises OSError."""
-        (file or sys.stdout).write(self.format_help())
-        sys.stdout.flush()
-
-    def parse(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        """Options, and the words that are none; raises :class:`UsageError` for an unknown option."""
-        options, rest = self.parse_known_args([_as_argparse(word) for word in words])
-        for word in rest:
-            if word.startswith("-"):
-                shown = word.partition("=")[0].replace("--", "+", 1)
-                import difflib
-
-                close = difflib.get_close_matches(shown, self.flags, n=1, cutoff=0.75)
-                advice = f"did you mean {close[0]}?" if close else f"'{self.prog} --help' lists them"
-                raise UsageError(f"{shown} is no option; {advice}")
-        return options, rest
+REQUIRED: Final = object()
+"What a value option means without a value: nothing."
 
 
-def _as_argparse(word: str) -> str:
-    if word.startswith("+"):
-        word = f"--{word[1:]}"
-    # Their value is optional, so it must be attached: argparse would take the next word, which is the name.
-    return f"{word}=" if word in ("--tls-ca", "--padding") else word
+class Option(NamedTuple):
+    """One option: a switch, or with ``read`` one that has a value."""
+
+    names: tuple[str, ...]
+    "As they are written: ``-p``, ``+timeout``, and ``--fail`` for one that cannot be written ``+fail``."
+    sets: tuple[str, ...] = ()
+    "The settings that it sets."
+    help: str = ""
+    read: str | None = None
+    "The function of ``values`` that makes the setting of a value."
+    metavar: str = ""
+    bare: Any = REQUIRED
+    "The setting that it means without a value, where none is required."
+    takes: str | None = None
+    "The function of ``values`` that says whether the next word is the value, where none is required."
+    negated: Any = REQUIRED
+    "The setting that ``+no`` means; the default where it says none."
+    repeats: bool = False
+    "Whether each further value is added to those before."
+
+    @property
+    def title(self) -> str:
+        """As the help screen shows it."""
+        value = "" if self.read is None else f" {self.metavar}"
+        return ", ".join(self.names).replace("+", "--") + value
+
+    def value(self, shown: str, text: str) -> Any:
+        """The setting that a value makes; ``shown`` is the option as it is told; raises :class:`UsageError`."""
+        assert self.read is not None, "a switch has no value"
+        return getattr(_values(), self.read)(shown, text)
+
+    def takes_next(self, rest: Sequence[str]) -> bool:
+        """Whether the word that comes next, the last of ``rest``, is the value."""
+        return bool(rest) and self.takes is not None and getattr(_values(), self.takes)(rest[-1])
+
+    def apply(self, settings: dict[str, Any], value: Any, *, negated: bool = False) -> None:
+        """Say it: ``settings`` are by name, and one that is not there has its default."""
+        for name in self.sets:
+            if self.repeats and not negated:
+                settings[name] = (*settings.get(name, ()), value)
+            elif negated and self.read is not None and self.negated is REQUIRED:
+                settings.pop(name, None)
+            else:
+                settings[name] = value
 
 
-def query_parser() -> Parser:
-    """The options of ``dot-proto query``."""
-    parser = Parser(
-        "query",
-        "[-d] @SERVER[:PORT][#NAME] [OPTION ...] NAME [TYPE] [CLASS]",
-        "Ask a server over TLS, once.  Words come in any order; every --x may be written +x, as in dig.\n"
-        "Strict unless told otherwise: the system's trust store, and the server's name or address.\n"
-        "With pins, and neither --tls-ca nor a name: the pins alone, compared with the server's own key.",
-        "examples:\n"
-        "  dot-proto query -d @1.1.1.1 +tls-ca +tls-host=cloudflare-dns.com example.com\n"
-        "  dot-proto query @9.9.9.9#dns.quad9.net example.com AAAA +short",
-    )
-    parser.switch("-d", help="show the certificates, the verdict, the session and the times")
-    parser.option("-p", metavar="PORT", help="port of the server (default 853)")
-    parser.option("-x", metavar="ADDR", help="ask for the name of an address")
-    parser.option("--tls-ca", metavar="[FILE]", help="trust anchors in PEM (default: the system's)")
-    parser.option("--tls-host", "--tls-hostname", metavar="NAME", help="name that the certificate must be for")
-    parser.option(
-        "--tls-pin", metavar="BASE64", action="append", default=[], help="SHA-256 of the key to expect; repeatable"
-    )
-    parser.switch("--opportunistic", help="encrypt, and ask whoever answers")
-    parser.switch("--tls1.2", dest="tls12", help="TLS 1.2 only")
-    parser.switch("--tls", help="accepted and needless: TLS is always on")
-    parser.option("--padding", metavar="[N]", default=str(PADDING), help=f"pad to multiples of N (default {PADDING})")
-    parser.option("--nopadding", dest="padding", action="store_const", const=None, help="do not pad")
-    parser.switch("--dnssec", help="ask for DNSSEC records")
-    parser.option("--nodnssec", dest="dnssec", action="store_false", help="do not (default)")
-    parser.switch("--short", help="show the answer's data only")
-    parser.switch("--json", help="show the answer as JSON (RFC 8427) with a member 'tls'")
-    parser.option(
-        "--timeout", "--time", metavar="S", default=str(TIMEOUT), help=f"seconds for all of it (default {TIMEOUT:g})"
-    )
-    return parser
+class Word(NamedTuple):
+    """One word of the command line, with the value that belongs to it."""
+
+    text: str
+    "As it was written."
+    option: Option | None = None
+    "``None``: no option, but a name, a type or a server."
+    value: Any = None
+    is_negated: bool = False
 
 
-def pin_parser() -> Parser:
-    """The options of ``dot-proto pin``."""
-    parser = Parser(
-        "pin",
-        "[-p PORT] [--tls-host=NAME] [--timeout=S] [--json] SERVER|FILE",
-        "Show the SHA-256 pins of a server's chain, or of a certificate or public key in a file (PEM or DER).\n"
-        "A server is asked nothing, and what it shows proves nothing by itself: compare it with what you were told.",
-    )
-    parser.option("-p", metavar="PORT", help="port of the server (default 853)")
-    parser.option("--tls-host", "--tls-hostname", metavar="NAME", help="name to ask the server for")
-    parser.option("--timeout", "--time", metavar="S", default=str(TIMEOUT), help=f"seconds (default {TIMEOUT:g})")
-    parser.switch("--json", help="show them as JSON")
-    return parser
+class Options(NamedTuple):
+    """The options of one subcommand, and its help screen."""
+
+    command: str
+    words: str
+    "The usage, without the command."
+    description: str
+    groups: Mapping[str, Sequence[Option]]
+    "The options under their titles on the help screen."
+    epilog: str = ""
+    refused: Mapping[str, str] = MappingProxyType({})
+    "Options of dig's and kdig's that make no sense here, and why; names without ``+``."
+
+    def all(self) -> list[Option]:
+        """The options, in the order of the help screen."""
+        return [option for options in self.groups.values() for option in options]
+
+    def names(self) -> dict[str, Option]:
+        """Options by each of their names, as they are written."""
+        return {name: option for option in self.all() for name in option.names}
+
+    def parse(self, words: Sequence[str]) -> list[Word]:
+        """Tell the words apart; raises :class:`UsageError`."""
+        names = self.names()
+        rest = list(reversed(words))
+        parsed: list[Word] = []
+        while rest:
+            text = rest.pop()
+            if text.startswith(("+", "--")):
+                parsed.append(self._long(text, rest, names))
+            elif text.startswith("-"):
+                parsed.append(self._short(text, rest, names))
+            else:
+                parsed.append(Word(text))
+        return parsed
+
+    def _short(self, text: str, rest: list[str], names: Mapping[str, Option]) -> Word:
+        """An option of one letter, whose value may be attached."""
+        name = text[:2]
+        option = names.get(name)
+        if option is None:
+            if reason := self.refused.get(name):
+                raise UsageError(f"{name}: {reason}")
+            raise self._unknown(text.partition("=")[0])
+        if option.read is None:
+            if len(text) > 2:
+                raise UsageError(f"{name} takes no value, and is given {text[2:]!r}")
+            return Word(text, option, name if "ignored" in option.sets else True)
+        return Word(text, option, option.value(name, text[2:] or _next(name, rest)))
+
+    def _long(self, text: str, rest: list[str], names: Mapping[str, Option]) -> Word:
+        written, is_given, value = text.partition("=")
+        option, negated = self._find(written, names)
+        shown = written if written in option.names else _plus(written)
+        if negated or option.read is None:
+            if is_given and "ignored" not in option.sets:
+                raise UsageError(f"{shown} takes no value, and is given {value!r}")
+            if option.read is None and "ignored" in option.sets:
+                return Word(text, option, shown)
+            return Word(text, option, not negated if option.read is None else option.negated, negated)
+        if is_given:
+            return Word(text, option, option.value(shown, value))
+        if option.bare is REQUIRED:
+            return Word(text, option, option.value(shown, _next(shown, rest)))
+        if option.takes_next(rest):
+            return Word(text, option, option.value(shown, rest.pop()))
+        return Word(text, option, option.bare)
+
+    def _find(self, written: str, names: Mapping[str, Option]) -> tuple[Option, bool]:
+        """The option of a name, of its negation, or of a prefix that is unique; and whether it is negated."""
+        if written in names:  # "--fail" is not "+fail"
+            return names[written], False
+        name = written.lstrip("+-") if written.startswith("--") else written[1:]
+        if reason := self.refused.get(name):
+            raise UsageError(f"+{name}: {reason}")
+        if (option := names.get(f"+{name}")) is not None:
+            return option, False
+        if (option := names.get(f"+{name.removeprefix('no')}")) is not None:
+            return option, True
+        found: dict[tuple[Option, bool], str] = {}
+        for known, option in names.items():
+            if name and known.startswith("+"):
+                if known[1:].startswith(name):
+                    found.setdefault((option, False), known)
+                elif f"no{known[1:]}".startswith(name):
+                    found.setdefault((option, True), f"+no{known[1:]}")
+            elif name and written.startswith("--") and known.startswith(written):
+                found.setdefault((option, False), known)
+        if len(found) > 1:
+            listed = [*found.values()]
+            more = f" and {len(listed) - MAX_CANDIDATES} more" if len(listed) > MAX_CANDIDATES else ""
+            shown = ", ".join(listed[:MAX_CANDIDATES])
+            raise UsageError(f"+{name} is the beginning of several options: {shown}{more}")
+        if not found:
+            raise self._unknown(written)
+        return next(iter(found))
+
+    def _unknown(self, written: str) -> UsageError:
+        """With advice where one name is close; never with an option of the opposite sense."""
+        import difflib
+
+        shown = _plus(written)
+        negation = "no" if shown.startswith("+no") else ""
+        signs = ("--", "+") if written.startswith("--") and not negation else ("+",)
+        candidates = {name.lstrip("-+"): name for name in reversed(self.names()) if name.startswith(signs)}
+        candidates |= {name[2:]: name for name in self.names() if name.startswith("--") and "--" in signs}
+        close = difflib.get_close_matches(shown[1:].removeprefix(negation), candidates, n=1, cutoff=0.75)
+        advice = f"'dot-proto {self.command} --help' lists them"
+        if close and shown.startswith("+"):
+            name = candidates[close[0]]
+            advice = f"did you mean {f'+{negation}{name[1:]}' if name.startswith('+') else name}?"
+        return UsageError(f"{shown} is no option; {advice}")
+
+    def help_screen(self) -> str:
+        """The usage, what the command does, and each option."""
+        lines = [f"usage: dot-proto {self.command} {self.words}".rstrip(), "", self.description]
+        for title, options in self.groups.items():
+            shown = [option for option in options if option.help]
+            if shown:
+                lines += ["", f"{title}:", *map(_help_line, shown)]
+        return "\n".join([*lines, *(["", self.epilog] if self.epilog else [])])
 
 
-def demo_parser() -> Parser:
-    """The options of ``dot-proto demo``: there is nothing to choose."""
-    return Parser("demo", "", "Ask a server of our own on loopback, rightly and with a wrong pin; needs no network.")
+def _help_line(option: Option) -> str:
+    title = f"  {option.title}"
+    gap = f"\n{'':{HELP_COLUMN}}" if len(title) > HELP_COLUMN - 2 else " " * (HELP_COLUMN - len(title))
+    return f"{title}{gap}{option.help}"
+
+
+def _plus(written: str) -> str:
+    """An option as dig writes it."""
+    return f"+{written[2:]}" if written.startswith("--") else written
+
+
+def _next(name: str, rest: list[str]) -> str:
+    if not rest:
+        raise UsageError(f"{name}: expected one argument")
+    return rest.pop()
+
+
+def _values() -> ModuleType:
+    """Imported when a value is to be read: a help screen does without."""
+    from . import values
+
+    return values

@@ -30,8 +30,10 @@ from ..testing.loopback import loopback_address
 from ..tls import ServerContext
 from . import query
 from ._errors import complain
-from .arguments import DemoArguments, parse_query
+from .arguments import DemoArguments
 from .exit_codes import ExitCode
+from .query_arguments import UDP_PAYLOAD
+from .query_line import parse_query
 
 NAME: Final = "dns.example.net"
 "The server's authentication domain name."
@@ -94,7 +96,7 @@ class Zone:
     """An authoritative server for :data:`ZONE`, as a handler for ``serve``; counts what it is asked."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received: int = 0
         "Queries received so far."
         self._zone = dns.zone.from_text(ZONE, ORIGIN, relativize=False)
 
@@ -102,7 +104,7 @@ class Zone:
         """A response in octets; OPT, padding and the rest of EDNS are the engine's affair."""
         self.received += 1
         asked = dns.message.from_wire(octets)
-        response = dns.message.make_response(asked, our_payload=query.UDP_PAYLOAD)
+        response = dns.message.make_response(asked, our_payload=UDP_PAYLOAD)
         response.flags |= dns.flags.AA
         [question] = asked.question
         node = self._zone.get_node(question.name)

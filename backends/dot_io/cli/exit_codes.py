@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 
-from dot_proto.authentication import Reason
-
 
 class ExitCode(enum.IntEnum):
     """What the process returns to the shell; stable."""
@@ -14,6 +12,8 @@ class ExitCode(enum.IntEnum):
     "An answer came, whatever its RCODE: NXDOMAIN is an answer."
     USAGE = 1
     "The command line asks for something that cannot be done, or an optional package is missing."
+    BATCH_FILE = 8
+    "The file of ``-f`` cannot be read; dig's code."
     NO_REPLY = 9
     "Refused, unreachable, timed out or closed before the answer."
     INTERNAL = 10
@@ -27,16 +27,6 @@ class ExitCode(enum.IntEnum):
     PIN = 23
     "No pin matches (RFC 7858, section 4.2)."
     PROTOCOL = 24
-    "The server broke the protocol after the handshake, or its answer cannot be read."
-
-    @classmethod
-    def of_refusal(cls, reason: Reason | None) -> ExitCode:
-        """The code for a refused peer; every reason without one of its own means an untrusted chain."""
-        return _OF_REASON.get(reason, cls.UNTRUSTED)
-
-
-_OF_REASON: dict[Reason | None, ExitCode] = {
-    Reason.NO_CERTIFICATE: ExitCode.HANDSHAKE,
-    Reason.NAME: ExitCode.NAME,
-    Reason.PIN: ExitCode.PIN,
-}
+    "The server broke the protocol after the handshake, its answer cannot be read, or its TSIG is wrong."
+    FAILED_RCODE = 30
+    "With ``--fail``: an answer came, and its RCODE is not NOERROR."

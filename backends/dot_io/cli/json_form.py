@@ -12,8 +12,10 @@ import dns.rdatatype
 
 from dot_proto.authentication import CertificateFacts, Verdict
 
+from .answers import rcode_text
 from .certificates import date, subject
-from .messages import Edns, Record, class_text, read, type_text
+from .edns_text import EDE, error_name, error_text
+from .messages import Edns, Message, Record, class_text, read, type_text
 from .presentation import SessionFacts, Times
 
 FLAGS: Final = {
@@ -28,10 +30,21 @@ FLAGS: Final = {
 COUNTS: Final = ("QDCOUNT", "ANCOUNT", "NSCOUNT", "ARCOUNT")
 
 
-def document(message: dict[str, Any], when: datetime, tls: dict[str, Any]) -> str:
-    """All of it as text; ``message`` is empty where no answer came, and ``when`` knows its time zone."""
+def document(message: dict[str, Any], when: datetime, tls: dict[str, Any], *, indent: int | None = 2) -> str:
+    """All of it as text, on one line where ``indent`` is ``None``; ``when`` knows its time zone."""
     dates = {"dateString": when.isoformat(timespec="seconds"), "dateSeconds": int(when.timestamp())}
-    return json.dumps(dates | message | {"tls": tls}, indent=2)
+    return json.dumps(dates | message | {"tls": tls}, indent=indent)
+
+
+def asked(name: str, rdtype: int, rdclass: int) -> dict[str, Any]:
+    """The members of RFC 8427, section 2.1, that tell a question, where no answer has it."""
+    return {
+        "QNAME": name,
+        "QTYPE": int(rdtype),
+        "QTYPEname": type_text(rdtype),
+        "QCLASS": int(rdclass),
+        "QCLASSname": class_text(rdclass),
+    }
 
 
 def message(octets: bytes) -> tuple[dict[str, Any], str | None]:
@@ -49,16 +62,13 @@ def message(octets: bytes) -> tuple[dict[str, Any], str | None]:
         "Opcode": header.opcode,
         **{name: int(bool(header.flags & bit)) for name, bit in FLAGS.items()},
         "RCODE": header.rcode,
+        "RCODEname": rcode_text(parsed.rcode),
         **dict(zip(COUNTS, header.counts, strict=True)),
     }
     for question in parsed.questions[:1]:
-        members |= {
-            "QNAME": question.name,
-            "QTYPE": question.rdtype,
-            "QTYPEname": type_text(question.rdtype),
-            "QCLASS": question.rdclass,
-            "QCLASSname": class_text(question.rdclass),
-        }
+        members |= asked(question.name, question.rdtype, question.rdclass)
+    if errors := _extended_errors(parsed):
+        members["EDE"] = errors
     answer, authority, additional = ([_record(one) for one in records] for records in parsed.sections.values())
     sections = {
         "answerRRs": answer,
@@ -74,6 +84,17 @@ def message(octets: bytes) -> tuple[dict[str, Any], str | None]:
     elif parsed.warnings:
         members["comment"] = "; ".join(parsed.warnings)
     return members, parsed.problem
+
+
+def _extended_errors(message: Message) -> list[dict[str, Any]]:
+    """RFC 8914; the form of the drafts that follow it: code, purpose and text."""
+    found: list[dict[str, Any]] = []
+    for edns in message.edns:
+        for code, data in edns.options()[0]:
+            if code == EDE and len(data) >= 2:
+                number = int.from_bytes(data[:2])
+                found.append({"INFO-CODE": number, "Purpose": error_name(number), "EXTRA-TEXT": error_text(data)})
+    return found
 
 
 def _record(record: Record) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-import dns.edns
 import dns.exception
 import dns.name
 import dns.opcode
@@ -37,8 +36,7 @@ def class_text(number: int) -> str:
     return dns.rdataclass.to_text(dns.rdataclass.RdataClass.make(number))
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The twelve octets before the question (RFC 1035, section 4.1.1)."""
 
     id: int
@@ -63,8 +61,7 @@ class Header:
         return dns.rcode.from_flags(self.flags, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What was asked (RFC 1035, section 4.1.2)."""
 
     name: str
@@ -72,8 +69,7 @@ class Question:
     rdclass: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One resource record (RFC 1035, section 4.1.3), ready to be shown."""
 
     name: str
@@ -86,10 +82,23 @@ class Record:
     "The data's presentation form; that of RFC 3597, section 5, where they cannot be read by their type."
     problem: str | None
     "Why the data cannot be read by their type."
+    data: dns.rdata.Rdata | None = None
+    "As dnspython reads them; ``None`` where it cannot."
 
 
-@dataclass(frozen=True, slots=True)
-class Edns:
+class Signature(NamedTuple):
+    """Where the TSIG record of a message is (RFC 8945, section 5.1)."""
+
+    owner: str
+    "The key's name."
+    start: int
+    "Offset of the record; all before it is signed."
+    rdata_start: int
+    length: int
+    "Octets of its data."
+
+
+class Edns(NamedTuple):
     """An OPT record (RFC 6891, section 6.1.2)."""
 
     payload: int
@@ -130,6 +139,8 @@ class Message:
     sections: dict[str, list[Record]] = field(default_factory=lambda: {title: list[Record]() for title in SECTIONS})
     edns: list[Edns] = field(default_factory=list[Edns])
     "Every OPT record of the additional section: more than one is a fault (RFC 6891, section 6.1.1)."
+    tsig: Signature | None = None
+    "Of a message that ends in a TSIG record, which is among the additional records too."
     problem: str | None = None
     "Why the message cannot be read to its end."
 
@@ -188,6 +199,7 @@ def read(octets: bytes) -> Message:
 
 
 def _read_record(octets: bytes, at: int, title: str, message: Message) -> int:
+    start = at
     name, at = _name(octets, at)
     rdtype, rdclass, ttl, length = struct.unpack_from("!HHIH", octets, at)
     at += 10
@@ -198,18 +210,27 @@ def _read_record(octets: bytes, at: int, title: str, message: Message) -> int:
     if rdtype == dns.rdatatype.OPT and title == "ADDITIONAL":
         message.edns.append(Edns(rdclass, ttl, raw))
         return end
+    if rdtype == dns.rdatatype.TSIG and title == "ADDITIONAL" and end == len(octets):
+        message.tsig = Signature(name, start, at, length)
     message.sections[title].append(Record(name, rdtype, rdclass, ttl, *_rdata(octets, at, rdtype, rdclass, raw)))
     return end
 
 
-def _rdata(octets: bytes, at: int, rdtype: int, rdclass: int, raw: bytes) -> tuple[bytes, str, str | None]:
-    """Data on the wire, their presentation form, and why they cannot be read by their type."""
+def _rdata(
+    octets: bytes, at: int, rdtype: int, rdclass: int, raw: bytes
+) -> tuple[bytes, str, str | None, dns.rdata.Rdata | None]:
+    """Data on the wire, their presentation form, why they cannot be read by their type, and as they were read."""
     try:
         kind, group = dns.rdatatype.RdataType.make(rdtype), dns.rdataclass.RdataClass.make(rdclass)
         rdata = dns.rdata.from_wire(group, kind, octets, at, len(raw))
-        return rdata.to_wire() or b"", printable(rdata.to_text()), None
+        return rdata.to_wire() or b"", printable(rdata.to_text(chunksize=0)), None, rdata
     except Exception as error:  # dnspython raises whatever its parsers raise
-        return raw, f"\\# {len(raw)} {raw.hex().upper()}".rstrip(), _reason(error)
+        return raw, generic(raw), _reason(error), None
+
+
+def generic(data: bytes) -> str:
+    """Data of an unknown type (RFC 3597, section 5)."""
+    return f"\\# {len(data)} {data.hex().upper()}".rstrip()
 
 
 def _name(octets: bytes, at: int) -> tuple[str, int]:
@@ -219,35 +240,3 @@ def _name(octets: bytes, at: int) -> tuple[str, int]:
 
 def _reason(error: Exception) -> str:
     return printable(str(error)) or type(error).__name__
-
-
-def option(code: int, data: bytes) -> str:
-    """An option in one line; one that has not the form of its code is shown as octets."""
-    match code:
-        case dns.edns.OptionType.PADDING:
-            return f"PADDING: {len(data)} B"
-        case dns.edns.OptionType.KEEPALIVE if len(data) == 2:  # in tenths of a second (RFC 7828, section 3.1)
-            return f"KEEPALIVE: {int.from_bytes(data) / 10:.1f} s"
-        case dns.edns.OptionType.KEEPALIVE if not data:
-            return "KEEPALIVE: no timeout stated"
-        case dns.edns.OptionType.NSID:
-            return f'NSID: {data.hex().upper()} "{printable(data.decode("ascii", "backslashreplace"))}"'
-        case dns.edns.OptionType.EDE | dns.edns.OptionType.COOKIE | dns.edns.OptionType.ECS:
-            return _known(code, data) or f"OPTION {code}: {data.hex().upper()}"
-        case _:
-            return f"OPTION {code}: {data.hex().upper()}"
-
-
-def _known(code: int, data: bytes) -> str | None:
-    try:
-        kind = dns.edns.OptionType.make(code)
-        title, _, rest = dns.edns.option_from_wire(kind, data, 0, len(data)).to_text().partition(" ")
-        return printable(f"{title}: {rest}")
-    except Exception:  # as above
-        if code != dns.edns.OptionType.EDE or len(data) < 2:
-            return None
-    # The text should be UTF-8 (RFC 8914, section 2); where it is not, the code still says what happened.
-    number = int.from_bytes(data[:2])
-    name = dns.edns.EDECode.make(number).name
-    known = "" if name == str(number) else f" ({name.replace('_', ' ').title()})"
-    return f"EDE: {number}{known}: {printable(data[2:].decode('utf-8', 'backslashreplace'))}"

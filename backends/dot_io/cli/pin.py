@@ -27,9 +27,10 @@ from ..tls import ClientContext
 from . import json_form
 from ._errors import UsageError, complain, printable
 from ._failures import explain
-from .arguments import FILE_SUFFIXES, PinArguments
+from .arguments import PinArguments
 from .certificates import date, octets_of, subject
 from .exit_codes import ExitCode
+from .values import FILE_SUFFIXES
 
 
 def run(arguments: PinArguments) -> int:

@@ -1,4 +1,4 @@
-"""From data to lines of text, in kdig's layout.
+"""The session and the verdict as lines of text, in kdig's layout; the answer is in ``answers``.
 
 Each function returns lines without line ends and does no I/O, so that a transcript is made by printing them in the
 order in which things happen.  Where kdig's ``-d`` says nothing (what was validated, ALPN, times) the lines are ours.
@@ -7,32 +7,18 @@ order in which things happen.  Where kdig's ``-d`` says nothing (what was valida
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import chain
-from typing import Final
-
-import dns.flags
-import dns.opcode
-import dns.rcode
+from typing import Final, NamedTuple
 
 from dot_proto.authentication import CertificateFacts, Reason, Verdict
 
 from ._errors import printable
 from .certificates import subject
-from .messages import SECTIONS, Message, Question, Record, class_text, option, read, type_text
-
-NAME_WIDTH: Final = 20
-"Columns of an owner name, as in kdig."
-
-MAX_DUMP: Final = 512
-"Octets of an unreadable message that are shown."
 
 DEBUG: Final = ";; DEBUG: "
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
+class SessionFacts(NamedTuple):
     """What a TLS session negotiated, in the names of ``ssl`` and of IANA's registries."""
 
     version: str
@@ -49,8 +35,7 @@ class SessionFacts:
     "Whether an earlier session was resumed (RFC 8446, section 2.2)."
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """How long each step took, in seconds."""
 
     connect: float
@@ -187,100 +172,3 @@ def durations(times: Times) -> list[str]:
         f"{DEBUG}Time: connect {times.connect * 1e3:.1f} ms, handshake {times.handshake * 1e3:.1f} ms, "
         f"answer {times.answer * 1e3:.1f} ms"
     ]
-
-
-# The answer.
-
-
-def answer(octets: bytes) -> tuple[list[str], str | None]:
-    """Header, EDNS and the four sections as far as they can be read, warnings, and why the rest cannot be read.
-
-    A record or an option that has not the form of its type is shown as octets, with a warning: it takes nothing from
-    the others.  Where the message's own frames do not hold, a dump of all of it follows what was read.
-    """
-    message = read(octets)
-    lines = [*_header(message), *_edns(message), *_sections(message)]
-    if message.warnings:
-        lines += ["", *(f";; WARNING: {warning}" for warning in message.warnings)]
-    if message.problem is not None:
-        lines += ["", ";; WARNING: the rest of this message cannot be read; the octets of all of it:", *_dump(octets)]
-    return lines, message.problem
-
-
-def _header(message: Message) -> list[str]:
-    header = message.header
-    flags = dns.flags.to_text(header.flags).lower()
-    titles = zip(("QUERY", *SECTIONS), header.counts, strict=True)
-    return [
-        f";; ->>HEADER<<- opcode: {_opcode(header.opcode)}; status: {_rcode(message.rcode)}; id: {header.id}",
-        f";; Flags: {flags}; {'; '.join(f'{title}: {count}' for title, count in titles)}",
-    ]
-
-
-def _opcode(opcode: int) -> str:
-    return dns.opcode.to_text(dns.opcode.Opcode.make(opcode))
-
-
-def _rcode(rcode: int) -> str:
-    return dns.rcode.to_text(dns.rcode.Rcode.make(rcode))
-
-
-def _edns(message: Message) -> list[str]:
-    lines: list[str] = []
-    # As in kdig: the whole RCODE, but only where EDNS adds bits to it.
-    extended = message.rcode if message.rcode > 15 else dns.rcode.NOERROR
-    for edns in message.edns:
-        flags = dns.flags.edns_to_text(edns.flags).lower()
-        lines += [
-            "",
-            ";; EDNS PSEUDOSECTION:",
-            f";; Version: {edns.version}; flags: {flags}; UDP size: {edns.payload} B; ext-rcode: {_rcode(extended)}",
-        ]
-        options, rest = edns.options()
-        lines += [f";; {option(code, data)}" for code, data in options]
-        if rest:
-            lines.append(f";; no whole option: {rest.hex().upper()}")
-    return lines
-
-
-def _sections(message: Message) -> list[str]:
-    lines: list[str] = []
-    if message.questions:
-        lines += ["", ";; QUESTION SECTION:", *map(_question, message.questions)]
-    for title, records in message.sections.items():
-        if records:
-            lines += ["", f";; {title} SECTION:", *map(_record, records)]
-    return lines
-
-
-def _question(question: Question) -> str:
-    return f";; {question.name:{NAME_WIDTH}}\t\t{class_text(question.rdclass)}\t{type_text(question.rdtype)}"
-
-
-def _record(record: Record) -> str:
-    kind = f"{class_text(record.rdclass)}\t{type_text(record.rdtype)}"
-    return f"{record.name:{NAME_WIDTH}}\t{record.ttl}\t{kind}\t{record.text}"
-
-
-def _dump(octets: bytes) -> list[str]:
-    shown = octets[:MAX_DUMP]
-    lines = [f";; {at:04x}  {shown[at : at + 16].hex(' ')}" for at in range(0, len(shown), 16)]
-    if len(octets) > len(shown):
-        lines.append(f";; and {len(octets) - len(shown)} octets more")
-    return lines
-
-
-def footer(octets: bytes, when: datetime, server: str, port: int, times: Times) -> list[str]:
-    """Size, date and time, and the server with the time that all of it took; ``when`` knows its time zone."""
-    return [
-        "",
-        f";; Received {len(octets)} B",
-        f";; Time {when:%Y-%m-%d %H:%M:%S %Z}",
-        f";; From {server}@{port}(TCP) in {times.total * 1e3:.1f} ms",
-    ]
-
-
-def short(octets: bytes) -> tuple[list[str], list[str], str | None]:
-    """The answer section's data only, one record a line; warnings; and why the rest cannot be read."""
-    message = read(octets)
-    return [record.text for record in message.sections["ANSWER"]], message.warnings, message.problem

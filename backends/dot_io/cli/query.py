@@ -1,231 +1,166 @@
-"""``dot-proto query``: one question to one server, and all that there is to see of it.
+"""``dot-proto query``: the queries of a command line, and all that there is to see of their answers.
 
-There are two displays, of text and of JSON.  The text comes out as things happen, so that whatever fails,
-everything before it is on the screen; the JSON comes out at the end, as one object.
+Queries of the same servers and the same settings share a connection.  Text comes out as things happen, so that
+whatever fails, everything before it is on the screen; a JSON object comes out when its query has ended.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime
-from time import monotonic
+from itertools import groupby
 from typing import Final
 
-import dns.message
+from dot_proto import DoTError, LocalProtocolError
 
-from dot_proto import CertificateError, ClientConfiguration, DoTError, Verdict, certificates_from
-
-from .._client import describe_discards
-from ..blocking import connect
 from ..errors import AuthenticationError
-from ..tls import ClientContext, HandshakeCompleted, TLSVersion
-from . import presentation
 from ._errors import UsageError, complain
-from ._failures import explain
-from .arguments import QueryArguments
-from .certificates import octets_of
+from .asking import Answer, Asker, Outcome, check_query_octets
+from .displays import Json, Text
 from .exit_codes import ExitCode
-from .presentation import SessionFacts, Times
+from .messages import read
+from .queries import build
+from .query_arguments import QueryArguments, Session
+from .servers import Server
 
-UDP_PAYLOAD: Final = 1232
-"Octets of the UDP payload size in OPT: of no effect over TLS, but OPT must state one (DNS flag day 2020)."
+WORST_FIRST: Final = (
+    ExitCode.PIN,
+    ExitCode.NAME,
+    ExitCode.UNTRUSTED,
+    ExitCode.HANDSHAKE,
+    ExitCode.PROTOCOL,
+    ExitCode.USAGE,
+    ExitCode.NO_REPLY,
+    ExitCode.FAILED_RCODE,
+    ExitCode.ANSWER,
+)
+"Of several queries, the code that the process ends with: a refused server before a silent one."
 
-KEYLOG: Final = "SSLKEYLOGFILE"
-"The environment variable that names a file for key material, for a packet analyser; only the command obeys it."
 
-
-def run(arguments: QueryArguments) -> int:
+def run(queries: Sequence[QueryArguments]) -> int:
     """Ask, and show what came of it; returns an :class:`ExitCode`, raises :class:`UsageError`.
 
-    Each of several questions has a connection and an output of its own; the first that fails is the last.
+    A server that is refused ends the run: whatever is behind it is not asked.
     """
-    code: int = ExitCode.ANSWER
-    for number, one in enumerate(arguments.each()):
-        if number and not (one.short or one.json):
+    if any(asked.message.key is not None and asked.message.key.is_public for asked in queries):
+        complain("warning: whoever lists the processes of this machine sees the key of -y; -k FILE hides it")
+    numbered = list(enumerate(queries))
+    messages = [_checked(asked) for asked in queries]
+    codes: list[ExitCode] = []
+    with ExitStack() as stack:
+        askers: dict[tuple[tuple[Server, ...], Session], Asker] = {}
+        for asked in queries:
+            key = asked.servers, asked.session
+            if key not in askers:
+                askers[key] = stack.enter_context(Asker(*key))
+        report = stack.enter_context(_Report(queries, messages))
+        for key, group in groupby(numbered, key=lambda one: (one[1].servers, one[1].session)):
+            codes += report.of(askers[key], [number for number, _ in group])
+            if report.is_refused:
+                break
+    left = len(queries) - report.shown
+    if left:
+        complain(f"{left} {'query was' if left == 1 else 'queries were'} not asked")
+    return min(codes, key=WORST_FIRST.index)
+
+
+def _checked(asked: QueryArguments) -> bytes:
+    """The query in octets; the engine refuses some that ``+ednsopt`` can make."""
+    octets = build(asked)
+    if asked.message.options:
+        try:
+            check_query_octets(octets)
+        except LocalProtocolError as error:
+            raise UsageError(f"+ednsopt: {error}") from error
+    return octets
+
+
+class _Report:
+    """The displays of all queries, one after the other; a context manager, so that an array of JSON has its end."""
+
+    def __init__(self, queries: Sequence[QueryArguments], messages: Sequence[bytes]) -> None:
+        self._queries = queries
+        self._messages = messages
+        self._is_array = len(queries) > 1 and all(one.display.json and not one.display.jsonl for one in queries)
+        self.shown = 0
+        "Queries whose end has been shown."
+        self.is_refused = False
+        "Whether a server was refused."
+
+    def of(self, asker: Asker, numbers: Sequence[int]) -> Iterator[ExitCode]:
+        """Ask these, which share a connection, and show what comes in their order; yield each one's code."""
+        displays = {number: self._display(number) for number in numbers}
+        outcomes: dict[int, Outcome] = {}
+        waiting = list(reversed(numbers))
+        self._separate(waiting[-1])
+        try:
+            for number, outcome in asker.ask({number: self._messages[number] for number in numbers}, displays):
+                outcomes[number] = outcome
+                while waiting and waiting[-1] in outcomes:
+                    number = waiting.pop()
+                    yield self._show(displays[number], outcomes.pop(number), asker)
+                    if waiting:
+                        self._separate(waiting[-1])
+        except DoTError as error:
+            self.is_refused = isinstance(error, AuthenticationError)
+            if isinstance(error, AuthenticationError):
+                displays[waiting[-1]].judge(error.verdict)
+            yield self._show(displays[waiting.pop()], error, asker)
+            for number in reversed([number for number in waiting if number in outcomes]):
+                self._separate(number)
+                yield self._show(displays[number], outcomes[number], asker)
+
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._is_array and kind is not BrokenPipeError:
+            print("]" if self.shown else "[]")
+
+    def _display(self, number: int) -> Text | Json:
+        asked = self._queries[number]
+        is_json = asked.display.json or asked.display.jsonl
+        return Json(asked, self._messages[number]) if is_json else Text(asked, self._messages[number])
+
+    def _separate(self, number: int) -> None:
+        """What stands before a text in full: an empty line, if there is one before it."""
+        shown = self._queries[number].display
+        if self.shown and not (shown.short or shown.json or shown.jsonl) and shown.comments:
             print()
-        code = _run_one(one)
-        if code != ExitCode.ANSWER:
-            break
-    return code
 
-
-def _run_one(arguments: QueryArguments) -> ExitCode:
-    display: _Text | _Json = _Json() if arguments.json else _Text(arguments)
-    code, lines = ExitCode.ANSWER, list[str]()
-    try:
-        context = _context(arguments)
-        display.begin(context)
-        if problem := _ask(arguments, context, display):
-            code, lines = ExitCode.PROTOCOL, [f"the answer cannot be read: {problem}"]
-    except DoTError as error:
-        code, lines = explain(error, arguments.server, arguments.port)
-        if isinstance(error, AuthenticationError):
-            display.judge(error.verdict)
-    display.end(lines)
-    complain(*lines)
-    return code
-
-
-def _ask(arguments: QueryArguments, context: ClientContext, display: _Text | _Json) -> str | None:
-    """Connect, ask, and show; returns what is wrong with an answer that cannot be read."""
-    # The connection carries one query, so there is nothing to keep alive.
-    configuration = ClientConfiguration(padding_block=arguments.padding, keepalive=False)
-    with connect(
-        arguments.server,
-        port=arguments.port,
-        timeout=arguments.timeout,
-        configuration=configuration,
-        context=context,
-        first_query=_query(arguments),
-    ) as client:
-        assert client.handshake is not None, "connect() returns only after the handshake"
-        display.judge(client.verdict)
-        display.connect(_facts(client.handshake))
-        connected_at = monotonic()
-        octets = client.first_response()
-        times = Times(client.connect_time, client.handshake_time, monotonic() - connected_at)
-    display.discard(describe_discards(client.discarded))
-    return display.answer(octets, datetime.now().astimezone(), times)
-
-
-def _query(arguments: QueryArguments) -> bytes:
-    message = dns.message.make_query(
-        arguments.name,
-        arguments.rdtype,
-        arguments.rdclass,
-        use_edns=0,
-        want_dnssec=arguments.dnssec,
-        payload=UDP_PAYLOAD,
-    )
-    return message.to_wire()
-
-
-def _context(arguments: QueryArguments) -> ClientContext:
-    anchors = None if arguments.ca_file is None else _anchors(arguments.ca_file)
-    policy = arguments.policy(anchors)
-    keylog_file = os.environ.get(KEYLOG) or None
-    only = TLSVersion.TLSv1_2 if arguments.tls12_only else None
-    try:
-        return ClientContext(
-            policy,
-            minimum_version=only,
-            maximum_version=only,
-            sessions=False,
-            keylog_file=keylog_file,
-            observe_handshake=arguments.debug or arguments.json,
-        )
-    except OSError as error:  # of the only file that is opened there
-        raise UsageError(f"{KEYLOG}={keylog_file}: {error.strerror or error}") from error
-    except CertificateError as error:  # of the only certificates that are given there
-        raise UsageError(f"+tls-ca={arguments.ca_file}: {error}") from error
-
-
-def _anchors(file: str) -> tuple[bytes, ...]:
-    try:
-        return tuple(certificates_from(octets_of(file)))
-    except UsageError as error:
-        raise UsageError(f"+tls-ca={error}") from error
-    except CertificateError as error:
-        raise UsageError(f"+tls-ca={file}: {error}") from error
-
-
-def _facts(handshake: HandshakeCompleted) -> SessionFacts:
-    return SessionFacts(
-        version=handshake.version,
-        cipher=handshake.cipher,
-        group=handshake.group,
-        signature=handshake.signature,
-        alpn=handshake.alpn,
-        resumed=handshake.is_resumed,
-    )
-
-
-@dataclass
-class _Text:
-    """kdig's layout, line by line as things happen."""
-
-    arguments: QueryArguments
-
-    def begin(self, context: ClientContext) -> None:
-        asked = self.arguments
-        self._debug(presentation.querying(asked.name, asked.rdclass, asked.rdtype, asked.server, asked.port))
-        if asked.validates and asked.debug:
-            self._debug(presentation.imported(context.count_trust_anchors(), asked.ca_file))
-
-    def judge(self, verdict: Verdict) -> None:
-        if self.arguments.debug:
-            self._debug(presentation.judgement(verdict))
-
-    def connect(self, facts: SessionFacts) -> None:
-        self._debug(presentation.handshake_details(facts))
-        if not self.arguments.short:
-            _print(presentation.session(facts))
-
-    def answer(self, octets: bytes, when: datetime, times: Times) -> str | None:
-        if self.arguments.short:
-            lines, warnings, problem = presentation.short(octets)
-            _print(lines)
-            complain(*(f"warning: {warning}" for warning in warnings))
+    def _show(self, display: Text | Json, outcome: Outcome, asker: Asker) -> ExitCode:
+        code, lines = ExitCode.ANSWER, list[str]()
+        if isinstance(outcome, Answer):
+            problem = display.answer(outcome, datetime.now().astimezone())
+            code, lines = _judged(display.arguments, display.query, outcome, problem)
         else:
-            lines, problem = presentation.answer(octets)
-            _print(lines)
-            _print(presentation.footer(octets, when, self.arguments.server, self.arguments.port, times))
-        self._debug(presentation.durations(times))
-        return problem
+            from ._failures import explain  # here alone: most lines are answered
 
-    def discard(self, text: str) -> None:
-        if text:
-            self._debug([f"{presentation.DEBUG}{text}"])
-
-    def end(self, errors: list[str]) -> None:
-        """Nothing: they go to stderr."""
-
-    def _debug(self, lines: Iterable[str]) -> None:
-        if self.arguments.debug:
-            _print(lines)
+            code, lines = explain(outcome, asker.server.host, asker.server.port or 0)
+            if isinstance(outcome, AuthenticationError) and "+tls" in display.arguments.display.ignored:
+                lines.append("kdig's +tls alone asks whoever answers; here that is +opportunistic")
+        if self._is_array:
+            print("," if self.shown else "[")
+        display.end(lines)
+        complain(*lines)
+        self.shown += 1
+        return code
 
 
-@dataclass
-class _Json:
-    """One object, whatever happened."""
+def _judged(asked: QueryArguments, query: bytes, answer: Answer, problem: str | None) -> tuple[ExitCode, list[str]]:
+    """The code of an answer, and what is wrong with it."""
+    if problem is not None:
+        return ExitCode.PROTOCOL, [f"the answer cannot be read: {problem}"]
+    key = asked.message.key
+    if key is None and not asked.display.fail:
+        return ExitCode.ANSWER, []
+    message = read(answer.octets)
+    if key is not None:
+        from . import tsig
 
-    verdict: Verdict | None = None
-    facts: SessionFacts | None = None
-    times: Times | None = None
-    message: dict[str, object] = field(default_factory=dict[str, object])
-    when: datetime | None = None
-    discarded: str = ""
-
-    def begin(self, context: ClientContext) -> None:
-        """Nothing yet."""
-
-    def judge(self, verdict: Verdict) -> None:
-        self.verdict = verdict
-
-    def connect(self, facts: SessionFacts) -> None:
-        self.facts = facts
-
-    def discard(self, text: str) -> None:
-        self.discarded = text
-
-    def answer(self, octets: bytes, when: datetime, times: Times) -> str | None:
-        from . import json_form  # here alone: text, which is usual, starts 4 % sooner without it
-
-        self.message, problem = json_form.message(octets)
-        self.when, self.times = when, times
-        return problem
-
-    def end(self, errors: list[str]) -> None:
-        from . import json_form
-
-        tls = json_form.tls(self.facts, self.verdict, self.times, errors)
-        if self.discarded:
-            tls["discarded"] = self.discarded
-        _print([json_form.document(self.message, self.when or datetime.now().astimezone(), tls)])
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
+        if wrong := tsig.problem(answer.octets, message, key, query, read(query)):
+            return ExitCode.PROTOCOL, [f"TSIG: {wrong}; this answer may be anybody's"]
+    if asked.display.fail and message.rcode:
+        return ExitCode.FAILED_RCODE, []
+    return ExitCode.ANSWER, []

@@ -1,10 +1,10 @@
-"""The question on the command line: which word is a name, which a type or a class."""
+"""What the other words of a command line mean: which is a name, which a type or a class."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import Final
 
 import dns.exception
 import dns.name
@@ -13,76 +13,12 @@ import dns.rdatatype
 
 from ._errors import UsageError
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked for."""
-
-    name: str
-    "Absolute, in A-labels."
-    rdtype: dns.rdatatype.RdataType
-    rdclass: dns.rdataclass.RdataClass
+TRANSFER: Final = "a zone transfer takes many messages; this command asks for one"
 
 
-def questions(words: list[str], reverse: str | None) -> list[Question]:
-    """Name, type and class out of words in any order; several questions as in dig: NAME TYPE NAME TYPE."""
-    groups = _by_name(words, reverse)
-    questions: list[Question] = []
-    for name, others in groups:
-        types: list[dns.rdatatype.RdataType] = []
-        classes: list[dns.rdataclass.RdataClass] = []
-        for word in others:
-            as_type, as_class = type_of(word), class_of(word)
-            if as_type is not None and not (types and as_class is not None):  # ANY is a type, and then a class
-                types.append(as_type)
-            elif as_class is not None:
-                classes.append(as_class)
-        if len(groups) > 1 and not types:
-            raise UsageError(_too_many([name for name, _ in groups]))
-        if len(set(classes)) > 1:
-            raise UsageError(f"more than one class for {name!r}: {' '.join(map(dns.rdataclass.to_text, classes))}")
-        if dns.rdatatype.AXFR in types or dns.rdatatype.IXFR in types:
-            raise UsageError("a zone transfer takes many messages; this command asks for one")
-        rdclass = classes[0] if classes else dns.rdataclass.IN
-        default = dns.rdatatype.A if reverse is None else dns.rdatatype.PTR
-        questions += [Question(absolute(name), rdtype, rdclass) for rdtype in types or [default]]
-    return questions
-
-
-def _by_name(words: list[str], reverse: str | None) -> list[tuple[str, list[str]]]:
-    """Each name with the types and classes that are its own: those that follow it, and the first has all before it."""
-    names = [word for word in words if type_of(word) is None and class_of(word) is None]
-    if reverse is not None:
-        name = _reverse(reverse)
-        if names:
-            raise UsageError(f"-x asks for the name of an address, and {names[0]!r} is named too: choose one")
-        return [(name, words)]
-    if not names:
-        return [_name_among(words)]
-    first = words.index(names[0])
-    groups: list[tuple[str, list[str]]] = [(names[0], words[:first])]
-    for word in words[first + 1 :]:
-        if type_of(word) is None and class_of(word) is None:
-            groups.append((word, []))
-        else:
-            groups[-1][1].append(word)
-    return groups
-
-
-def _name_among(words: list[str]) -> tuple[str, list[str]]:
-    """The name where every word could be a type or a class: the first type is one, and so is the first class."""
-    rest = list(words)
-    own: list[str] = []
-    for meaning in (type_of, class_of):
-        if found := next((word for word in rest if meaning(word) is not None), None):
-            rest.remove(found)
-            own.append(found)
-    if not rest:
-        hint = f"; to ask for the name {words[0]!r}, end it with a dot" if words else ""
-        raise UsageError(f"no name to ask for{hint}")
-    if len(rest) > 1:
-        raise UsageError(f"no word that can only be a name among {' '.join(words)}: end the name with a dot")
-    return rest[0], own
+def is_type_or_class(word: str) -> bool:
+    """Whether a word can be read as one."""
+    return type_of(word) is not None or class_of(word) is not None
 
 
 def type_of(word: str) -> dns.rdatatype.RdataType | None:
@@ -101,16 +37,49 @@ def class_of(word: str) -> dns.rdataclass.RdataClass | None:
         return None
 
 
-def _too_many(names: list[str]) -> str:
-    import difflib
+def refuse_mistyped(word: str) -> None:
+    """Refuse a word that is no type but a letter away from one; a dot makes any word a name.
 
-    types = [kind.name for kind in dns.rdatatype.RdataType]
-    for word in names:
-        if re.fullmatch(r"(?i)(TYPE|CLASS)[0-9]+", word):
-            return f"{word!r} is no type or class: their numbers end at 65535 (RFC 3597, section 5)"
-        if "." not in word and (close := difflib.get_close_matches(word.upper(), types, n=1)):
-            return f"{word!r} is no type or class; did you mean {close[0]}?"
-    return f"more than one name to ask for: {' '.join(names)}; to ask for several, give each its type: NAME TYPE ..."
+    dig and kdig would ask for a name of that spelling, of the root's servers in the end.
+    """
+    if re.fullmatch(r"(?i)(TYPE|CLASS)[0-9]+", word):
+        raise UsageError(f"{word!r} is no type or class: their numbers end at 65535 (RFC 3597, section 5)")
+    if re.fullmatch(r"(?i)IXFR=.*", word):
+        raise UsageError(TRANSFER)
+    if "." in word or not word or is_type_or_class(word):
+        return
+    close = [kind for kind in map(dns.rdatatype.to_text, dns.rdatatype.RdataType) if _is_slip(word.upper(), kind)]
+    if close:
+        hint = f" To ask for the name, write {word + '.'!r}"
+        raise UsageError(f"{word!r} is no type or class; did you mean {close[0]}?{hint}")
+
+
+def _is_slip(word: str, meant: str) -> bool:
+    """Whether one letter is wrong, missing or too many, or two neighbours have changed places."""
+    if abs(len(word) - len(meant)) > 1 or len(word) == 1:  # any letter is one away from A
+        return False
+    start = next((at for at, (one, other) in enumerate(zip(word, meant, strict=False)) if one != other), None)
+    if start is None:
+        return True
+    tail, rest = word[start:], meant[start:]
+    return tail[1:] in (rest, rest[1:]) or tail == rest[1:] or (tail[:2] == rest[1::-1] and tail[2:] == rest[2:])
+
+
+def read_type(option: str, text: str) -> dns.rdatatype.RdataType:
+    """The value of ``-t``; raises :class:`UsageError`."""
+    rdtype = type_of(text)
+    if rdtype is None:
+        refuse_mistyped(text)
+        raise UsageError(f"{option} {text}: no type of a record; write one as AAAA or TYPE28")
+    return rdtype
+
+
+def read_class(option: str, text: str) -> dns.rdataclass.RdataClass:
+    """The value of ``-c``; raises :class:`UsageError`."""
+    rdclass = class_of(text)
+    if rdclass is None:
+        raise UsageError(f"{option} {text}: no class; write one as IN or CLASS1")
+    return rdclass
 
 
 def absolute(word: str) -> str:
@@ -128,8 +97,9 @@ def absolute(word: str) -> str:
         raise UsageError(f"{word!r} is no domain name: {error}") from error
 
 
-def _reverse(address: str) -> str:
+def reverse_name(option: str, address: str) -> str:
+    """The name under which an address has its PTR records (RFC 1035, section 3.5; RFC 3596, section 2.5)."""
     try:
         return ipaddress.ip_address(address).reverse_pointer + "."
     except ValueError as error:
-        raise UsageError(f"-x {address}: no IPv4 or IPv6 address") from error
+        raise UsageError(f"{option} {address}: no IPv4 or IPv6 address") from error

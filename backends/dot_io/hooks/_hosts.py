@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +26,10 @@ class HostsFile:
         self._state: tuple[int, int, int] | None = None
         self._entries: _Entries = {}
 
-    def find(self, name: str, family: int) -> list[Entry]:
-        """What is there for a name, without regard to case; ``family`` is AF_INET or AF_INET6."""
-        return self._read().get((name.lower(), family), [])
+    def find(self, name: str, families: Iterable[int]) -> list[Entry]:
+        """What is there for a name, without regard to case; ``families`` are AF_INET and AF_INET6, or one of them."""
+        entries, key = self._read(), name.lower()
+        return [entry for family in families for entry in entries.get((key, family), ())]
 
     def names_of(self, address: str) -> list[str]:
         """The names of an address, as the system writes it: the canonical one first."""
@@ -37,7 +40,7 @@ class HostsFile:
 
     def _read(self) -> _Entries:
         try:
-            status = self._path.stat()
+            status = os.stat(self._path)
             state = status.st_mtime_ns, status.st_size, status.st_ino
             if state != self._state:
                 self._entries, self._state = _parse(self._path.read_text("utf-8", "replace")), state

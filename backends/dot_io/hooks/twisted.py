@@ -39,7 +39,7 @@ class _Resolution:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.is_cancelled = False
+        self.is_cancelled: bool = False
 
     def cancel(self) -> None:
         """Nobody waits any more; the lookup itself ends by its time."""

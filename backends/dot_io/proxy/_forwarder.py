@@ -32,7 +32,9 @@ class _Resolver(Resolver):
     def ask(self, message: bytes, waiter: Waiter) -> int:
         """Ask; ``waiter`` is told the fate of the handle that is returned, later."""
         self._running_loop()
-        return self._ask(message, None, waiter)
+        handle = self._ask(message, None, waiter)
+        self._do()
+        return handle
 
     def abandon(self, handle: int) -> None:
         """Nobody waits for this query any more."""

@@ -12,6 +12,7 @@ import heapq
 import math
 import socket
 import threading
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,12 @@ from dot_proto import (
 )
 from dot_proto.arguments import check_instance, check_seconds, check_whole, shown
 
+from .._address import check_host
 from .._clock import monotonic
+from .._connections import ConnectionRecord, ConnectionTable
 from .._dial import LONGEST_WAIT
-from .._server import Arrival, ConnectionLimits, Peer, listen
+from .._limits import ConnectionLimits
+from .._listening import listening
 from .._stays import StaysInProcess
 from .._transport import reset_on_close
 from ..blocking.server import Connection, Server
@@ -118,9 +122,9 @@ class LoopbackServer(StaysInProcess):
         "What is answered, by name and type."
         self.queries: Final[list[ReceivedQuery]] = []
         "What was asked, in the order of its coming."
-        self.connections = 0
+        self.connections: int = 0
         "TCP connections accepted so far."
-        self.handshakes = 0
+        self.handshakes: int = 0
         "TLS handshakes that came through so far."
         self.faults: Final[ByName[QueryFault | None]] = ByName(lambda value: parse(QueryFault, value))
         "Faults by name, before :attr:`fault`; ``None`` exempts a name from that."
@@ -133,8 +137,10 @@ class LoopbackServer(StaysInProcess):
         self._changed = threading.Condition()
         self._context = ServerContext(identity.chain_file)
         self._configuration = configuration
-        limits = ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS)
-        self._server = Server(self._accept, listen(loopback_address() if host is None else host, 0), limits)
+        table = ConnectionTable(ConnectionLimits(MAX_CONNECTIONS, MAX_CONNECTIONS), clock=monotonic)
+        host = loopback_address() if host is None else check_host(host)
+        with listening(host, 0, None, False) as listeners:
+            self._server = Server(self._accept, listeners, table)
 
     @property
     def host(self) -> str:
@@ -221,12 +227,12 @@ class LoopbackServer(StaysInProcess):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, sock: socket.socket, arrival: Arrival) -> Connection:
+    def _accept(self, sock: socket.socket, record: ConnectionRecord) -> Connection:
         with self._changed:
             self.connections += 1
             number = self.connections
         session = _Session(self._context, self._configuration, now=monotonic(), handshake_timeout=math.inf)
-        return _Connection(self, sock, arrival.peer, session, number)
+        return _Connection(self, sock, record, session, number)
 
     def _note_handshake(self) -> None:
         """A handshake came through."""
@@ -251,8 +257,10 @@ class _Session(TLSServer):
 class _Connection(Connection):
     """One client."""
 
-    def __init__(self, owner: LoopbackServer, sock: socket.socket, peer: Peer, session: _Session, number: int) -> None:
-        super().__init__(sock, peer, session)
+    def __init__(
+        self, owner: LoopbackServer, sock: socket.socket, record: ConnectionRecord, session: _Session, number: int
+    ) -> None:
+        super().__init__(sock, record, session)
         self._owner = owner
         self._socket = sock
         self._session = session
@@ -270,11 +278,13 @@ class _Connection(Connection):
         while not (self.driver.is_finished or self._is_ours):
             # Where it is about to end, it is read from in any case: the client's end must be seen.
             self.driver.set_reading(self._engine.wants_data or self._engine.state is not State.OPEN)
-            for event in self.driver.wait(self._waiting[0][0] if self._waiting else None):
-                if isinstance(event, HandshakeCompleted):
-                    self._owner._note_handshake()
-                elif isinstance(event, QueryReceived):
-                    self._take(event)
+            events = self._wait(self._waiting[0][0] if self._waiting else None)
+            if any(isinstance(event, HandshakeCompleted) for event in events):
+                self._owner._note_handshake()
+            queries: deque[QueryReceived] = deque()
+            self.record.take_in(events, queries)
+            for query in queries:
+                self._take(query)
             with self.driver.lock:
                 while self._waiting and self._waiting[0][0] <= monotonic() and self._engine.state is not State.CLOSED:
                     _, _, query, parsed = heapq.heappop(self._waiting)

@@ -3,6 +3,7 @@
 ``audit``    what a context that somebody else has made must not say; ``trial`` whether it can serve anybody
 ``library``  OpenSSL as the site has configured it, and where it can do nothing
 ``context``  what is agreed on before a connection: policy, versions, certificates, sessions to resume
+``pair``     a certificate chain and its key, from files, and what is wrong with them
 ``session``  one connection, in either role: it speaks the verbs of the engine; ``_phase`` has its table
 ``client``   :class:`TLSClient`: evidence for the verdict, sessions to resume
 ``server``   :class:`TLSServer`: ALPN, and who closes first

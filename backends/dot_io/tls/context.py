@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -17,6 +18,7 @@ from dot_proto import AuthenticationPolicy, CertificateError, LocalProtocolError
 from dot_proto.arguments import check_flag, check_instance, check_octets, wrong
 from dot_proto.authentication import checked_anchors
 
+from .._fork import forgets_after_fork
 from .._stays import StaysInProcess
 from . import trial
 from .audit import (
@@ -33,7 +35,8 @@ from .cache import ClientChains, SessionCache
 from .callbacks import watch_callbacks
 from .failures import describe
 from .hello import Observer, observe
-from .library import library_error, limit_suites, new_context, site_versions
+from .library import check_trust_store, library_error, limit_suites, new_context, site_versions
+from .pair import check_password, load_pair
 
 MAX_OTHERS: Final = 16
 "Contexts that one keeps for handshakes under other policies than its own."
@@ -77,9 +80,38 @@ def _client_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif policy.trust_anchors is None:
+        check_trust_store()
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
         _trust("trust_anchors", context, policy.trust_anchors)
+    return context
+
+
+def _server_context(
+    certificate_file: str | os.PathLike[str],
+    key_file: str | os.PathLike[str] | None,
+    password: str | bytes | None,
+    minimum: ssl.TLSVersion | None,
+    maximum: ssl.TLSVersion | None,
+    anchors: Iterable[bytes] | None,
+) -> ssl.SSLContext:
+    context = _new_context(ssl.PROTOCOL_TLS_SERVER, minimum, maximum)
+    load_pair(context, certificate_file, key_file, password)
+    context.set_alpn_protocols([ALPN])
+    try:
+        trial.protocol_preferred(context, ALPN)
+    except trial.CannotServe as error:
+        raise LocalProtocolError(
+            f"no handshake can succeed with {os.fspath(certificate_file)}: OpenSSL says "
+            f"{str(error).lower().replace('_', ' ')!r}, as where it has no suite for such a key"
+        ) from error
+    if anchors is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _trust("client_trust_anchors", context, anchors)
+        # A resumed session would show nothing of the client's chain but its first certificate, and could only be
+        # ended after the handshake, without the alert that says why (see server.py).  So under TLS 1.3 there is no
+        # resumption, and each connection of such a client costs a full handshake.
+        context.num_tickets = 0
     return context
 
 
@@ -125,26 +157,6 @@ def _check_files(files: Mapping[str, object], ssl_context: object) -> None:
         raise LocalProtocolError("key_file is given without a certificate_file: give both")
 
 
-def _load_identity(
-    context: ssl.SSLContext, certificate_file: str | os.PathLike[str], key_file: str | os.PathLike[str] | None
-) -> None:
-    """As ssl does; but it would ask for a password on the terminal, and does not say which file it is about."""
-    files = f"certificate_file {os.fspath(certificate_file)!r}"
-    if key_file is not None:
-        files += f", key_file {os.fspath(key_file)!r}"
-
-    def ask_nobody() -> str:
-        raise LocalProtocolError(f"the private key is encrypted ({files}): give it decrypted, or an ssl_context")
-
-    try:
-        context.load_cert_chain(certificate_file, key_file, ask_nobody)
-    except OSError as error:
-        error.add_note(files)
-        if not isinstance(error, ssl.SSLError) and error.filename is None:
-            error.filename = os.fspath(certificate_file if key_file is None else key_file)
-        raise
-
-
 def _check_buffers(incoming: object, outgoing: object) -> None:
     check_instance("incoming", incoming, ssl.MemoryBIO)
     check_instance("outgoing", outgoing, ssl.MemoryBIO)
@@ -158,8 +170,9 @@ class ClientContext(StaysInProcess):
     that key material is written to, for a packet analyser; a new file is readable for its owner alone.
     ``observe_handshake`` makes group and signature known, at a cost for every record.
 
-    ``certificate_file`` and ``key_file`` are a client's own certificate chain and key, in PEM.  They are shown only
-    where the chain of the server is validated: otherwise an impostor would see them before any pin is compared.
+    ``certificate_file`` and ``key_file`` are a client's own certificate chain and key, in PEM, and ``password`` is what
+    the key is encrypted with, if it is; nobody is asked for it.  The certificate is shown only where the chain of the
+    server is validated: otherwise an impostor would see it before any pin is compared.
 
     ``minimum_version`` and ``maximum_version`` are the stricter of the site's (openssl.cnf) and TLS 1.2 to 1.3, unless
     they are given here.  The suites are those of RFC 9325, section 4.2, that the site allows.
@@ -167,8 +180,9 @@ class ClientContext(StaysInProcess):
     ``ssl_context`` is somebody else's, to be used as it is instead of all that above.  It is refused, with the
     lines that mend it, where it would make the policy a lie; its trust anchors take the place of the policy's.
 
-    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`~dot_io.errors.TLSLibraryError` where
-    OpenSSL can do nothing here; :class:`OSError` and :class:`ssl.SSLError` for files that cannot be used, as ssl does.
+    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be, its :class:`~dot_proto.CertificateError` for what
+    is in the files; :class:`OSError` for files that cannot be read; :class:`~dot_io.errors.TLSLibraryError` where
+    OpenSSL can do nothing here.
     """
 
     def __init__(
@@ -183,6 +197,7 @@ class ClientContext(StaysInProcess):
         observe_handshake: bool = False,
         certificate_file: str | os.PathLike[str] | None = None,
         key_file: str | os.PathLike[str] | None = None,
+        password: str | bytes | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         hint = "ServerContext takes a file" if hasattr(policy, "__fspath__") else ""
@@ -195,6 +210,7 @@ class ClientContext(StaysInProcess):
             raise wrong("sessions", "a SessionCache, True, False or None", sessions)
         files = {"keylog_file": keylog_file, "certificate_file": certificate_file, "key_file": key_file}
         _check_files(files, ssl_context)
+        check_password(password, certificate_file, ssl_context)
         if ssl_context is not None and policy.tries_name:
             raise LocalProtocolError(
                 "a policy that tries its name needs two contexts, one that validates and one that does not: "
@@ -222,6 +238,7 @@ class ClientContext(StaysInProcess):
             observe_handshake=observe_handshake,
             certificate_file=certificate_file,
             key_file=key_file,
+            password=password,
         )
         if ssl_context is not None:
             audit_new_client(ssl_context, policy, self._server_hostname)
@@ -231,7 +248,7 @@ class ClientContext(StaysInProcess):
             if offer_alpn:
                 context.set_alpn_protocols([ALPN])
             if certificate_file is not None and policy.validates:
-                _load_identity(context, certificate_file, key_file)
+                load_pair(context, certificate_file, key_file, password)
             if keylog_file is not None:
                 # ssl would make it world-readable.
                 os.close(os.open(keylog_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
@@ -308,13 +325,15 @@ class ServerContext(StaysInProcess):
     """What every connection to a server shares: certificate chain, key, TLS settings.
 
     ``certificate_file`` holds the chain in PEM, leaf first; ``key_file`` the private key, if it is not in there
-    too.  With ``client_trust_anchors``, certificates in DER, every client must show a certificate that one of them
-    vouches for.  ``minimum_version``, ``maximum_version`` and the suites are as for a :class:`ClientContext`.
-    ``ssl_context`` is somebody else's, to be used as it is instead of all that; it is refused, with the lines that
-    mend it, where it breaks a rule or could serve nobody.
+    too; ``password`` is what the key is encrypted with, if it is: nobody is asked for it.  A date that is wrong is no
+    error, but a warning in the log (``dot_io``).  With ``client_trust_anchors``, certificates in DER, every client must
+    show a certificate that one of them vouches for.  ``minimum_version``, ``maximum_version`` and the suites are as for
+    a :class:`ClientContext`.  ``ssl_context`` is somebody else's, to be used as it is instead of all that; it is
+    refused, with the lines that mend it, where it breaks a rule or could serve nobody.
 
-    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be; :class:`~dot_io.errors.TLSLibraryError` where
-    OpenSSL can do nothing here; :class:`OSError` and :class:`ssl.SSLError` for files that cannot be used, as ssl does.
+    Raises :class:`~dot_proto.LocalProtocolError` for what cannot be, its :class:`~dot_proto.CertificateError` for what
+    is in the files; :class:`OSError` for files that cannot be read; :class:`~dot_io.errors.TLSLibraryError` where
+    OpenSSL can do nothing here.
     """
 
     def __init__(
@@ -322,6 +341,7 @@ class ServerContext(StaysInProcess):
         certificate_file: str | os.PathLike[str] | None = None,
         key_file: str | os.PathLike[str] | None = None,
         *,
+        password: str | bytes | None = None,
         minimum_version: ssl.TLSVersion | None = None,
         maximum_version: ssl.TLSVersion | None = None,
         client_trust_anchors: Iterable[bytes] | None = None,
@@ -333,36 +353,50 @@ class ServerContext(StaysInProcess):
             raise LocalProtocolError("a server needs a certificate_file, or an ssl_context that has one; not both")
         _check_versions(minimum_version, maximum_version)
         _check_files({"certificate_file": certificate_file, "key_file": key_file}, ssl_context)
+        check_password(password, certificate_file, ssl_context)
         if client_trust_anchors is not None and ssl_context is not None:
             raise LocalProtocolError("client_trust_anchors or an ssl_context that has them; not both")
         self.client_chains: Final = ClientChains()
-        self._given = False  # whether somebody else has made the context
+        self._again: Callable[[], ssl.SSLContext] | None = None  # where the context is ours
+        self._reloading = threading.RLock()
+        self._reloads = 0
+        forgets_after_fork(self)
         if ssl_context is not None:
             audit_new_server(ssl_context)
             self._context = ssl_context
-            self._given = True
             return
         assert certificate_file is not None
         anchors = None
         if client_trust_anchors is not None:
             anchors = checked_anchors("client_trust_anchors", client_trust_anchors, without="to ask for none")
-        self._context = context = _new_context(ssl.PROTOCOL_TLS_SERVER, minimum_version, maximum_version)
-        _load_identity(context, certificate_file, key_file)
-        context.set_alpn_protocols([ALPN])
-        try:
-            trial.protocol_preferred(context, ALPN)
-        except trial.CannotServe as error:
+        self._again = partial(
+            _server_context, certificate_file, key_file, password, minimum_version, maximum_version, anchors
+        )
+        self._context = self._again()
+
+    def reload(self) -> None:
+        """Read the same files again, as after a certificate was renewed; connections to come use what is there now.
+
+        Connections that are open go on as they are.  A session of before is not resumed: each client makes one full
+        handshake, and so sees the new certificate.  Raises what the constructor does, and then nothing has changed.
+        Threads and handlers of signals may call it at any time.  It takes some milliseconds: a loop that must not wait
+        so long calls it in a thread.
+        """
+        if self._again is None:
             raise LocalProtocolError(
-                f"no handshake can succeed with {os.fspath(certificate_file)}: OpenSSL says "
-                f"{str(error).lower().replace('_', ' ')!r}, as where it has no suite for such a key"
-            ) from error
-        if anchors is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            _trust("client_trust_anchors", context, anchors)
-            # A resumed session would show nothing of the client's chain but its first certificate, and could only be
-            # ended after the handshake, without the alert that says why (see server.py).  So under TLS 1.3 there is no
-            # resumption, and each connection of such a client costs a full handshake.
-            context.num_tickets = 0
+                "reload() reads the files of a ServerContext that was made from files; of this one the ssl_context is "
+                "yours: let its sni_callback choose a newer one for each connection"
+            )
+        with self._reloading:
+            self._reloads += 1
+            number = self._reloads
+            context = self._again()
+            if number == self._reloads:  # else a signal came meanwhile, whose handler has read the files later
+                self._context = context
+
+    def forget_parents(self) -> None:
+        """In a forked child: the lock may have been another thread's."""
+        self._reloading = threading.RLock()
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """One connection's TLS state.
@@ -370,10 +404,11 @@ class ServerContext(StaysInProcess):
         Raises :class:`~dot_proto.LocalProtocolError` for a context that has been changed for the worse since.
         """
         _check_buffers(incoming, outgoing)
-        if self._given:
-            audit_server(self._context)
-            watch_callbacks(self._context)
+        context = self._context
+        if self._again is None:
+            audit_server(context)
+            watch_callbacks(context)
         try:
-            return self._context.wrap_bio(incoming, outgoing, server_side=True)
+            return context.wrap_bio(incoming, outgoing, server_side=True)
         except Exception as error:
             raise callback_error(error) from error

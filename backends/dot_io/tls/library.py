@@ -68,6 +68,20 @@ def _whence() -> str:
     return f"{ENVIRONMENT}={file}" if ENVIRONMENT in os.environ else f"{file} ({ENVIRONMENT} is not set)"
 
 
+def check_trust_store() -> None:
+    """Raise :class:`~dot_io.errors.TLSLibraryError` where the environment names a file of anchors that is not there.
+
+    OpenSSL says nothing of that, and trusts nobody: every server would be refused, for a reason that is not its own.
+    """
+    variable = ssl.get_default_verify_paths().openssl_cafile_env
+    file = os.environ.get(variable)
+    if file is not None and (os.path.isdir(file) or not os.access(file, os.R_OK)):
+        raise TLSLibraryError(
+            f"{variable}={file} names no file that can be read, so no server could be trusted: correct it, unset it to "
+            "have the system's trust anchors, or give trust_anchors"
+        )
+
+
 def site_versions(fresh: ssl.SSLContext) -> tuple[ssl.TLSVersion, ssl.TLSVersion]:
     """The least and the greatest version that the site allows; ``fresh`` is a context that nobody has changed."""
     minimum = fresh.minimum_version

@@ -8,7 +8,7 @@ import time
 from typing import ClassVar, Final
 
 from dot_proto import CertificateError, CertificateFacts, Event, ServerConfiguration, ServerConnection
-from dot_proto.arguments import check_instance
+from dot_proto.arguments import check_instance, shown
 
 from ..errors import Failure, HandshakeError
 from .audit import ALPN
@@ -57,7 +57,8 @@ class TLSServer(Session):
         # Python's ssl would go on without a protocol; RFC 7301, section 3.2, asks for this alert.
         self._outgoing.read()
         self._outgoing.write(NO_APPLICATION_PROTOCOL)
-        names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered)
+        # Names may be any octets, and as many as fit; what is said of them is short, and stays on one line.
+        names = shown(b", ".join(offered).decode("latin-1"))
         error = HandshakeError(f"the client offers {names}, not {ALPN}", Failure.NO_APPLICATION_PROTOCOL)
         return self.connection.fail(error, now=now)
 

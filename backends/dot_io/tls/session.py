@@ -330,7 +330,7 @@ class Session(StaysInProcess, ABC):
             failure = error
         if pieces:
             self._without_data = 0
-            events += self._engine.receive_data(pieces[0] if len(pieces) == 1 else b"".join(pieces), now=now)
+            events += self._feed(pieces[0] if len(pieces) == 1 else b"".join(pieces), now)
         elif failure is None and not ended:
             self._without_data += len(data)
             if self._without_data > MAX_WITHOUT_DATA:
@@ -343,6 +343,10 @@ class Session(StaysInProcess, ABC):
             events += self._engine.receive_eof(now=now, orderly=True)
         if counter is not None:
             self._records_read(len(pieces), whole - len(pieces))
+
+    def _feed(self, data: bytes, now: float) -> list[Event]:
+        """What was decrypted goes to the engine."""
+        return self._engine.receive_data(data, now=now)
 
     def _count(self, counter: RecordCounter) -> int:
         """How many records became whole by what waits to be decrypted."""

@@ -9,7 +9,10 @@
 
 from .._client import Outcome as Outcome
 from .._extras import needs_extra
-from .._server import Peer as Peer
+from .._peer import Peer as Peer
+from .._reports import ConnectionEnd as ConnectionEnd
+from .._reports import ConnectionPhase as ConnectionPhase
+from .._reports import ServerStatistics as ServerStatistics
 
 with needs_extra("dot_io.trio", "trio"):
     from .client import Client as Client
@@ -19,4 +22,16 @@ with needs_extra("dot_io.trio", "trio"):
     from .server import Server as Server
     from .server import serve as serve
 
-__all__ = ["Client", "Handler", "Outcome", "Peer", "Resolver", "Server", "connect", "serve"]
+__all__ = [
+    "Client",
+    "ConnectionEnd",
+    "ConnectionPhase",
+    "Handler",
+    "Outcome",
+    "Peer",
+    "Resolver",
+    "Server",
+    "ServerStatistics",
+    "connect",
+    "serve",
+]

@@ -228,7 +228,7 @@ class Client(ClientBase):
         except BaseException:
             self._driver.abort()
             raise
-        self.handshake_time = trio.current_time() - started
+        self.handshake_time: float = trio.current_time() - started
         self._driver.start_flush()  # behind the caller, whose first query leaves with our Finished
         if self._end is not None:
             await self._driver.ended.wait()  # the alert that says why has left by then

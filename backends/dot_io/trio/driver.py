@@ -90,6 +90,11 @@ class Driver:
         """Whether the peer reads too slowly for more to be sent."""
         return bool(self._unsent)
 
+    @property
+    def unsent(self) -> int:
+        """Octets that the kernel has not taken yet."""
+        return len(self._unsent)
+
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Move octets until the session has ended; then close the socket."""
@@ -142,6 +147,11 @@ class Driver:
         self._process_events(self._session.abort(now=trio.current_time()))
         self._everything.cancel()
 
+    def give_up(self, explanation: str) -> None:
+        """The peer does not do its part: close at once, whatever is still to be sent."""
+        self._process_events(self._session.fail(explanation, now=trio.current_time()))
+        self._everything.cancel()
+
     def forget_parents(self) -> None:
         """In a forked child: neither the socket nor the run, which is the parent's, is touched again."""
         let_go(self._socket)
@@ -154,6 +164,11 @@ class Driver:
         if wanted and not self._is_reading_wanted and self._waiting is not None:
             self._waiting.cancel()
         self._is_reading_wanted = wanted
+
+    def renew_timer(self) -> None:
+        """Move the timer to the next deadline, be it a later one: then nothing wakes up for what is over."""
+        if self._waiting is not None:
+            self._waiting.deadline = self._next_deadline()
 
     # Private methods.
 
@@ -234,10 +249,8 @@ class Driver:
             self._pushing = None
             self._send()
             self._watch_sending()
-            now = trio.current_time()
-            if self._send_timeout.is_over(now=now):
-                self._process_events(self._session.fail(SendTimeout.EXPLANATION, now=now))
-                self._everything.cancel()
+            if self._send_timeout.is_over(now=trio.current_time()):
+                self.give_up(SendTimeout.EXPLANATION)
             elif not self._unsent:
                 self._on_writability()
                 self.flush()

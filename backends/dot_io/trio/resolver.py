@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
@@ -36,6 +35,8 @@ class Resolver(AwaitedResolver):
     :class:`~dot_proto.LocalProtocolError` for upstreams that cannot stand together.
     """
 
+    _now = staticmethod(trio.current_time)
+
     def __init__(
         self,
         upstreams: Iterable[Upstream],
@@ -68,6 +69,7 @@ class Resolver(AwaitedResolver):
         self._check_run()
         task = trio.lowlevel.current_task()
         handle = self._ask(message, timeout, lambda fate: trio.lowlevel.reschedule(task, results.Value(fate)))
+        self._do()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             self._cancel(handle)
@@ -100,6 +102,7 @@ class Resolver(AwaitedResolver):
             while True:
                 for position, message in islice(source, max_in_flight - len(positions)):
                     positions[self._ask(message, timeout, collect)] = position
+                self._do()
                 if not positions:
                     return
                 if not fates:
@@ -183,9 +186,6 @@ class Resolver(AwaitedResolver):
         if token is not self._token:
             raise another_loop()
 
-    def _now(self) -> float:
-        return trio.current_time()
-
     def _open(self, action: OpenConnection) -> None:
         self._dials[action.connection] = trio.CancelScope()
         self._nursery.start_soon(self._dial, action)
@@ -253,15 +253,14 @@ class Resolver(AwaitedResolver):
     def _flush(self, number: int) -> None:
         self._drivers[number].start_flush()
 
-    def _keep_timer(self, due: float | None) -> None:
-        """One timer.  It may ring early, and is moved only to an earlier time."""
-        if due is not None and due < self._sleep.deadline:
-            self._sleep.deadline = due
+    def _set_timer(self, due: float) -> None:
+        self._sleep.deadline = due
 
     @trio.lowlevel.enable_ki_protection
     async def _keep_time(self) -> None:
         while True:
-            due = self._machine.next_timeout()
-            with trio.CancelScope(deadline=math.inf if due is None else due) as self._sleep:
+            with trio.CancelScope(deadline=self._timer_at) as self._sleep:
                 await trio.sleep_forever()
             self._ring()
+            for driver in self._drivers.values():
+                driver.renew_timer()

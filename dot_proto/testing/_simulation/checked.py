@@ -34,7 +34,7 @@ from ..._message import HEADER, OPTION_KEEPALIVE, OPTION_PADDING, Layout
 from .network import Link, Pipe, Scheduler
 
 MAX_INCOMPLETE: Final = 65_537
-"Octets: the longest message that is not complete yet, with its prefix (FRM-12)."
+"Octets: the longest message that is not complete yet, with its prefix."
 
 OVERHEAD: Final = 300
 "Entries: the 256 ids drawn in advance, the timers, and a few octets of keepalive."

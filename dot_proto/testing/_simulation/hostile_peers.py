@@ -138,7 +138,7 @@ class HostileServer:
         self._say(right[:2] + bytes([right[2] ^ 0x10]) + right[3:])
 
     def _no_question(self, query: bytes, position: int) -> None:
-        """The id decides (RFC 7766, section 7), save for the first message of a zone transfer (MAT-10)."""
+        """The id decides (RFC 7766, section 7), save for the first message of a zone transfer."""
         opcode, is_transfer = int.from_bytes(query[2:4]) & 0x7800, question_of(query)[-4:-2] == AXFR.to_bytes(2)
         bare = message(id=int.from_bytes(query[:2]), flags=QR | opcode | self._scheduler.pick([0, 3]))
         is_answer = opcode or bare[3] or not is_transfer
@@ -253,7 +253,7 @@ class HostileConnection:
         self._say(NAIL)
 
     def _ask_much(self) -> None:
-        """Sends all queries under one id; the server must answer each (SRV-4)."""
+        """Sends all queries under one id; the server must answer each."""
         self._say(NAIL, times=self._scheduler.number(2, 40))
 
     def _say_something(self) -> None:

@@ -168,14 +168,13 @@ class Driver:
         """Carry out what the resolver wants, flush what it has touched, and keep the timers."""
         resolver = self.resolver
         while True:
-            actions, touched = resolver.actions(), resolver.unflushed()
+            actions, touched, due = resolver.duties()
             if not actions and not touched:
                 break
             for action in actions:
                 self._carry_out(action)
             for line in [self._lines[number] for number in touched if number in self._lines]:
                 self._flush(line)
-        due = resolver.next_timeout()
         if due is not None:
             self._call_at(due, self._ring)
         self.laws.check_connections(self._lines.values())

@@ -41,7 +41,7 @@ SIGNATURE: Final = record(b"\0", SIG, bytes(18), rdclass=255)
 "The end of a query signed by SIG(0), as far as anybody looks at it (RFC 2931, section 3)."
 
 TRIES: Final = 2
-"How often a query is asked that is lost and safe to resend (CON-9)."
+"How often a query is asked that is lost and safe to resend."
 
 ANSWER_TIMEOUT: Final = 60.0
 "Seconds after which a host gives up a query that it cannot answer."
