@@ -18,7 +18,7 @@ from dot_proto.resolver.importers import from_stubby
 from .configuration import PORT
 from .settings import written_place
 
-TLS: Final = "GETDNS_TRANSPORT_TLS"
+TLS_ALONE: Final = ["GETDNS_TRANSPORT_TLS"]
 
 LEFT_OUT: Final = {
     "resolution_type": "this is a stub resolver, as stubby is",
@@ -93,9 +93,9 @@ def settings_from_stubby(data: object) -> tuple[dict[str, Any], list[str]]:
 
 def _upstreams(data: Mapping[Any, Any], warnings: list[str]) -> list[dict[str, str]]:
     upstreams = from_stubby({"upstream_recursive_servers": data.get("upstream_recursive_servers")})
-    transports = data.get("dns_transport_list", [TLS])
+    transports = data.get("dns_transport_list", TLS_ALONE)
     is_strict = data.get("tls_authentication") == "GETDNS_AUTHENTICATION_REQUIRED"
-    if not is_strict or transports != [TLS]:
+    if not is_strict or transports != TLS_ALONE:
         warnings.append(
             "upstreams need not authenticate themselves here, as in stubby (tls_authentication is not "
             "GETDNS_AUTHENTICATION_REQUIRED, or dns_transport_list is not TLS alone); none is asked in the clear"
