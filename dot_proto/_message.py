@@ -163,6 +163,8 @@ def walk(message: bytes) -> Layout:
 
 def rcode(message: bytes) -> int:
     """The RCODE of 12 bits: four of the header, eight of OPT where there is one (RFC 6891, section 6.1.3)."""
+    if not _may_be_extended(message):
+        return message[3] & 15
     layout = walk(message)
     # Where the owner is not the root, as it must be, the eight bits lie elsewhere, and nobody can rely on them.
     has_more = layout.opt is not None and not message[layout.opt[0]]
@@ -171,19 +173,22 @@ def rcode(message: bytes) -> int:
 
 
 def is_error(message: bytes) -> bool:
-    """Whether the RCODE of 12 bits is anything but NOERROR, without a walk over the records of nearly all messages.
+    """Whether the RCODE of 12 bits is anything but NOERROR."""
+    return bool(message[3] & 15) or (_may_be_extended(message) and rcode(message) != NOERROR)
+
+
+def _may_be_extended(message: bytes) -> bool:
+    """Whether OPT may hold upper bits of the RCODE, without a walk over the records of nearly all messages.
 
     A message of a transfer has hundreds of records, and OPT behind them.  Wherever the octets with which an OPT begins
     occur, in OPT itself or in other data, the upper bits would stand three octets behind; only where these are not 0,
     it matters which of the two it is.
     """
-    if message[3] & 15:
-        return True
     end = len(message) - 5
     start = message.find(_OPT_START, HEADER.size)
     while 0 <= start < end:
         if message[start + 5]:
-            return rcode(message) != NOERROR
+            return True
         start = message.find(_OPT_START, start + 1)
     return False
 

@@ -135,7 +135,7 @@ def test_the_changelog_has_the_version(metadata: Message) -> None:
 
 def test_extras(metadata: Message) -> None:
     hooks = {"aiohttp", "dnspython", "gevent", "niquests", "trio", "twisted"}
-    extras = {"cli", "demo", "hypothesis", "pytest", "test", "fuzz", "lint", "docs", "release"}
+    extras = {"cli", "demo", "hypothesis", "pytest", "stubby", "test", "fuzz", "lint", "docs", "release"}
     assert set(metadata.get_all("Provides-Extra", [])) == hooks | extras
 
 

@@ -18,11 +18,11 @@ NO_ADDRESS = (
 LONG = "a" * 64
 
 MISTAKES = [
-    ("nonsense", "'nonsense' is no command; choose one of query, pin, demo"),
+    ("nonsense", "'nonsense' is no command; choose one of query, pin, proxy, demo"),
     ("querry", "'querry' is no command; did you mean 'query'?"),
     ("pni", "'pni' is no command; did you mean 'pin'?"),
     ("--querry", "'--querry' is no command; did you mean 'query'?"),
-    ("-x", "'-x' is no command; choose one of query, pin, demo"),
+    ("-x", "'-x' is no command; choose one of query, pin, proxy, demo"),
     (
         "query",
         NO_SERVER,

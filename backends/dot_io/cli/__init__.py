@@ -2,7 +2,8 @@
 
 Subcommands are imported when they are named, so that ``dot-proto --help`` works without any optional package,
 and a missing one costs a line that says what to install.  A subcommand ``x`` has a parser ``parse_x`` in
-:mod:`dot_io.cli.arguments`, or :mod:`dot_io.cli.query_line`, and a function ``run(parsed) -> int`` in ``dot_io.cli.x``.
+:mod:`dot_io.cli.arguments`, or in a module ``x_line`` of its own, and a function ``run(parsed) -> int`` in
+``dot_io.cli.x``.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ TRACEBACK: Final = "DOT_PROTO_TRACEBACK"
 COMMANDS: Final = {
     "query": "ask a server, and show its certificates, the verdict and the answer",
     "pin": "show the pins of a server's chain, or of a certificate or public key file",
+    "proxy": "answer this machine's DNS clients, and ask authenticated servers over TLS",
     "demo": "ask a server of our own on loopback, once rightly and once with a wrong pin",
 }
 
-EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "demo"}
+EXTRAS: Final = {"dns": "cli", "cryptography": "cli", "idna": "cli", "trustme": "demo", "yaml": "stubby"}
 "The extra that brings each optional package."
 
 HELP: Final = "\n".join(
@@ -125,7 +127,7 @@ def _run(words: list[str]) -> int:
     command = words[0]
     if command not in COMMANDS:
         raise UsageError(f"{command!r} is no command; {_advice(command)}")
-    if not {"-h", "--help"}.isdisjoint(words):
+    if command != "proxy" and not {"-h", "--help"}.isdisjoint(words):  # that one's parser shows its own
         from .tables import TABLES
 
         print(TABLES[command].help_screen())
@@ -150,6 +152,13 @@ def _subcommand(command: str, words: list[str]) -> int:
             from .pin import run as run_pin
 
             return run_pin(parsed_pin)
+        case "proxy":
+            from .proxy_line import parse_proxy
+
+            parsed_proxy = parse_proxy(words)
+            from .proxy import run as run_proxy
+
+            return run_proxy(parsed_proxy)
         case _:
             from .arguments import parse_demo
 
