@@ -224,8 +224,16 @@ def test_who_says_nothing_holds_no_descriptors_that_a_newcomer_needs(
     identities: Identities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FR-54: a thread of the blocking server takes two of its own; without them the oldest handshake makes room."""
+    made, make = list[int](), socket.socketpair
+
+    def counted(*arguments: Any) -> tuple[socket.socket, socket.socket]:
+        pair = make(*arguments)
+        made.append(len(made))
+        return pair
+
+    monkeypatch.setattr(socket, "socketpair", counted)
     with Blocking().serving(answer, identities.server) as server, silent(server.port, ["127.0.0.1"]) as (first,):
-        _until(lambda: server.statistics().handshaking == 1)
+        _until(lambda: len(made) == 2)  # those of the thread that accepts, and those of the first client's
         with monkeypatch.context() as patch:
             replacing(patch, socket, "socketpair", raising(NO_DESCRIPTORS))
             with silent(server.port, ["127.0.0.1"]) as (second,):

@@ -226,7 +226,7 @@ def test_a_socket_that_cannot_be_watched(
 
                 monkeypatch.setattr("dot_io.trio.client.dial", dialled)
             else:
-                monkeypatch.setattr("dot_io.blocking.client.dial", lambda *_: sock.dup())
+                monkeypatch.setattr("dot_io.blocking.client.dial", lambda *_, **__: sock.dup())
             with monkeypatch.context() as patch:
                 cannot_wait(patch, api, number)
                 with pytest.raises(HandshakeError):
