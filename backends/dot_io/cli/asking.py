@@ -92,7 +92,7 @@ class Asker:
         except TLSLibraryError as error:  # told as what came of a query, in the form that was asked for
             self._failure = error
         self._client: Client | None = None
-        self.server = servers[0]
+        self.server: Server = servers[0]
         "The one that was asked last."
         self._facts: SessionFacts | None = None
 
