@@ -114,7 +114,7 @@ def test_sockets_of_systemd(count: int) -> None:
         "mine = [sock.getsockname() for sock in sockets]\n"
         "os.environ['LISTEN_PID'] = '1'\n"
         f"exec({block('Sockets', 0)!r})\n"
-        "print(json.dumps([mine, sockets]))\n"
+        "print(json.dumps([mine, sockets]), flush=True)\n"
         "os._exit(0)\n"
     )
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]

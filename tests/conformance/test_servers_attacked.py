@@ -190,7 +190,7 @@ def test_who_does_not_read_cannot_go_on_to_send(api: Backend, options: dict[str,
 @pytest.mark.parametrize("workers", [0, 4])
 def test_on_end_closes_while_a_handler_does(identities: Identities, workers: int) -> None:
     """FR-52: the hook of a client that was refused runs where others are accepted; neither waits for the other."""
-    is_refused, took = threading.Event(), []
+    is_asked, is_refused, took = threading.Event(), threading.Event(), []
 
     def close() -> None:
         began = time.monotonic()
@@ -203,6 +203,7 @@ def test_on_end_closes_while_a_handler_does(identities: Identities, workers: int
             close()
 
     def handler(query: bytes, _: Peer) -> bytes:
+        is_asked.set()
         happens(is_refused)
         close()
         return answer(query)
@@ -212,6 +213,7 @@ def test_on_end_closes_while_a_handler_does(identities: Identities, workers: int
     )
     with server, RawClient(server.port) as client:
         client.send(QUERY)
+        happens(is_asked)
         socket.create_connection(("127.0.0.1", server.port)).close()
         assert name_in(client.message()) == "example"
         assert client.ends_in_order()

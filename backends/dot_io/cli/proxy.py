@@ -83,7 +83,7 @@ async def _serve(arguments: ProxyArguments, settings: ProxySettings) -> ExitCode
     loop, notifier = asyncio.get_running_loop(), Notifier()
     has_changed, is_ending = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, has_changed.set)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, is_ending.set)
     try:
         async with Proxy(settings.upstreams, settings.configuration, sockets=listening_sockets()) as proxy:
@@ -104,7 +104,14 @@ async def _serve(arguments: ProxyArguments, settings: ProxySettings) -> ExitCode
     except OSError as error:
         complain(str(error.strerror))
         return ExitCode.USAGE
+    finally:
+        for number in (*_ENDING, signal.SIGHUP, signal.SIGUSR1):
+            loop.remove_signal_handler(number)  # uvloop does not when it is closed
     return ExitCode.ANSWER
+
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+"What asks the process to end."
 
 
 async def _reload_when_told(
