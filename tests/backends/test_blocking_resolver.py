@@ -25,6 +25,7 @@ from dot_io.errors import ConnectionLostError, NoUpstreamError
 from dot_io.testing import Authority, LoopbackServer
 from dot_proto import LocalProtocolError, ResolverConfiguration, Upstream, certificates_from, make_query
 from dot_proto.resolver.events import QueryAnswered, QueryFailed
+from support.interpreted import interpreted
 
 NAME = "dot.test"
 QUERY = make_query("a.example")
@@ -106,6 +107,7 @@ def test_where_no_descriptor_is_left_to_be_woken_by(
         assert all(threads.map(resolver.query, queries))
 
 
+@interpreted
 def test_an_interruption_amid_its_work_breaks_off_what_is_open(
     upstream: Upstream, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +134,7 @@ def _interrupted(*_: object, **__: object) -> int:
     raise KeyboardInterrupt
 
 
+@interpreted
 def test_an_interruption_while_many_are_asked(
     upstream: Upstream, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
