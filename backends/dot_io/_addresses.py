@@ -15,7 +15,7 @@ from typing import Final
 from dot_proto import DoTError, LocalProtocolError, MessageError, make_query
 from dot_proto._message import HEADER, NOERROR, NXDOMAIN, QR, question_end, rcode, skip_name
 from dot_proto.arguments import collected, shown
-from dot_proto.query import CLASS_IN, TYPES, encode_name
+from dot_proto.query import CLASS_IN, TYPES
 
 from .errors import NoAddressError
 
@@ -130,11 +130,6 @@ def reverse_name(address: str) -> str:
     import ipaddress
 
     return ipaddress.ip_address(address.partition("%")[0]).reverse_pointer
-
-
-def same_form(name: str) -> str:
-    """A name as :attr:`Records.name` has it; raises :class:`~dot_proto.MessageError`."""
-    return _Names(encode_name(name)).at(0)
 
 
 _Values = dict[str, dict[str, int]]

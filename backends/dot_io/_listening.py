@@ -73,12 +73,13 @@ def listening(
     if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
         raise LocalProtocolError("reuse_port must be False here: this system has no SO_REUSEPORT")
     with ExitStack() as stack:
-        opened = [stack.enter_context(_open(each, port, reuse_port)) for each in hosts]
+        opened = [stack.enter_context(open_listener(each, port, reuse_port=reuse_port)) for each in hosts]
         yield Listeners(opened, are_shared=False)
         stack.pop_all()
 
 
-def _open(host: str, port: int, reuse_port: bool) -> socket.socket:
+def open_listener(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A listening socket; raises :class:`OSError` if it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET  # of IPv6 alone, so that both families can be had
     return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port)
 

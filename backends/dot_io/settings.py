@@ -5,9 +5,18 @@ from __future__ import annotations
 import tomllib
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from dot_proto import UpstreamError
 from dot_proto.resolver.settings import Settings
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """What stands in a file; raises :class:`OSError`, and :class:`~dot_proto.UpstreamError` where it is no TOML."""
+    try:
+        return tomllib.loads(file.read_bytes().decode())
+    except ValueError as error:  # it names the line
+        raise UpstreamError(f"{file}: no TOML: {error}") from error
 
 
 def load(path: str | PathLike[str]) -> Settings:
@@ -17,11 +26,7 @@ def load(path: str | PathLike[str]) -> Settings:
     for each thing that is wrong, with the file and the path of the key.
     """
     file = Path(path)
-    octets = file.read_bytes()
-    try:
-        data = tomllib.loads(octets.decode())
-    except ValueError as error:
-        raise UpstreamError(f"{file}: no TOML: {error}") from error
+    data = read_toml(file)
     try:
         return Settings.parse(data, read_file=lambda name: (file.parent / name).read_bytes())
     except UpstreamError as error:

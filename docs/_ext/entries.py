@@ -5,6 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
+from typing import Final
+
+MODULES: Final = (
+    "dot_proto",
+    "dot_io.blocking",
+    "dot_io.asyncio",
+    "dot_io.trio",
+    "dot_io.tls",
+    "dot_io.testing",
+)
+"The modules whose ``__all__`` is what callers import; of the others all of a module is public."
 
 
 def entries(name: str, first: str) -> Iterator[str]:

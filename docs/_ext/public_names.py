@@ -12,20 +12,11 @@ from types import ModuleType
 from typing import Final, TypeVar
 
 from docutils import nodes
+from entries import MODULES
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
-
-MODULES: Final = (
-    "dot_proto",
-    "dot_io.blocking",
-    "dot_io.asyncio",
-    "dot_io.trio",
-    "dot_io.tls",
-    "dot_io.testing",
-)
-"The modules whose ``__all__`` is what callers import."
 
 OURS: Final = ("dot_proto", "dot_io")
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import random
-import re
 import runpy
 import sys
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
-import dot_proto.client
-from dot_proto import ClientConnection, State
+from dot_proto import ClientConnection
 from dot_proto.resolver import _connections, _fates, _health, _placing, _receiving, _selection, _waiting, machine
 from dot_proto.resolver.events import ForgetSessions, ResolverClosed
 from dot_proto.testing import resolver as command
 from dot_proto.testing.resolver import RUN_HOURS, SimulationError, check_resolver, main
 from support.interpreted import interpreted
+from support.planted import find_failure, plant_everybody_is_trusted, plant_octets_before_the_verdict
 
 FIXED_SEEDS = range(24)
 "The budget of every test run, 48 simulated hours.  All that can happen in the simulation happens in these."
@@ -77,22 +75,6 @@ def resends_what_is_not_safe(patch):
         plain(self, connection, event, *arguments)
 
     patch.setattr(_receiving.Receiving, "_lost", lost)
-
-
-def asks_before_the_verdict(patch):
-    """RES-13: what is held leaves as soon as TCP is up."""
-    plain = ClientConnection.data_to_send
-
-    def data_to_send(self):
-        return list(self._outgoing.values()) if self.state is State.UNVERIFIED else plain(self)
-
-    patch.setattr(ClientConnection, "data_to_send", data_to_send)
-
-
-def trusts_everybody(patch):
-    """RES-32: whoever answers is accepted."""
-    plain = dot_proto.client.judge
-    patch.setattr(dot_proto.client, "judge", lambda *each: replace(plain(*each), accepted=True))
 
 
 def forgets_queries_at_the_end_of_a_connection(patch):
@@ -303,8 +285,8 @@ def raises(patch):
 PLANTS = {
     asks_four_times: "leaves more than 3 times",
     resends_what_is_not_safe: "leaves twice, and is not safe to resend",
-    asks_before_the_verdict: "an octet leaves before the verdict",
-    trusts_everybody: "an octet is shown to a server that was not authenticated",
+    plant_octets_before_the_verdict: "an octet leaves before the verdict",
+    plant_everybody_is_trusted: "an octet is shown to a server that was not authenticated",
     forgets_queries_at_the_end_of_a_connection: "queries have no fate",
     forgets_to_tell_failures: "queries have no fate",
     tells_answers_twice: "a second fate, or that of no query",
@@ -332,25 +314,12 @@ PLANTS = {
 "Each mistake, and the words of the law that it breaks."
 
 
-def find(words: str) -> SimulationError:
-    """The first failure in the fixed budget that says so; others may come before, for most mistakes break many laws."""
-    others = []
-    for seed in FIXED_SEEDS:
-        try:
-            check_resolver(seed)
-        except SimulationError as error:
-            if re.search(words, error.text):
-                return error
-            others.append(error.text)
-    pytest.fail(f"not found; but {others}")
-
-
 @interpreted
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_a_planted_mistake_is_found(monkeypatch, plant):
     """Within the fixed budget, and with the words that say what is wrong; the seed finds it again."""
     plant(monkeypatch)
-    error = find(PLANTS[plant])
+    error = find_failure(check_resolver, FIXED_SEEDS, PLANTS[plant])
     with pytest.raises(SimulationError) as again:
         check_resolver(error.seed)
     assert str(again.value) == str(error)

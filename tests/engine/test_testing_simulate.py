@@ -10,7 +10,6 @@ import runpy
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,6 @@ from dot_proto import (
     QueryTimedOut,
     ResponseReceived,
     ServerConnection,
-    State,
     make_query,
 )
 from dot_proto._matching import Outstanding
@@ -48,6 +46,7 @@ from dot_proto.testing._simulation.network import (
 from dot_proto.testing._simulation.workload import Host, Network
 from dot_proto.testing.simulate import RUN_HOURS, SimulationError, Summary, main, runs, simulate
 from support.interpreted import interpreted
+from support.planted import find_failure, plant_everybody_is_trusted, plant_octets_before_the_verdict
 
 HOME = Path(dot_proto.__file__).parent
 
@@ -250,22 +249,6 @@ def plant_id_never_freed(patch):
     patch.setattr(ClientConnection, "_discard_late", discard_late)
 
 
-def plant_octets_before_the_verdict(patch):
-    """What is held leaves as soon as it is asked for."""
-    honest = ClientConnection.data_to_send
-
-    def data_to_send(self):
-        return list(self._outgoing.values()) if self.state is State.UNVERIFIED else honest(self)
-
-    patch.setattr(ClientConnection, "data_to_send", data_to_send)
-
-
-def plant_everybody_is_trusted(patch):
-    """The verdict accepts whoever answers."""
-    honest = dot_proto.client.judge
-    patch.setattr(dot_proto.client, "judge", lambda *each: replace(honest(*each), accepted=True))
-
-
 def plant_changed_id(patch):
     """FR-61: a query signed by SIG(0) gets an id of ours."""
     patch.setattr(Outstanding, "add_under", lambda self, query, wire_id: self.add(query))
@@ -432,25 +415,12 @@ PLANTS = {
 }
 
 
-def find(words: str) -> SimulationError:
-    """The first failure in the fixed budget that says so; others may come before, for most bugs break many laws."""
-    others = []
-    for seed in FIXED_SEEDS:
-        try:
-            simulate(seed)
-        except SimulationError as error:
-            if re.search(words, error.text):
-                return error
-            others.append(error.text)
-    pytest.fail(f"not found; but {others}")
-
-
 @interpreted
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__.removeprefix("plant_"))
 def test_a_planted_bug_is_found(monkeypatch, plant):
     """Within the fixed budget, and with the words that say what is wrong; the seed finds it again."""
     plant(monkeypatch)
-    error = find(PLANTS[plant])
+    error = find_failure(simulate, FIXED_SEEDS, PLANTS[plant])
     with pytest.raises(SimulationError) as again:
         simulate(error.seed)
     assert str(again.value) == str(error)
@@ -492,7 +462,7 @@ def test_without_a_seed_a_fresh_one_is_taken_and_said(monkeypatch, capsys, budge
 def test_a_failure_is_printed_with_its_trace_and_can_be_had_again(monkeypatch, capsys):
     """The command in the last line, as it stands, prints the very same."""
     plant_swapped_answers(monkeypatch)
-    error = find("")
+    error = find_failure(simulate, FIXED_SEEDS, "")
     assert main(["--hours", "2000", "--seed", "0", "--trace", "7"]) == 1
     out = capsys.readouterr().out
     assert out.startswith(f"FAILED: seed {error.seed}, after {error.hours:.3f} hours: {error.text}\n")

@@ -6,15 +6,13 @@ import ipaddress
 from typing import Final
 
 from ._errors import printable
+from .values import CLIENT_COOKIE
 
 NSID, ECS, EXPIRE, COOKIE, KEEPALIVE, PADDING, EDE = 3, 8, 9, 10, 11, 12, 15
 "EDNS options (IANA, DNS EDNS0 Option Codes)."
 
 MAX_TEXT: Final = 1024
 "Characters of a stranger's text that are shown."
-
-MIN_COOKIE: Final = 8
-"Octets of a client's cookie (RFC 7873, section 4)."
 
 
 def option(code: int, data: bytes) -> str:
@@ -31,7 +29,7 @@ def _known(code: int, data: bytes) -> str | None:
         return f'NSID: {data.hex().upper()} "{_text(data, "ascii")}"' if data else "NSID"
     if code == EDE and len(data) >= 2:
         return _error(data)
-    if code == COOKIE and len(data) >= MIN_COOKIE:
+    if code == COOKIE and len(data) >= CLIENT_COOKIE:
         return f"COOKIE: {data.hex()}"
     if code == ECS:
         return _subnet(data)

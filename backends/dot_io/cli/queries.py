@@ -9,21 +9,19 @@ from typing import Final
 import dns.flags
 import dns.name
 
+from dot_proto import MAX_MESSAGE
+from dot_proto._edns import padding_length
+from dot_proto._message import HEADER, TYPE_OPT
+from dot_proto._plain import OPT_FIXED
+
 from ._errors import UsageError
 from ._options import RANDOM_COOKIE
 from .edns_text import COOKIE, ECS, EXPIRE, KEEPALIVE, NSID, PADDING
 from .query_arguments import Message, QueryArguments
-from .values import CLIENT_COOKIE, MAX_MESSAGE
-
-OPT: Final = 41
-"The type of the record that EDNS is (RFC 6891, section 6.1.1)."
+from .values import CLIENT_COOKIE
 
 Z: Final = 0x40
 "The bit of the header that is reserved (RFC 1035, section 4.1.1)."
-
-_HEADER: Final = struct.Struct("!6H")
-_OPT_FIXED: Final = 11
-"Octets of OPT without options."
 
 _OPTION: Final = struct.Struct("!HH")
 
@@ -37,7 +35,7 @@ def build(arguments: QueryArguments) -> bytes:
     question = dns.name.from_text(arguments.name).to_wire() or b""
     question += struct.pack("!HH", arguments.rdtype, arguments.rdclass)
     number = int.from_bytes(os.urandom(2))
-    header = _HEADER.pack(number, _flags(message), 1, 0, 0, 0 if message.edns is None else 1)
+    header = HEADER.pack(number, _flags(message), 1, 0, 0, 0 if message.edns is None else 1)
     if message.key is None:
         return header + question + _opt(message, len(header) + len(question), 0)
     from . import tsig  # here alone: few queries are signed
@@ -66,16 +64,15 @@ def _opt(message: Message, before: int, after: int) -> bytes:
         return b""
     flags = message.ednsflags | (dns.flags.DO if message.dnssec else 0)
     options = _options(message)
-    size = before + _OPT_FIXED + sum(_OPTION.size + len(value) for _, value in options) + after
+    size = before + OPT_FIXED + sum(_OPTION.size + len(value) for _, value in options) + after
     if size > MAX_MESSAGE:
         raise UsageError(f"the options make a query of {size} octets; a message has {MAX_MESSAGE} at most")
     data = b"".join(_OPTION.pack(code, len(value)) + value for code, value in options)
     if message.padding is not None:
-        size += _OPTION.size
-        length = min(-(-size // message.padding) * message.padding, MAX_MESSAGE) - size
-        if length >= 0:
+        length = padding_length(size, message.padding)
+        if length is not None:
             data += _OPTION.pack(PADDING, length) + bytes(length)
-    return struct.pack("!BHHBBHH", 0, OPT, message.payload, 0, message.edns, flags, len(data)) + data
+    return struct.pack("!BHHBBHH", 0, TYPE_OPT, message.payload, 0, message.edns, flags, len(data)) + data
 
 
 def _options(message: Message) -> list[tuple[int, bytes]]:

@@ -6,6 +6,7 @@ import ipaddress
 import struct
 from typing import TYPE_CHECKING, Final
 
+from dot_proto import MAX_MESSAGE
 from dot_proto.pins import Pin
 
 from ._errors import UsageError
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 FILE_SUFFIXES: Final = (".pem", ".der", ".crt", ".cer", ".key", ".pub")
 "Endings by which a word that could also be a name is taken for a file."
-
-MAX_MESSAGE: Final = 65_535
-"Octets of the longest DNS message over a stream (RFC 1035, section 4.2.2)."
 
 MAX_COOKIE: Final = 40
 "Octets of the longest cookie, client's and server's part (RFC 7873, section 4)."

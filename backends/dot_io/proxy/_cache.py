@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from dot_proto import MessageError
-from dot_proto._message import HEADER, NOERROR, NXDOMAIN, OPTION_ECS, SERVFAIL, TYPE_OPT, skip_name, walk
+from dot_proto._message import HEADER, NOERROR, NXDOMAIN, OPTION_ECS, SERVFAIL, TYPE_OPT, walk
 from dot_proto._removal import without
 from dot_proto.query import TYPES
+
+from ._records import ANSWER, AUTHORITY, records
 
 MAX_TTL: Final = 86_400
 "Seconds that an answer is kept at the most."
@@ -29,20 +30,7 @@ SERVFAIL_TTL: Final = 2
 OVERHEAD: Final = 500
 "Octets that an entry costs beside its octets on CPython 3.11, roughly."
 
-_FIXED: Final = struct.Struct("!HHIH")
-"Type, class, TTL and length of a record (RFC 1035, section 4.1.3)."
-
 _TTL: Final = struct.Struct("!I")
-
-_ANSWER, _AUTHORITY = 1, 2
-
-
-class _Record(NamedTuple):
-    section: int
-    type: int
-    ttl: int
-    ttl_offset: int
-    end: int
 
 
 class _Entry(NamedTuple):
@@ -149,29 +137,18 @@ def _entry(response: bytes, now: float) -> _Entry | None:
 
 def _ttls(message: bytes, question_end: int, rcode: int) -> dict[int, int]:
     """The TTLs as they are kept, by their offsets; none where nothing says how long."""
-    records = list(_records(message, question_end))
+    kept = [each for each in records(message, question_end) if each.type != TYPE_OPT]
     rdtype = int.from_bytes(message[question_end - 4 : question_end - 2])
-    is_positive = rcode == NOERROR and any(each.section == _ANSWER and each.type == rdtype for each in records)
+    is_positive = rcode == NOERROR and any(each.section == ANSWER and each.type == rdtype for each in kept)
     least: dict[tuple[int, int], int] = {}
-    for each in records:
+    for each in kept:
         ttl = min(each.ttl, MAX_TTL) if each.ttl < 1 << 31 else 0  # RFC 2181, section 8
         if not is_positive:
             ttl = min(ttl, MAX_NEGATIVE_TTL)
-            if each.section == _AUTHORITY and each.type == TYPES["SOA"]:
+            if each.section == AUTHORITY and each.type == TYPES["SOA"]:
                 ttl = min(ttl, *_TTL.unpack_from(message, each.end - 4))  # MINIMUM (RFC 2308, section 5)
         kind = each.section, each.type
         least[kind] = min(least.get(kind, ttl), ttl)
-    if not is_positive and (_AUTHORITY, TYPES["SOA"]) not in least:
+    if not is_positive and (AUTHORITY, TYPES["SOA"]) not in least:
         return {}
-    return {each.ttl_offset: least[each.section, each.type] for each in records}
-
-
-def _records(message: bytes, offset: int) -> Iterator[_Record]:
-    """The records of a message that has been walked."""
-    for section in range(_ANSWER, 4):
-        for _ in range(int.from_bytes(message[4 + 2 * section : 6 + 2 * section])):
-            start = skip_name(message, offset)
-            rdtype, _, ttl, length = _FIXED.unpack_from(message, start)
-            offset = start + _FIXED.size + length
-            if rdtype != TYPE_OPT:
-                yield _Record(section, rdtype, ttl, start + 4, offset)
+    return {each.ttl_offset: least[each.section, each.type] for each in kept}

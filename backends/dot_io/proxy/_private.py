@@ -6,13 +6,15 @@ That is DNS rebinding.  Only the answer section counts, since nobody follows the
 from __future__ import annotations
 
 import ipaddress
-import struct
+import itertools
 from typing import Final
 
 from dot_proto import MessageError
-from dot_proto._message import skip_name, walk
+from dot_proto._message import walk
 from dot_proto._removal import without
 from dot_proto.query import CLASS_IN, TYPES
+
+from ._records import ANSWER, Record, records
 
 _IPV4: Final = (
     *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8"),
@@ -28,9 +30,6 @@ PRIVATE: Final = tuple(
     )
 )
 "Networks of this machine or this site (RFC 6890, section 2.2), also as IPv4 in IPv6 (RFC 4291, section 2.5.5.2)."
-
-_FIXED: Final = struct.Struct("!HHIH")
-"Type, class, TTL and length of a record (RFC 1035, section 4.1.3)."
 
 _LENGTHS: Final = {TYPES["A"]: 4, TYPES["AAAA"]: 16}
 "Octets of an address, by type."
@@ -54,22 +53,19 @@ def without_private(message: bytes) -> bytes:
     layout = walk(message)
     if layout.problem is not None or layout.is_signed:
         return message
-    found: list[tuple[int, int]] = []
-    offset, answers = layout.question_end, message[6] << 8 | message[7]
-    for _ in range(answers):
-        start, fixed = offset, skip_name(message, offset)
-        rdtype, rdclass, _, length = _FIXED.unpack_from(message, fixed)
-        data, offset = fixed + _FIXED.size, fixed + _FIXED.size + length
-        if rdclass == CLASS_IN and length == _LENGTHS.get(rdtype) and _is_private(message[data:offset]):
-            found.append((start, offset))
+    answers = itertools.takewhile(lambda each: each.section == ANSWER, records(message, layout.question_end))
+    found = [each for each in answers if _is_private_address(each, message)]
+    left = int.from_bytes(message[6:8]) - len(found)
     try:
-        for start, end in reversed(found):
-            message = without(message, start, end)
+        for each in reversed(found):
+            message = without(message, each.start, each.end)
     except MessageError:  # a name leads into one of them: then nothing of the answer can be had without it
         return message[:6] + bytes(6) + message[12 : layout.question_end]
-    return message[:6] + (answers - len(found)).to_bytes(2) + message[8:]
+    return message[:6] + left.to_bytes(2) + message[8:]
 
 
-def _is_private(octets: bytes) -> bool:
-    address = ipaddress.ip_address(octets)
+def _is_private_address(record: Record, message: bytes) -> bool:
+    if record.rdclass != CLASS_IN or record.end - record.data != _LENGTHS.get(record.type):
+        return False
+    address = ipaddress.ip_address(message[record.data : record.end])
     return any(address in network for network in PRIVATE)

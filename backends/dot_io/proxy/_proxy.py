@@ -15,6 +15,7 @@ from dot_proto import LocalProtocolError, Upstream
 from dot_proto.arguments import check_instance, check_seconds, collected
 from dot_proto.resolver.events import UpstreamStatistics
 
+from .._listening import open_listener
 from .._stays import StaysInProcess
 from ._access import Access, faults
 from ._cache import Cache
@@ -22,7 +23,7 @@ from ._counters import Counters
 from ._forwarder import Answerer, Forwarder
 from ._http import HTTPConnection
 from ._metrics import CONTENT_TYPE, exposition
-from ._tcp import TCPClients, TCPConnection, open_tcp
+from ._tcp import TCPClients, TCPConnection
 from ._udp import UDPListener, open_udp
 from .configuration import ProxyConfiguration
 
@@ -296,7 +297,7 @@ def _open(host: str, port: int, *, may_lack: bool) -> tuple[socket.socket, socke
         try:
             udp = open_udp(host, port)
             try:
-                return udp, open_tcp(host, udp.getsockname()[1])
+                return udp, open_listener(host, udp.getsockname()[1])
             except BaseException:
                 udp.close()
                 raise
@@ -311,7 +312,7 @@ def _open(host: str, port: int, *, may_lack: bool) -> tuple[socket.socket, socke
 def _open_page(host: str, port: int) -> socket.socket:
     """A socket for the counters.  Raises :class:`OSError`."""
     try:
-        return open_tcp(host, port)
+        return open_listener(host, port)
     except OSError as error:
         raise _cannot_listen(host, port, error) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, cast
@@ -16,19 +15,8 @@ from ._policy import DropReason
 from ._udp import Receiver
 from .configuration import ProxyConfiguration
 
-BACKLOG: Final = 1024
-"Connections that the system holds until they are accepted."
-
 LOOKS: Final = 4
 "How many times in the idle timeout it is looked at whether a slow client has read something."
-
-
-def open_tcp(host: str, port: int) -> socket.socket:
-    """A listening socket; raises :class:`OSError` if it cannot be had."""
-    family, _, _, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    )[0]
-    return socket.create_server(address, family=family, backlog=BACKLOG)
 
 
 class TCPClients:

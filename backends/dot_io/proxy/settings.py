@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -20,6 +19,7 @@ from dot_proto.arguments import shown
 from dot_proto.resolver._advice import unknown
 from dot_proto.resolver.settings import Settings
 
+from ..settings import read_toml
 from ._access import faults
 from .configuration import AnyQueries, ClientSubnet, PrivateAnswers, ProxyConfiguration, SpecialNames
 
@@ -144,10 +144,7 @@ def load(path: str | PathLike[str], more: Mapping[str, Any] | None = None) -> Pr
     for each thing that is wrong, with the file, and the line or the key.
     """
     file = Path(path)
-    try:
-        data = tomllib.loads(file.read_bytes().decode())
-    except ValueError as error:  # it names the line
-        raise UpstreamError(f"{file}: no TOML: {error}") from error
+    data = read_toml(file)
     from_elsewhere = more or {}
     try:
         return ProxySettings.parse({**data, **from_elsewhere}, read_file=lambda name: (file.parent / name).read_bytes())
